@@ -1,0 +1,408 @@
+//! Routine work: what is done at a steady pace, whatever the rules decide.
+//!
+//! A duty gives an order when it is due and its lane is idle. Duties never decide anything about PostgreSQL's role.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::action::{Lane, MemberRecord, Order};
+use crate::rules::{self, Context};
+use crate::slots::slot_name;
+use crate::state::{AfterPromotion, Cadence};
+use crate::types::{MonoTime, NodeName};
+use crate::view::{Due, Initialize, Process, ServerRole};
+
+/// The pace of looks at a PostgreSQL that is about to change its state.
+const BRISK: Duration = Duration::from_millis(50);
+
+/// The pace at which replicas move the slots of other members forward.
+const SLOTS_ON_REPLICA: Duration = Duration::from_secs(10);
+
+/// The orders that are due, and when each duty is due again.
+pub(crate) fn routine(ctx: &Context<'_>) -> (Vec<Order>, Cadence) {
+    let mut due = ctx.state.due;
+    let mut orders = Vec::new();
+    if ctx.state.exiting {
+        return (orders, due);
+    }
+    orders.extend(set_deadline(ctx));
+    orders.extend(renew(ctx, &mut due));
+    orders.extend(failsafe(ctx, &mut due));
+    orders.extend(probe(ctx, &mut due));
+    orders.extend(read(ctx, &mut due));
+    orders.extend(ask_peers(ctx, &mut due));
+    orders.extend(publish(ctx, &mut due));
+    orders.extend(upkeep(ctx, &mut due));
+    (orders, due)
+}
+
+/// Gives `order` if it is due and its lane idle, and sets when it is due again.
+fn pace(ctx: &Context<'_>, due: &mut MonoTime, every: Duration, order: Order) -> Option<Order> {
+    if ctx.now < *due || !ctx.lanes.idle(order.lane()) {
+        return None;
+    }
+    *due = ctx.now.plus(every);
+    Some(order)
+}
+
+/// Renews the lock while it is held, or while the key names this node (an agent that was restarted).
+fn renew(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    if !ctx.state.lease.held && !ctx.leader_is_me() {
+        return None;
+    }
+    // A shorter ttl cuts the right, and an order under way rests on what it was.
+    let longer = ctx.state.lease.ttl.max(ctx.config.ttl);
+    let ttl = if ctx.becoming_writable() {
+        longer
+    } else {
+        ctx.config.ttl
+    };
+    let mut status = ctx.status(false);
+    status.ttl = ttl;
+    let order = Order::Renew { ttl, status };
+    pace(ctx, &mut due.renew, ctx.config.loop_wait, order)
+}
+
+/// The guard's deadline follows the right. It is lifted only when PostgreSQL certainly is no primary, or in a pause.
+fn set_deadline(ctx: &Context<'_>) -> Option<Order> {
+    if ctx.facts.postgres.is_none() && !ctx.state.unsure {
+        return None;
+    }
+    let writable = ctx.may_write();
+    let right = ctx.state.lease.until != MonoTime::ZERO;
+    let guarded = ctx.facts.server().is_none_or(|server| server.guarded);
+    let deadline = match (writable, ctx.config.pause) {
+        (true, true) => None,
+        (true, false) if right => Some(ctx.guard_until()),
+        (true, false) => return None,
+        (false, _) if !ctx.settled() => return None,
+        (false, _) => None,
+    };
+    let known = ctx.state.deadline == Some(deadline);
+    (guarded && !known && ctx.lanes.idle(Lane::Guard)).then_some(Order::SetDeadline(deadline))
+}
+
+/// Asks for failsafe grants while no renewal comes through.
+fn failsafe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    let lease = &ctx.state.lease;
+    let silent = lease.renewed.plus(ctx.config.suspicion()) <= ctx.now;
+    let leads = ctx.primary().is_some() && lease.until != MonoTime::ZERO && ctx.valid();
+    if !ctx.config.failsafe_mode || ctx.config.pause || !silent || !leads || ctx.leader_is_other() {
+        return None;
+    }
+    let voters = ctx.failsafe_voters()?;
+    pace(
+        ctx,
+        &mut due.failsafe,
+        ctx.config.loop_wait,
+        Order::AskFailsafe(voters),
+    )
+}
+
+fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    let brisk = match ctx.facts.process() {
+        None | Some(Process::Starting { .. }) => true,
+        Some(Process::Unresponsive { .. } | Process::Absent) => false,
+        Some(Process::Running(_)) => !ctx.settled(),
+    };
+    let every = if brisk { BRISK } else { ctx.config.loop_wait };
+    if brisk {
+        due.probe = due.probe.min(ctx.now.plus(BRISK));
+    }
+    pace(ctx, &mut due.probe, every, Order::Probe)
+}
+
+fn read(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    pace(ctx, &mut due.read, ctx.config.loop_wait, Order::ReadCluster)
+}
+
+/// Asks the other members for their positions when trouble is suspected, when nobody leads, and in a hand-over.
+fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    let handing_over = ctx
+        .state
+        .handover
+        .as_ref()
+        .is_some_and(|handover| handover.stopped.is_some());
+    let every = if handing_over {
+        Some(BRISK)
+    } else if ctx.facts.cluster.is_some() && ctx.facts.leader().is_none() {
+        Some((ctx.config.loop_wait / 4).max(BRISK))
+    } else if ctx.leader_is_other() && ctx.facts.foreign.heard.plus(ctx.config.suspicion()) <= ctx.now {
+        Some((ctx.config.loop_wait / 2).max(BRISK))
+    } else {
+        None
+    }?;
+    let addresses: BTreeMap<NodeName, String> = ctx
+        .facts
+        .others(ctx.me())
+        .filter(|(_, member)| !member.api_url.is_empty())
+        .map(|(name, member)| (name.clone(), member.api_url.clone()))
+        .collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    pace(ctx, &mut due.peers, every, Order::AskPeers(addresses))
+}
+
+/// The keys other than the lock. One write at a time, the most urgent first.
+fn publish(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    if !ctx.lanes.idle(Lane::Publish) {
+        return None;
+    }
+    if let Some(order) = leaders_keys(ctx, due) {
+        return Some(order);
+    }
+    let record = member_record(ctx)?;
+    let news = ctx.state.published.as_ref().is_none_or(|old| {
+        (old.state, old.role, old.pause, old.checkpoint_after_promote)
+            != (
+                record.state,
+                record.role,
+                record.pause,
+                record.checkpoint_after_promote,
+            )
+    });
+    if news {
+        due.publish = ctx.now;
+    }
+    pace(
+        ctx,
+        &mut due.publish,
+        ctx.config.loop_wait,
+        Order::WriteMember(record),
+    )
+}
+
+fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    let view = ctx.facts.view()?;
+    let server = ctx.primary()?;
+    if !ctx.state.lease.held || !ctx.valid() {
+        return None;
+    }
+    if let Some(system_id) = ctx.state.created {
+        return Some(Order::WriteInitialize {
+            system_id,
+            bootstrapped: true,
+        });
+    }
+    if view.initialize == Some(Initialize::InProgress) {
+        // It was created here, or on a member that this one was cloned from, and the agent that knew so is gone.
+        return Some(Order::WriteInitialize {
+            system_id: server.system_id,
+            bootstrapped: true,
+        });
+    }
+    if matches!(view.initialize, None | Some(Initialize::Garbage)) {
+        return Some(Order::WriteInitialize {
+            system_id: server.system_id,
+            bootstrapped: false,
+        });
+    }
+    if let Some(key) = &view.failover
+        && obsolete(
+            ctx,
+            key.due,
+            key.leader.as_ref(),
+            key.candidate.as_ref(),
+            key.revision,
+        )
+    {
+        return Some(Order::ClearFailover(key.revision));
+    }
+    if ctx.now < due.keys {
+        return None;
+    }
+    if view.config_revision.is_none() {
+        due.keys = ctx.now.plus(ctx.config.loop_wait);
+        return Some(Order::WriteConfig);
+    }
+    let list = failsafe_list(ctx);
+    if ctx.config.failsafe_mode && view.failsafe.as_ref() != Some(&list) {
+        due.keys = ctx.now.plus(ctx.config.loop_wait / 2);
+        let seen = view.failsafe_revision;
+        return Some(Order::WriteFailsafe { seen, list });
+    }
+    let recorded = view.history.last().map(|line| line.timeline);
+    let last = server.history.last().map(|line| line.timeline);
+    if last.is_some() && recorded < last {
+        due.keys = ctx.now.plus(ctx.config.loop_wait / 2);
+        return Some(Order::WriteHistory(merged_history(ctx)));
+    }
+    None
+}
+
+/// A wish that is fulfilled, meant for another leader, or cannot be met.
+fn obsolete(
+    ctx: &Context<'_>,
+    due: Due,
+    leader: Option<&NodeName>,
+    candidate: Option<&NodeName>,
+    revision: crate::types::Revision,
+) -> bool {
+    let fulfilled = candidate == Some(ctx.me()) || leader.is_some_and(|leader| leader != ctx.me());
+    let idle = ctx.state.handover.is_none() && ctx.lanes.idle(Lane::Postgres);
+    let unmeetable = due == Due::Now && (!rules::wanted(ctx) || rules::candidate(ctx).is_err());
+    fulfilled || due == Due::Stale || idle && (unmeetable || ctx.state.refused == Some(revision))
+}
+
+/// The lines that are already in the key keep their times and names; the newest promotion is this node's.
+fn merged_history(ctx: &Context<'_>) -> Vec<crate::view::HistoryLine> {
+    let (Some(view), Some(server)) = (ctx.facts.view(), ctx.primary()) else {
+        return Vec::new();
+    };
+    let newest = server.history.last().map(|line| line.timeline);
+    let mut lines: Vec<_> = server
+        .history
+        .iter()
+        .map(|line| {
+            let recorded = view
+                .history
+                .iter()
+                .find(|old| old.timeline == line.timeline && old.switch == line.switch);
+            let mut line = recorded.unwrap_or(line).clone();
+            if recorded.is_none() && Some(line.timeline) == newest {
+                line.leader = Some(ctx.me().as_str().to_owned());
+            }
+            line
+        })
+        .collect();
+    let keep = ctx.config.max_timelines_history;
+    if 0 < keep && keep < lines.len() {
+        lines.drain(..lines.len() - keep);
+    }
+    lines
+}
+
+/// Who could be elected without the DCS being asked: every member that may lead, with its address.
+fn failsafe_list(ctx: &Context<'_>) -> BTreeMap<NodeName, String> {
+    let members = ctx.facts.view().into_iter().flat_map(|view| &view.members);
+    let mut list: BTreeMap<NodeName, String> = members
+        .filter(|(_, member)| !member.api_url.is_empty())
+        .map(|(name, member)| (name.clone(), member.api_url.clone()))
+        .collect();
+    // Whose own key has just expired is a member all the same; a list without it would keep it from being elected again.
+    if !list.contains_key(ctx.me()) {
+        let known = ctx.facts.view().and_then(|view| view.failsafe.as_ref());
+        let address = known.and_then(|list| list.get(ctx.me())).cloned();
+        list.insert(ctx.me().clone(), address.unwrap_or_default());
+    }
+    list
+}
+
+/// What this member says of itself.
+fn member_record(ctx: &Context<'_>) -> Option<MemberRecord> {
+    let postgres = &ctx.facts.postgres.as_ref()?.value;
+    let order = ctx
+        .lanes
+        .outstanding(Lane::Postgres)
+        .map(|outstanding| &outstanding.order);
+    let server = ctx.facts.server();
+    let state = match (&postgres.process, order) {
+        (_, Some(Order::Bootstrap { .. })) => "initializing new cluster",
+        (_, Some(Order::BaseBackup { .. })) => "creating replica",
+        (_, Some(Order::Restart { .. })) => "restarting",
+        (_, Some(Order::Stop { .. })) => "stopping",
+        (Process::Running(_), _) => "running",
+        (Process::Starting { .. }, _) => "starting",
+        (Process::Unresponsive { .. }, _) => "unknown",
+        (Process::Absent, Some(Order::StartPrimary { .. } | Order::StartReplica { .. })) => "starting",
+        (Process::Absent, _) if ctx.state.reigned && ctx.state.shutdown.is_none() => "crashed",
+        (Process::Absent, _) => "stopped",
+    };
+    let (role, replayed, streaming) = match server.map(|server| server.role) {
+        Some(ServerRole::Primary { .. }) => ("primary", None, false),
+        Some(ServerRole::Replica {
+            replayed, streaming, ..
+        }) => ("replica", Some(replayed), streaming),
+        None if matches!(postgres.data, crate::view::DataDir::Present(_)) => ("replica", None, false),
+        None => ("uninitialized", None, false),
+    };
+    Some(MemberRecord {
+        ttl: ctx.config.ttl,
+        lease: ctx.state.lease.id,
+        state,
+        role,
+        position: server.map(crate::view::Server::position),
+        replayed,
+        timeline: server.map(|server| server.timeline),
+        streaming,
+        checkpoint_after_promote: (ctx.state.checkpoint == AfterPromotion::Wanted).then_some(false),
+        pause: ctx.config.pause,
+    })
+}
+
+/// Slots and the first checkpoint after a promotion.
+fn upkeep(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    let server = ctx.facts.server()?;
+    if !ctx.lanes.idle(Lane::Upkeep) || !ctx.lanes.idle(Lane::Postgres) {
+        return None;
+    }
+    let leads = server.is_primary() && ctx.state.lease.held;
+    if leads && ctx.state.checkpoint == AfterPromotion::Wanted {
+        return Some(Order::Checkpoint);
+    }
+    if !ctx.config.use_slots || ctx.config.pause || server.is_primary() && !leads {
+        return None;
+    }
+    let positions = ctx
+        .facts
+        .view()
+        .and_then(|view| view.status.as_ref())
+        .map(|status| &status.slots);
+    let mut wanted: BTreeMap<String, Option<crate::types::Lsn>> = ctx
+        .facts
+        .others(ctx.me())
+        .filter(|(_, member)| !member.nostream)
+        .map(|(name, _)| slot_name(name.as_str()))
+        .chain(ctx.config.permanent_slots.iter().cloned())
+        .map(|slot| {
+            (
+                slot.clone(),
+                positions.and_then(|positions| positions.get(&slot)).copied(),
+            )
+        })
+        .collect();
+    wanted.remove(&slot_name(ctx.me().as_str()));
+    let drop: BTreeSet<String> = ctx
+        .state
+        .known
+        .iter()
+        .filter(|(name, seen)| *name != ctx.me() && ctx.config.member_slots_ttl < ctx.now.since(**seen))
+        .map(|(name, _)| slot_name(name.as_str()))
+        .filter(|slot| server.slots.contains_key(slot) && !wanted.contains_key(slot))
+        .collect();
+    let missing = wanted.keys().any(|slot| !server.slots.contains_key(slot));
+    let advance = !server.is_primary() && due.slots <= ctx.now;
+    if !missing && drop.is_empty() && !advance {
+        return None;
+    }
+    let every = if server.is_primary() {
+        ctx.config.loop_wait
+    } else {
+        SLOTS_ON_REPLICA
+    };
+    if missing {
+        due.slots = due.slots.min(ctx.now);
+    }
+    pace(
+        ctx,
+        &mut due.slots,
+        every,
+        Order::SyncSlots { ensure: wanted, drop },
+    )
+}
+
+impl Context<'_> {
+    /// Whose grants a failsafe round needs: everybody on the list in the DCS, and on any list that may have arrived there
+    /// since, but this node. `None` if there is no list, or this node is not on it.
+    pub(crate) fn failsafe_voters(&self) -> Option<BTreeMap<NodeName, String>> {
+        let list = self.facts.view()?.failsafe.as_ref()?;
+        if !list.contains_key(self.me()) {
+            return None;
+        }
+        let mut voters = list.clone();
+        voters.extend(self.state.failsafe_sent.clone().unwrap_or_default().1);
+        voters.remove(self.me());
+        Some(voters)
+    }
+}

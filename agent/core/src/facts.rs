@@ -1,0 +1,142 @@
+//! What one node knows: the fold of all inputs. It takes no decisions.
+
+use std::collections::BTreeMap;
+
+use crate::config::Config;
+use crate::lease::ForeignRight;
+use crate::types::{MonoTime, NodeName};
+use crate::view::{ClusterView, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server};
+
+/// Everything the node has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// The DCS, newest revision known; `at` is when it became known.
+    pub cluster: Option<Seen<ClusterView>>,
+    /// When the last linearizable read that was answered had been sent.
+    pub read: Option<MonoTime>,
+    /// PostgreSQL, as last looked at.
+    pub postgres: Option<Seen<PostgresView>>,
+    /// The other members, as last asked.
+    pub peers: BTreeMap<NodeName, Peer>,
+    /// The last leader's right.
+    pub foreign: ForeignRight,
+    /// Since when there is no leader key.
+    pub leaderless: Option<MonoTime>,
+    /// When the postmaster was last seen to have ended.
+    pub exited: Option<MonoTime>,
+}
+
+/// What is known of another member from asking it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// When it was last asked.
+    pub asked: MonoTime,
+    /// Its answer to that; `None`: none within the time limit.
+    pub status: Option<PeerStatus>,
+}
+
+impl Facts {
+    /// Takes in a view of the DCS that became known at `now`. An older revision than the known one is ignored.
+    pub fn observe_cluster(&mut self, config: &Config, now: MonoTime, view: ClusterView) {
+        if self
+            .cluster
+            .as_ref()
+            .is_some_and(|known| view.revision < known.value.revision)
+        {
+            return;
+        }
+        self.foreign.observe(config, &config.name, &view, now);
+        match (&view.leader, self.leaderless) {
+            (Some(_), _) => self.leaderless = None,
+            (None, None) => self.leaderless = Some(now),
+            (None, Some(_)) => {}
+        }
+        self.cluster = Some(Seen { value: view, at: now });
+    }
+
+    /// Takes in a look at PostgreSQL that began at `at`.
+    pub fn observe_postgres(&mut self, at: MonoTime, view: PostgresView) {
+        // A look that began before the postmaster ended does not show the present.
+        let outdated = self
+            .exited
+            .is_some_and(|exited| at < exited && view.process != Process::Absent);
+        let older = self.postgres.as_ref().is_some_and(|known| at < known.at);
+        if !outdated && !older {
+            self.postgres = Some(Seen { value: view, at });
+        }
+    }
+
+    /// The postmaster ended, and nothing of it is left.
+    pub fn observe_exit(&mut self, now: MonoTime) {
+        self.exited = Some(now);
+        if let Some(postgres) = &mut self.postgres {
+            postgres.value.process = Process::Absent;
+        }
+    }
+
+    /// Takes in a peer's answer.
+    pub fn observe_peer(&mut self, name: NodeName, asked: MonoTime, status: Option<PeerStatus>) {
+        let newer = self.peers.get(&name).is_none_or(|known| known.asked <= asked);
+        if newer {
+            self.peers.insert(name, Peer { asked, status });
+        }
+    }
+
+    /// The DCS as last known.
+    #[must_use]
+    pub fn view(&self) -> Option<&ClusterView> {
+        self.cluster.as_ref().map(|seen| &seen.value)
+    }
+
+    /// The server, if it answers.
+    #[must_use]
+    pub fn server(&self) -> Option<&Server> {
+        match self.process() {
+            Some(Process::Running(server)) => Some(server),
+            _ => None,
+        }
+    }
+
+    /// The server process.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        self.postgres.as_ref().map(|seen| &seen.value.process)
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> Option<&DataDir> {
+        self.postgres.as_ref().map(|seen| &seen.value.data)
+    }
+
+    /// PostgreSQL accepts writes, or may begin to without a further order.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        match self.process() {
+            Some(Process::Running(server)) => server.is_primary(),
+            Some(Process::Starting { as_primary }) => *as_primary,
+            Some(Process::Unresponsive { may_write }) => *may_write,
+            Some(Process::Absent) | None => false,
+        }
+    }
+
+    /// Who holds the lock, as far as known.
+    #[must_use]
+    pub fn leader(&self) -> Option<&NodeName> {
+        self.view()?.leader.as_ref().map(|key| &key.name)
+    }
+
+    /// A member's key.
+    #[must_use]
+    pub fn member(&self, name: &NodeName) -> Option<&Member> {
+        self.view()?.members.get(name)
+    }
+
+    /// The members other than `me`.
+    pub fn others<'a>(&'a self, me: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, &'a Member)> {
+        self.view()
+            .into_iter()
+            .flat_map(|view| &view.members)
+            .filter(move |(name, _)| *name != me)
+    }
+}

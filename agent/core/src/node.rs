@@ -1,0 +1,476 @@
+//! The state machine: one input in, one decision and its orders out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::action::{Action, Lane, Order};
+use crate::config::Config;
+use crate::decision::{Decision, Rule, Step, Wake};
+use crate::duties;
+use crate::explain::Explanation;
+use crate::facts::Facts;
+use crate::input::{Input, OperatorOrder, RequestId};
+use crate::lanes::Lanes;
+use crate::lease::Lease;
+use crate::rules::{self, Context, Intent};
+use crate::state::{AfterPromotion, State};
+use crate::types::{Generation, MonoTime};
+use crate::view::{DataDir, Initialize, Process};
+
+mod outcome;
+
+/// What was found when the agent began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Boot {
+    /// The deadline of a guard that was found alive, with a PostgreSQL under it.
+    pub guard_deadline: Option<MonoTime>,
+    /// The generation that guard last saw.
+    pub generation: Generation,
+}
+
+/// One member's high-availability state machine.
+///
+/// - `step`: something happened, or time passed. Any input at any time is legal; spurious and early calls are harmless.
+/// - `explain`: what the node believes, and why it is where it is.
+///
+/// `now` must not go back; if it does, the last time counts. Actions are to be executed in order within a lane, and an
+/// order given while another of its lane is under way replaces that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    config: Config,
+    facts: Facts,
+    state: State,
+    lanes: Lanes,
+    now: MonoTime,
+    decisions: u64,
+    last: Option<Decision>,
+}
+
+impl Node {
+    /// A node that begins at `now`, and its first step.
+    pub fn new(config: Config, boot: Boot, now: MonoTime) -> (Self, Step) {
+        let until = boot.guard_deadline.map_or(MonoTime::ZERO, |deadline| {
+            if deadline == MonoTime::NEVER {
+                MonoTime::ZERO
+            } else {
+                deadline.plus(config.guard_margin())
+            }
+        });
+        let lease = Lease::inherited(until, boot.generation);
+        // A deadline over a server that turns out to be a replica means that the last agent was promoting it.
+        let unsure = until != MonoTime::ZERO;
+        let mut node = Self {
+            config,
+            facts: Facts::default(),
+            state: State {
+                unsure,
+                ..State::new(lease, now)
+            },
+            lanes: Lanes::default(),
+            now,
+            decisions: 0,
+            last: None,
+        };
+        let step = node.step(now, Input::Tick);
+        (node, step)
+    }
+
+    /// Tells the node one thing that happened, or only that time passed.
+    pub fn step(&mut self, now: MonoTime, input: Input) -> Step {
+        self.now = self.now.max(now);
+        self.lanes.refresh(self.now);
+        let mut actions = Vec::new();
+        self.fold(input, &mut actions);
+        self.track();
+        let decision = self.decide(&mut actions);
+        let (orders, due) = duties::routine(&self.context());
+        self.state.due = due;
+        for order in orders {
+            self.give(order, &mut actions);
+        }
+        let wake = self.wake();
+        self.last = Some(decision.clone());
+        Step {
+            decision,
+            actions,
+            wake,
+        }
+    }
+
+    /// What the node believes, and why it is where it is.
+    #[must_use]
+    pub fn explain(&self) -> Explanation<'_> {
+        Explanation {
+            config: &self.config,
+            facts: &self.facts,
+            state: &self.state,
+            decision: self.last.as_ref(),
+            could_take_lock: rules::could_take_lock(&self.context()),
+            now: self.now,
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            config: &self.config,
+            facts: &self.facts,
+            state: &self.state,
+            lanes: &self.lanes,
+            now: self.now,
+        }
+    }
+
+    fn give(&mut self, order: Order, actions: &mut Vec<Action>) {
+        let now = self.now;
+        match &order {
+            Order::Stop { .. } => self.state.last_stop = now,
+            Order::StartReplica { .. } => self.state.last_start = Some((now, order.clone())),
+            Order::StartPrimary { .. } => {
+                self.state.last_start = Some((now, order.clone()));
+                self.state.unsure = true;
+            }
+            Order::Promote { .. } | Order::Bootstrap { .. } | Order::Restart { guard_until: Some(_) } => {
+                self.state.unsure = true;
+            }
+            Order::Acquire { ttl, .. } | Order::Renew { ttl, .. } => self.state.lease.announce(*ttl, now),
+            Order::Release { .. } => self.state.releasing = true,
+            Order::WriteFailsafe { seen, list } => {
+                let sent = self.state.failsafe_sent.get_or_insert((*seen, BTreeMap::new()));
+                if sent.0 != *seen {
+                    *sent = (*seen, BTreeMap::new());
+                }
+                sent.1.extend(list.clone());
+            }
+            _ => {}
+        }
+        actions.push(self.lanes.give(now, self.state.lease.generation, order));
+    }
+
+    /// Takes in what happened. No decisions are taken here but answers to questions that await one.
+    fn fold(&mut self, input: Input, actions: &mut Vec<Action>) {
+        let now = self.now;
+        match input {
+            Input::Tick => {}
+            Input::Look => self.state.due.probe = now,
+            Input::Cluster(view) => self.observe_cluster(view),
+            Input::PostgresExited => {
+                self.facts.observe_exit(now);
+                self.state.due.probe = now;
+                self.short_life();
+            }
+            Input::GuardLost => {
+                self.state.deadline = None;
+                self.state.due.probe = now;
+            }
+            Input::Config(config) => {
+                self.config = config;
+                self.state.due.keys = now;
+                self.state.due.publish = now;
+            }
+            Input::FailsafeAsked { request, leader } => {
+                let granted = self.grant(&leader);
+                let text = if granted {
+                    "Accepted"
+                } else {
+                    "Running as a leader"
+                };
+                self.give(
+                    Order::Reply {
+                        request,
+                        ok: granted,
+                        text: text.to_owned(),
+                    },
+                    actions,
+                );
+            }
+            Input::Operator { request, order } => {
+                if let Err((ok, text)) = self.accept(request, order) {
+                    self.give(Order::Reply { request, ok, text }, actions);
+                }
+            }
+            Input::Shutdown => {
+                self.state.shutdown.get_or_insert(now);
+                self.state.due.publish = now;
+            }
+            Input::Peer { name, asked, status } => self.facts.observe_peer(name, asked, status),
+            Input::Done { id, outcome } => {
+                if let Some(outstanding) = self.lanes.done(id) {
+                    self.done(outstanding, outcome, actions);
+                }
+            }
+        }
+    }
+
+    /// A PostgreSQL that ends soon after its start, without having been told to, did not really come up.
+    fn short_life(&mut self) {
+        let stopping = matches!(
+            self.lanes.outstanding(Lane::Postgres),
+            Some(outstanding) if matches!(
+                outstanding.order,
+                Order::Stop { .. } | Order::Restart { .. } | Order::StartPrimary { .. } | Order::StartReplica { .. }
+            )
+        );
+        let Some((at, order)) = self.state.last_start.clone() else {
+            return;
+        };
+        if stopping || self.state.last_stop > at || at.plus(SHORT_LIFE) <= self.now {
+            return;
+        }
+        if matches!(order, Order::StartPrimary { .. }) {
+            self.state.failed_starts += 1;
+        }
+        let text = "PostgreSQL ended soon after it was started; its own log says why".to_owned();
+        self.state.failed(self.now, order, text, FIRST_WAIT);
+    }
+
+    fn observe_cluster(&mut self, view: crate::view::ClusterView) {
+        let had_leader = self.facts.leader().is_some();
+        self.facts.observe_cluster(&self.config, self.now, view);
+        if had_leader && self.facts.leader().is_none() {
+            // Positions are asked for at the instant the lock becomes free, not at the next round.
+            self.state.due.peers = self.now;
+            self.state.due.probe = self.now;
+        }
+    }
+
+    /// Grants a primary that cannot reach the DCS to stay, unless this node leads, or is taking the lock, or knows of another
+    /// leader. The grant binds for as long as the other's right can last by this node's clock.
+    fn grant(&mut self, leader: &crate::types::NodeName) -> bool {
+        let taking = matches!(
+            self.lanes.outstanding(Lane::Lock),
+            Some(outstanding) if matches!(outstanding.order, Order::Acquire { .. })
+        );
+        let leads = self.state.lease.held || self.facts.may_write() || self.context().leader_is_me();
+        let other = self.facts.leader().is_some_and(|known| known != leader);
+        let given = self
+            .state
+            .promise
+            .as_ref()
+            .is_some_and(|(to, until)| to != leader && self.now < *until);
+        if !self.config.failsafe_mode || taking || leads || other || given || self.state.exiting {
+            return false;
+        }
+        let claimed = self
+            .facts
+            .view()
+            .and_then(|view| view.status.as_ref())
+            .and_then(|status| status.ttl);
+        let ttl = self.config.ttl.max(claimed.unwrap_or_default());
+        self.state.promise = Some((leader.clone(), self.now.plus(Config::foreign_right(ttl))));
+        true
+    }
+
+    /// Takes an operator's order, or says at once why not (or that it has begun).
+    fn accept(&mut self, request: RequestId, order: OperatorOrder) -> Result<(), (bool, String)> {
+        let context = self.context();
+        let busy = match (
+            self.lanes.outstanding(Lane::Postgres),
+            &self.state.asked,
+            self.state.reclone,
+        ) {
+            (_, Some((_, OperatorOrder::Restart)), _) => Some("restart".to_owned()),
+            (_, _, Some(_)) | (_, Some((_, OperatorOrder::Reinitialize { .. })), _) => {
+                Some("reinitialize".to_owned())
+            }
+            (Some(outstanding), _, _) => Some(rules::describe(&outstanding.order)),
+            _ => None,
+        };
+        match order {
+            OperatorOrder::Restart => {
+                if let Some(busy) = busy {
+                    return Err((false, format!("{busy} already in progress")));
+                }
+                if context.facts.server().is_none() {
+                    return Err((false, "postgres is still starting".to_owned()));
+                }
+                self.state.asked = Some((request, order));
+                Ok(())
+            }
+            OperatorOrder::Reinitialize { force, from_leader } => {
+                if self.state.lease.held || context.leader_is_me() {
+                    return Err((false, "I am the leader, can not reinitialize".to_owned()));
+                }
+                if context.facts.leader().is_none() {
+                    return Err((false, "Cluster has no leader, can not reinitialize".to_owned()));
+                }
+                if let Some(busy) = busy.filter(|_| !force) {
+                    return Err((false, format!("{busy} already in progress")));
+                }
+                self.state.asked = Some((request, OperatorOrder::Reinitialize { force, from_leader }));
+                self.state.failure = None;
+                Err((true, "reinitialize started".to_owned()))
+            }
+        }
+    }
+
+    /// Keeps the clocks that run between facts.
+    fn track(&mut self) {
+        let now = self.now;
+        if self.state.lease.held && self.context().leader_is_other() {
+            self.state.lost_lock();
+        }
+        let vanished = self.facts.view().is_some_and(|view| view.leader.is_none());
+        if self.state.lease.held && vanished {
+            // Revoked early, or deleted by a person. The right runs on; the lock must be taken again.
+            self.state.lost_lock();
+        }
+        let unresponsive = matches!(self.facts.process(), Some(Process::Unresponsive { .. }));
+        self.state.unresponsive_since = if unresponsive {
+            self.state.unresponsive_since.or(Some(now))
+        } else {
+            None
+        };
+        let decided = match self.facts.process() {
+            Some(Process::Running(server)) => server.is_primary(),
+            Some(Process::Absent) => true,
+            _ => false,
+        };
+        let over = self.lanes.outstanding(Lane::Postgres).is_none();
+        if decided && over && self.context().settled() {
+            self.state.unsure = false;
+        }
+        let leading = self.state.lease.held && self.context().primary().is_some();
+        let checkpointed = match (self.facts.data(), self.facts.server()) {
+            (Some(DataDir::Present(control)), Some(server)) => server.timeline <= control.timeline,
+            _ => true,
+        };
+        if leading && !checkpointed && self.state.checkpoint == AfterPromotion::NotNeeded {
+            // Promoted by an agent that is gone.
+            self.state.checkpoint = AfterPromotion::Wanted;
+        }
+        if leading {
+            self.state.reigned = true;
+            self.state.down_since = None;
+            self.state.giving_up = false;
+            if self
+                .state
+                .last_start
+                .as_ref()
+                .is_none_or(|(at, _)| at.plus(SHORT_LIFE) <= now)
+            {
+                self.state.failed_starts = 0;
+            }
+        } else if self.state.reigned && self.facts.postgres.is_some() {
+            self.state.down_since.get_or_insert(now);
+        }
+        let started = matches!(
+            &self.state.failure,
+            Some(failure) if matches!(failure.order, Order::StartPrimary { .. } | Order::StartReplica { .. })
+        );
+        if started && self.context().settled() && self.facts.server().is_some() {
+            self.state.failure = None;
+        }
+        let Some(view) = self.facts.view() else { return };
+        let members: Vec<_> = view.members.keys().cloned().collect();
+        // The key has moved on: what was to replace that revision has arrived or never will.
+        let confirmed =
+            matches!(&self.state.failsafe_sent, Some((seen, _)) if *seen < view.failsafe_revision);
+        let known = matches!((view.initialize, self.state.created), (Some(Initialize::Done(id)), Some(created)) if id == created);
+        for name in members {
+            self.state.known.insert(name, now);
+        }
+        if confirmed {
+            self.state.failsafe_sent = None;
+        }
+        if known {
+            self.state.created = None;
+        }
+    }
+
+    fn decide(&mut self, actions: &mut Vec<Action>) -> Decision {
+        let (plan, trail) = rules::decide(&self.context());
+        self.decisions += 1;
+        let decision = Decision {
+            seq: self.decisions,
+            at: self.now,
+            rule: plan.rule,
+            because: plan.because,
+            blocked: trail.0,
+            generation: self.state.lease.generation,
+        };
+        match plan.intent {
+            Some(Intent::BeginHandover(handover)) => self.state.handover = Some(handover),
+            Some(Intent::AbandonHandover) => {
+                if let Some(handover) = self.state.handover.take() {
+                    self.state.refused = handover.key;
+                }
+                // What comes next (a start in place) must not wait for a timer.
+                self.state.due.keys = self.now;
+            }
+            Some(Intent::GiveUp) => self.state.giving_up = true,
+            Some(Intent::Reclone(from_leader)) => {
+                self.state.asked = None;
+                self.state.reclone = Some(from_leader);
+            }
+            Some(Intent::ForgetAncestry) => self.state.ancestry = None,
+            Some(Intent::Exit) => self.state.exiting = true,
+            None => {}
+        }
+        for order in plan.orders {
+            self.give(order, actions);
+        }
+        decision
+    }
+
+    /// When to be called again at the latest.
+    fn wake(&self) -> Wake {
+        let state = &self.state;
+        let mut wake = Wake {
+            at: self.now.plus(self.config.loop_wait),
+            why: "routine",
+        };
+        let mut consider = |at: MonoTime, why| {
+            if self.now < at && at < wake.at {
+                wake = Wake { at, why };
+            }
+        };
+        consider(state.due.probe, "look at PostgreSQL");
+        consider(state.due.read, "read etcd");
+        consider(state.due.renew, "renew the lock");
+        consider(state.due.publish, "publish the member key");
+        consider(state.due.peers, "ask the peers");
+        consider(state.due.failsafe, "failsafe round");
+        consider(state.due.keys, "other keys");
+        let margin = self.config.stop_margin();
+        consider(state.lease.until.minus(margin), "the right ends soon");
+        consider(state.lease.until.minus(margin * 2 / 3), "the right ends soon");
+        consider(state.lease.renewed.plus(self.config.suspicion()), "no renewal");
+        consider(self.facts.foreign.until, "the old right ends");
+        consider(
+            self.facts.foreign.heard.plus(self.config.suspicion()),
+            "no renewal seen",
+        );
+        consider(state.cooldown, "cooldown");
+        consider(
+            state.promise.as_ref().map_or(MonoTime::ZERO, |(_, until)| *until),
+            "promise ends",
+        );
+        consider(
+            state
+                .failure
+                .as_ref()
+                .map_or(MonoTime::ZERO, |failure| failure.retry),
+            "try again",
+        );
+        consider(self.lanes.next_refresh().unwrap_or(MonoTime::ZERO), "try again");
+        consider(state.last_stop.plus(rules::STOP_AGAIN), "stop again");
+        if state.exiting
+            || matches!(
+                self.last,
+                Some(Decision {
+                    rule: Rule::Leave,
+                    ..
+                })
+            )
+        {
+            consider(self.now.plus(Duration::from_millis(50)), "leave");
+        }
+        wake
+    }
+}
+
+/// The first wait after a failed order to PostgreSQL; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// A PostgreSQL that ends sooner than this after a start did not really come up.
+const SHORT_LIFE: Duration = Duration::from_secs(10);

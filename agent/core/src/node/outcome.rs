@@ -1,0 +1,327 @@
+//! What the completion of an order means for the node's memory.
+
+use std::time::Duration;
+
+use super::{FIRST_WAIT, Node};
+use crate::action::{Action, Lane, Order};
+use crate::input::{OperatorOrder, Outcome};
+use crate::lanes::Outstanding;
+use crate::state::{AfterPromotion, Ancestry};
+use crate::types::{LeaseId, MonoTime, NodeName, Revision};
+use crate::view::{Initialize, LeaderKey};
+
+/// How long a lane rests after a failure.
+const REST: Duration = Duration::from_millis(200);
+
+/// How long a node that gave the lock up leaves it to others.
+const AFTER_GIVING_UP: Duration = Duration::from_secs(10);
+
+impl Node {
+    pub(super) fn done(&mut self, outstanding: Outstanding, outcome: Outcome, actions: &mut Vec<Action>) {
+        match outstanding.order.lane() {
+            Lane::Lock => self.lock_done(&outstanding.order, outcome),
+            Lane::Read => self.read_done(outcome),
+            Lane::Publish => self.publish_done(outstanding.order, outcome),
+            Lane::Postgres => self.postgres_done(outstanding.order, outcome, actions),
+            Lane::Probe => match outcome {
+                Outcome::Probed { at, view } => self.facts.observe_postgres(at, view),
+                _ => self.lanes.rest(Lane::Probe, self.now.plus(REST)),
+            },
+            Lane::Upkeep => self.upkeep_done(&outstanding.order, outcome),
+            Lane::Guard => {
+                self.state.deadline = match (outstanding.order, outcome) {
+                    (Order::SetDeadline(deadline), Outcome::Ok) => Some(deadline),
+                    _ => {
+                        self.lanes.rest(Lane::Guard, self.now.plus(REST));
+                        None
+                    }
+                };
+            }
+            Lane::Failsafe => self.failsafe_done(&outstanding.order, outcome),
+            Lane::Peers | Lane::Reply => {}
+        }
+    }
+
+    fn lock_done(&mut self, order: &Order, outcome: Outcome) {
+        let now = self.now;
+        match outcome {
+            Outcome::Locked {
+                sent,
+                lease,
+                term: _,
+                revision,
+            } => self.locked(order, sent, lease, revision),
+            Outcome::NotLocked { holder: Some(holder) }
+                if matches!(order, Order::Release { .. }) && holder == self.config.name =>
+            {
+                // A renewal of unknown fate came in between. The read tells what to release.
+                self.state.due.read = now;
+                self.lanes.rest(Lane::Lock, now.plus(REST / 4));
+            }
+            Outcome::NotLocked { .. } | Outcome::Ok if matches!(order, Order::Release { .. }) => {
+                self.released()
+            }
+            Outcome::NotLocked { .. } => {
+                if self.state.lease.held {
+                    self.state.lost_lock();
+                }
+                self.state.due.read = now;
+                self.lanes.rest(Lane::Lock, now.plus(REST / 4));
+            }
+            outcome => {
+                if matches!(order, Order::Release { .. }) && matches!(outcome, Outcome::Failed(_)) {
+                    self.state.releasing = false;
+                }
+                // Unknown: the next answer tells. The right is what it was before.
+                self.state.due.read = now;
+                self.state.due.renew = now;
+                self.lanes.rest(Lane::Lock, now.plus(REST));
+            }
+        }
+    }
+
+    fn locked(&mut self, order: &Order, sent: MonoTime, id: LeaseId, revision: Revision) {
+        let (ttl, status, acquired) = match order {
+            Order::Acquire { ttl, status, .. } => (*ttl, status, true),
+            Order::Renew { ttl, status } => (*ttl, status, false),
+            _ => return,
+        };
+        self.state.reserved = status.next;
+        self.state.lease.confirmed = self.state.lease.confirmed.max(revision);
+        if !self.state.lease.held {
+            self.state.lost_lock();
+            // What failed for want of a right may be tried at once under a new one.
+            self.state.failure = None;
+            // Who leads is not rebuilt: the wish was to make it like the leader.
+            self.state.reclone = None;
+            self.state.due.publish = self.now;
+        }
+        self.state.lease.confirm(ttl, sent, id);
+        self.facts.leaderless = None;
+        if let Some(seen) = &mut self.facts.cluster {
+            let view = &mut seen.value;
+            let mine = view
+                .leader
+                .as_ref()
+                .is_some_and(|key| key.name == self.config.name);
+            if (acquired || !mine) && view.revision < revision {
+                view.leader = Some(LeaderKey {
+                    name: self.config.name.clone(),
+                    lease: Some(id),
+                    created: revision,
+                });
+            }
+            view.revision = view.revision.max(revision);
+            // The transaction wrote `status`: a release that follows at once must not wait for the watch to tell.
+            view.status_revision = view.status_revision.max(revision);
+        }
+        self.state.due.renew = self.state.due.renew.max(self.now.plus(self.config.loop_wait / 2));
+    }
+
+    fn released(&mut self) {
+        let now = self.now;
+        if self.state.giving_up {
+            self.state.cooldown = now.plus(AFTER_GIVING_UP);
+        }
+        self.state.lost_lock();
+        self.state.handover = None;
+        self.state.lease.until = self.state.lease.until.min(now);
+        self.state.lease.by_failsafe = false;
+        self.state.due.read = now;
+        self.facts.leaderless.get_or_insert(now);
+        if let Some(seen) = &mut self.facts.cluster
+            && seen
+                .value
+                .leader
+                .as_ref()
+                .is_some_and(|key| key.name == self.config.name)
+        {
+            seen.value.leader = None;
+        }
+    }
+
+    fn read_done(&mut self, outcome: Outcome) {
+        if let Outcome::Read { sent, view } = outcome {
+            self.facts.read = self.facts.read.max(Some(sent));
+            self.observe_cluster(view);
+        } else {
+            self.lanes.rest(Lane::Read, self.now.plus(REST));
+        }
+    }
+
+    fn publish_done(&mut self, order: Order, outcome: Outcome) {
+        let now = self.now;
+        if outcome != Outcome::Ok {
+            self.state.due.read = now;
+            self.lanes.rest(Lane::Publish, now.plus(REST));
+            return;
+        }
+        let view = self.facts.cluster.as_mut().map(|seen| &mut seen.value);
+        match order {
+            Order::ClaimInitialize => {
+                self.state.claimed = true;
+                self.state.due.read = now;
+            }
+            Order::WriteInitialize { system_id, .. } => {
+                self.state.created = None;
+                if let Some(view) = view {
+                    view.initialize = Some(Initialize::Done(system_id));
+                }
+            }
+            Order::UnclaimInitialize => self.state.claimed = false,
+            Order::WriteMember(record) => self.state.published = Some(record),
+            Order::WriteHistory(history) => {
+                if let Some(view) = view {
+                    view.history = history;
+                }
+            }
+            Order::ClearFailover(_) => {
+                if let Some(view) = view {
+                    view.failover = None;
+                }
+            }
+            Order::WriteConfig | Order::WriteFailsafe { .. } => self.state.due.read = now,
+            _ => {}
+        }
+    }
+
+    fn postgres_done(&mut self, order: Order, outcome: Outcome, actions: &mut Vec<Action>) {
+        let now = self.now;
+        self.state.settled = now;
+        self.state.due.probe = now;
+        self.state.due.publish = now;
+        let arms = matches!(
+            order,
+            Order::Promote { .. }
+                | Order::StartPrimary { .. }
+                | Order::Bootstrap { .. }
+                | Order::Restart { .. }
+                | Order::StartReplica { .. }
+        );
+        if arms {
+            // The guard heard a deadline from this order, older perhaps than the last one sent.
+            self.state.deadline = None;
+        }
+        self.answer(&order, &outcome, actions);
+        match outcome {
+            Outcome::Failed(ref text) | Outcome::Unknown(ref text) => {
+                let text = text.clone();
+                let unknown = matches!(outcome, Outcome::Unknown(_));
+                match &order {
+                    Order::Promote { .. } => {
+                        self.state.giving_up = true;
+                        self.state.unsure &= unknown;
+                    }
+                    Order::StartPrimary { .. } => self.state.failed_starts += 1,
+                    Order::BaseBackup { .. } => self.state.reclone = None,
+                    _ => {}
+                }
+                // A failed stop is repeated by the rule that wants it, at its own pace.
+                if !matches!(order, Order::Stop { .. }) {
+                    self.state.failed(now, order, text, FIRST_WAIT);
+                }
+                return;
+            }
+            Outcome::Refused(text) => {
+                if matches!(order, Order::Promote { .. }) {
+                    self.state.unsure = false;
+                }
+                if !matches!(order, Order::Stop { .. }) {
+                    self.state.failed(now, order, text, REST);
+                }
+                return;
+            }
+            Outcome::Stopped { checkpoint } => {
+                self.facts.observe_exit(now);
+                if let Some(handover) = &mut self.state.handover {
+                    handover.stopped = Some((checkpoint, now));
+                    self.state.due.peers = now;
+                }
+                return;
+            }
+            Outcome::Bootstrapped { system_id } => {
+                self.state.created = Some(system_id);
+                self.state.reigned = true;
+            }
+            Outcome::Ancestry { timeline, history } => {
+                let leader = self.facts.view().and_then(|view| view.leader.as_ref());
+                let leader = leader.filter(
+                    |key| matches!(&order, Order::CompareHistory { leader } if leader.name == key.name),
+                );
+                self.state.ancestry = leader.map(|key| Ancestry {
+                    leader: key.name.clone(),
+                    created: key.created,
+                    timeline,
+                    history,
+                });
+            }
+            _ => match &order {
+                Order::Promote { .. } => {
+                    self.state.reigned = true;
+                    self.state.checkpoint = AfterPromotion::Wanted;
+                }
+                Order::BaseBackup { .. } => {
+                    self.state.reclone = None;
+                    self.state.ancestry = None;
+                }
+                _ => {}
+            },
+        }
+        // Whether a start succeeded shows only when PostgreSQL serves.
+        let open_end = matches!(
+            order,
+            Order::CompareHistory { .. } | Order::StartPrimary { .. } | Order::StartReplica { .. }
+        );
+        if !open_end {
+            self.state.failure = None;
+        }
+    }
+
+    /// Answers the operator who waits for this order.
+    fn answer(&mut self, order: &Order, outcome: &Outcome, actions: &mut Vec<Action>) {
+        let Some((request, asked)) = self.state.asked.clone() else {
+            return;
+        };
+        if asked != OperatorOrder::Restart || !matches!(order, Order::Restart { .. } | Order::Stop { .. }) {
+            return;
+        }
+        let (ok, text) = match (order, outcome) {
+            (Order::Restart { .. }, Outcome::Ok) => (true, "restarted successfully".to_owned()),
+            (Order::Restart { .. }, Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Refused(why)) => {
+                (false, format!("restart failed: {why}"))
+            }
+            _ => (
+                false,
+                "restart failed: PostgreSQL was stopped meanwhile".to_owned(),
+            ),
+        };
+        self.state.asked = None;
+        self.give(Order::Reply { request, ok, text }, actions);
+    }
+
+    fn upkeep_done(&mut self, order: &Order, outcome: Outcome) {
+        if outcome != Outcome::Ok {
+            self.lanes
+                .rest(Lane::Upkeep, self.now.plus(self.config.loop_wait));
+        } else if matches!(order, Order::Checkpoint) {
+            self.state.checkpoint = AfterPromotion::Made;
+            self.state.due.publish = self.now;
+        }
+    }
+
+    /// A failsafe round counts only if every member that was asked, and every one that may have come onto the list since, granted.
+    fn failsafe_done(&mut self, order: &Order, outcome: Outcome) {
+        let (Order::AskFailsafe(asked), Outcome::Failsafe { sent, granted, .. }) = (order, outcome) else {
+            return;
+        };
+        let required = self.context().failsafe_voters();
+        let all = |mut names: std::collections::btree_map::Keys<'_, NodeName, String>| {
+            names.all(|name| granted.contains(name))
+        };
+        let in_time = self.state.lease.valid(self.now);
+        if in_time && all(asked.keys()) && required.is_some_and(|required| all(required.keys())) {
+            self.state.lease.granted(&self.config, sent);
+            self.state.granted = self.now;
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Handing the lock over on purpose: switchover, and manual failover while a leader lives.
+
+use std::time::Duration;
+
+use super::{Context, Intent, Plan, Trail};
+use crate::action::{Lane, Order, StopMode};
+use crate::decision::{Evidence, Guard, Rule};
+use crate::state::Handover;
+use crate::types::{MonoTime, NodeName};
+use crate::view::Due;
+
+/// How long the stopped primary waits for a candidate to have everything before it takes the reign back. A candidate
+/// that streamed has it in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Begins a hand-over when the `failover` key asks for it and somebody fit can take over.
+///
+/// The stop runs a checkpoint first, so that the outage is not as long as the checkpoint. A request that cannot be met is
+/// cleared by the leader's duties.
+pub(super) fn begin(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let key = ctx.facts.view()?.failover.as_ref()?;
+    let server = ctx.primary()?;
+    let refused = ctx.state.refused == Some(key.revision);
+    if !ctx.state.lease.held || !ctx.valid() || !wanted(ctx) || refused {
+        return None;
+    }
+    match key.due {
+        Due::In(left) => {
+            trail.block(Rule::HandOver, Guard::NotDue { left });
+            return None;
+        }
+        Due::Stale => return None,
+        Due::Now => {}
+    }
+    if let Err(guard) = candidate(ctx) {
+        trail.block(Rule::HandOver, guard);
+        return None;
+    }
+    let handover = Handover {
+        key: Some(key.revision),
+        candidate: key.candidate.clone(),
+        stopped: None,
+        streaming: server.streaming_to.clone(),
+    };
+    let order = Order::Stop {
+        mode: StopMode::Fast {
+            until: MonoTime::NEVER,
+        },
+        checkpoint_first: true,
+    };
+    let mut plan = Plan::order(Rule::HandOver, order).intent(Intent::BeginHandover(handover));
+    plan.because
+        .extend(key.candidate.clone().map(Evidence::Candidate));
+    Some(plan)
+}
+
+/// The `failover` key is meant for this leader and names somebody else.
+pub(crate) fn wanted(ctx: &Context<'_>) -> bool {
+    let Some(key) = ctx.facts.view().and_then(|view| view.failover.as_ref()) else {
+        return false;
+    };
+    let for_me = key.leader.as_ref().is_none_or(|leader| leader == ctx.me());
+    let to_other = key
+        .candidate
+        .as_ref()
+        .is_none_or(|candidate| candidate != ctx.me());
+    let named = key.leader.is_some() || key.candidate.is_some();
+    let named_in_pause = !ctx.config.pause || key.candidate.is_some();
+    for_me && to_other && named && named_in_pause
+}
+
+/// Whether somebody could take over: the named candidate, or anybody who streams and may be elected.
+pub(crate) fn candidate(ctx: &Context<'_>) -> Result<(), Guard> {
+    let key = ctx
+        .facts
+        .view()
+        .and_then(|view| view.failover.as_ref())
+        .ok_or(Guard::NoCandidate)?;
+    let streams = |name: &NodeName| {
+        ctx.primary()
+            .is_some_and(|server| server.streaming_to.contains(name.as_str()))
+            && ctx.fit(name)
+    };
+    match &key.candidate {
+        Some(name) if streams(name) => Ok(()),
+        Some(name) => Err(Guard::CandidateUnfit(name.clone())),
+        None if ctx.facts.others(ctx.me()).any(|(name, _)| streams(name)) => Ok(()),
+        None => Err(Guard::NoCandidate),
+    }
+}
+
+/// Carries a hand-over on once PostgreSQL has stopped: gives the lock back as soon as a candidate has the shutdown
+/// checkpoint, or takes the reign back if none gets it in time.
+pub(super) fn progress(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let handover = ctx.state.handover.as_ref()?;
+    if !ctx.state.lease.held || !ctx.at_rest() || handover.stopped.is_none() {
+        // It came to nothing: the lock is lost, or PostgreSQL did not stop.
+        return Some(Plan::hold(Rule::HandOver).intent(Intent::AbandonHandover));
+    }
+    if ctx.state.releasing {
+        let again = Plan::order(Rule::HandOver, ctx.release());
+        let idle = ctx.lanes.idle(Lane::Lock);
+        return Some(if idle { again } else { Plan::hold(Rule::HandOver) });
+    }
+    if let Some(wait) = await_standby(ctx, trail, Rule::HandOver) {
+        return Some(wait);
+    }
+    let caught_up = somebody_has_everything(ctx, handover);
+    if !caught_up {
+        trail.block(Rule::HandOver, Guard::CandidateBehind);
+        return Some(Plan::hold(Rule::HandOver).intent(Intent::AbandonHandover));
+    }
+    if !ctx.lanes.idle(Lane::Lock) {
+        return Some(Plan::hold(Rule::HandOver));
+    }
+    Some(Plan::order(Rule::HandOver, ctx.release()))
+}
+
+/// Holds still while a standby that streamed may still get the shutdown checkpoint, for a bounded time.
+pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) -> Option<Plan> {
+    let handover = ctx.state.handover.as_ref()?;
+    let (_, since) = handover.stopped?;
+    let hopeless = handover.streaming.is_empty();
+    if hopeless || somebody_has_everything(ctx, handover) || ctx.now >= since.plus(PATIENCE) {
+        return None;
+    }
+    trail.block(rule, Guard::CandidateBehind);
+    Some(Plan::hold(rule))
+}
+
+/// The candidate (or, if none is named, anybody electable) has received WAL beyond the start of the shutdown checkpoint.
+fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
+    let Some((Some(checkpoint), since)) = handover.stopped else {
+        return false;
+    };
+    ctx.facts.peers.iter().any(|(name, peer)| {
+        let named = handover
+            .candidate
+            .as_ref()
+            .is_none_or(|candidate| candidate == name);
+        let fresh = since <= peer.asked;
+        named
+            && fresh
+            && peer.status.as_ref().is_some_and(|status| {
+                !status.nofailover
+                    && status.running
+                    && status.position.is_some_and(|position| checkpoint < position)
+            })
+    })
+}

@@ -1,0 +1,425 @@
+//! The rules: an ordered list; the first that fires decides.
+//!
+//! A rule looks at the [`Context`] and either gives a [`Plan`], or `None` for "not my business", noting in the trail what
+//! stopped it if it wanted to fire. One file a topic; each rule's doc comment is its specification.
+
+mod bootstrap;
+mod fence;
+mod handover;
+mod identity;
+mod operator;
+mod pause;
+mod primary;
+mod race;
+mod rejoin;
+mod replica;
+mod shutdown;
+mod starting;
+mod stopped;
+
+pub(crate) use handover::{candidate, wanted};
+pub(crate) use race::could_take_lock;
+
+use std::time::Duration;
+
+use crate::action::{Lane, Order, StatusRecord, Upstream};
+use crate::config::Config;
+use crate::decision::{Evidence, Guard, Rule};
+use crate::facts::Facts;
+use crate::lanes::{Lanes, Outstanding};
+use crate::slots::slot_name;
+use crate::state::{Handover, State};
+use crate::types::{MonoTime, NodeName};
+use crate::view::{Process, Server, ServerRole};
+
+/// What rules look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) facts: &'a Facts,
+    pub(crate) state: &'a State,
+    pub(crate) lanes: &'a Lanes,
+    pub(crate) now: MonoTime,
+}
+
+/// What a rule decided.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) rule: Rule,
+    pub(crate) because: Vec<Evidence>,
+    pub(crate) orders: Vec<Order>,
+    pub(crate) intent: Option<Intent>,
+}
+
+/// A change of the node's own memory that a decision brings.
+#[derive(Debug)]
+pub(crate) enum Intent {
+    BeginHandover(Handover),
+    AbandonHandover,
+    GiveUp,
+    Reclone(bool),
+    ForgetAncestry,
+    Exit,
+}
+
+impl Plan {
+    pub(crate) fn hold(rule: Rule) -> Self {
+        Self {
+            rule,
+            because: Vec::new(),
+            orders: Vec::new(),
+            intent: None,
+        }
+    }
+
+    pub(crate) fn order(rule: Rule, order: Order) -> Self {
+        Self {
+            orders: vec![order],
+            ..Self::hold(rule)
+        }
+    }
+
+    pub(crate) fn because(mut self, evidence: Evidence) -> Self {
+        self.because.push(evidence);
+        self
+    }
+
+    pub(crate) fn intent(mut self, intent: Intent) -> Self {
+        self.intent = Some(intent);
+        self
+    }
+}
+
+/// What stopped the rules that wanted to fire.
+#[derive(Debug, Default)]
+pub(crate) struct Trail(pub(crate) Vec<(Rule, Guard)>);
+
+impl Trail {
+    pub(crate) fn block(&mut self, rule: Rule, guard: Guard) {
+        self.0.push((rule, guard));
+    }
+}
+
+type RuleFn = fn(&Context<'_>, &mut Trail) -> Option<Plan>;
+
+/// In the order in which they are tried. Safety first: fences look even at a node that is busy or leaving.
+const RULES: &[RuleFn] = &[
+    shutdown::exiting,
+    fence::right_is_ending,
+    fence::lock_is_anothers,
+    shutdown::leave,
+    identity::foreign_cluster,
+    settle,
+    fence::unfinished_promotion,
+    handover::progress,
+    operator::obey,
+    handover::begin,
+    pause::paused,
+    bootstrap::data,
+    starting::starting,
+    starting::unresponsive,
+    stopped::lock_held,
+    rejoin::under_leader,
+    stopped::no_leader,
+    primary::lead,
+    primary::without_lock,
+    replica::promote,
+    replica::follow,
+    race::take_lock,
+];
+
+/// Asks the rules in their order.
+pub(crate) fn decide(ctx: &Context<'_>) -> (Plan, Trail) {
+    let mut trail = Trail::default();
+    let plan = RULES
+        .iter()
+        .find_map(|rule| rule(ctx, &mut trail))
+        .unwrap_or_else(|| Plan::hold(Rule::AwaitProbe));
+    let plan = pace(ctx, plan, &mut trail);
+    let plan = if disarming(ctx, &plan) {
+        Plan::hold(Rule::Busy)
+    } else {
+        plan
+    };
+    (plan, trail)
+}
+
+/// The plan would make PostgreSQL writable while the guard is still being told to lift its deadline: the two could reach it
+/// in the wrong order.
+fn disarming(ctx: &Context<'_>, plan: &Plan) -> bool {
+    let lifting = matches!(
+        ctx.lanes
+            .outstanding(Lane::Guard)
+            .map(|outstanding| &outstanding.order),
+        Some(Order::SetDeadline(None))
+    );
+    lifting && plan.orders.iter().any(makes_writable)
+}
+
+/// The order makes PostgreSQL accept writes, or keeps it doing so, under a deadline.
+fn makes_writable(order: &Order) -> bool {
+    matches!(
+        order,
+        Order::Promote { .. }
+            | Order::StartPrimary { .. }
+            | Order::Bootstrap { .. }
+            | Order::Restart { guard_until: Some(_) }
+            | Order::AdoptPostmaster { guard_until: Some(_) }
+    )
+}
+
+/// Between two orders to stop, so that one that fails at once is not repeated without end.
+pub(crate) const STOP_AGAIN: Duration = Duration::from_millis(200);
+
+/// After so many failures in a row, of whatever orders, PostgreSQL is left alone until the wait is over.
+const FAILURES_OF_ANY_KIND: u32 = 3;
+
+/// Holds back an order to PostgreSQL that has just failed, or a stop that has just been ordered. A first failure of one
+/// order does not hold back another: a leader that cannot be asked for its history is no reason not to start.
+fn pace(ctx: &Context<'_>, plan: Plan, trail: &mut Trail) -> Plan {
+    let Some(order) = plan.orders.iter().find(|order| order.lane() == Lane::Postgres) else {
+        return plan;
+    };
+    if matches!(order, Order::Stop { .. }) {
+        let wait = ctx.now < ctx.state.last_stop.plus(STOP_AGAIN);
+        return if wait { Plan::hold(plan.rule) } else { plan };
+    }
+    let Some(failure) = ctx
+        .state
+        .failure
+        .as_ref()
+        .filter(|failure| ctx.now < failure.retry)
+    else {
+        return plan;
+    };
+    let same = std::mem::discriminant(&failure.order) == std::mem::discriminant(order);
+    if !same && failure.count < FAILURES_OF_ANY_KIND {
+        return plan;
+    }
+    trail.block(plan.rule, Guard::LastAttempt(failure.text.clone()));
+    trail.block(
+        plan.rule,
+        Guard::Cooldown {
+            left: failure.retry.since(ctx.now),
+        },
+    );
+    Plan::hold(Rule::Busy).because(Evidence::Said(describe(&failure.order)))
+}
+
+/// Nothing is decided about PostgreSQL before the DCS has been seen, while an order to PostgreSQL is under way, or before
+/// PostgreSQL has been looked at since the last order ended.
+fn settle(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
+    if ctx.facts.cluster.is_none() {
+        return Some(Plan::hold(Rule::AwaitView));
+    }
+    if let Some(outstanding) = ctx.lanes.outstanding(Lane::Postgres) {
+        return Some(Plan::hold(Rule::Busy).because(Evidence::Said(describe(&outstanding.order))));
+    }
+    if !ctx.settled() {
+        return Some(Plan::hold(Rule::AwaitProbe));
+    }
+    None
+}
+
+/// An order, in words.
+pub(crate) fn describe(order: &Order) -> String {
+    match order {
+        Order::Bootstrap { .. } => "creating the cluster".to_owned(),
+        Order::BaseBackup { from } => format!("cloning from {}", from.name),
+        Order::StartReplica { .. } => "starting as a replica".to_owned(),
+        Order::StartPrimary { .. } => "starting as primary".to_owned(),
+        Order::Stop { .. } => "stopping".to_owned(),
+        Order::Promote { .. } => "promoting".to_owned(),
+        Order::Follow {
+            upstream: Some(upstream),
+        } => format!("following {}", upstream.name),
+        Order::Follow { upstream: None } => "following nobody".to_owned(),
+        Order::CompareHistory { leader } => format!("asking {} for its timelines", leader.name),
+        Order::Rewind { leader } => format!("rewinding onto {}", leader.name),
+        Order::Restart { .. } => "restarting".to_owned(),
+        Order::AdoptPostmaster { .. } => "putting PostgreSQL under the guard".to_owned(),
+        other => format!("{:?}", other.lane()).to_lowercase(),
+    }
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn me(&self) -> &'a NodeName {
+        &self.config.name
+    }
+
+    /// PostgreSQL has been looked at since the last order to it ended.
+    pub(crate) fn settled(&self) -> bool {
+        self.facts
+            .postgres
+            .as_ref()
+            .is_some_and(|seen| self.state.settled <= seen.at)
+    }
+
+    pub(crate) fn valid(&self) -> bool {
+        self.state.lease.valid(self.now)
+    }
+
+    pub(crate) fn leader_is_me(&self) -> bool {
+        self.facts.leader() == Some(self.me())
+    }
+
+    pub(crate) fn leader_is_other(&self) -> bool {
+        self.facts.leader().is_some_and(|leader| leader != self.me())
+    }
+
+    pub(crate) fn leaderless_for(&self) -> Duration {
+        self.facts
+            .leaderless
+            .map_or(Duration::ZERO, |since| self.now.since(since))
+    }
+
+    pub(crate) fn absent(&self) -> bool {
+        matches!(self.facts.process(), Some(Process::Absent))
+    }
+
+    /// PostgreSQL has ended, or, in a hand-over, has written its shutdown checkpoint and is about to: no backend is left
+    /// that could write, and nothing starts it but an order.
+    pub(crate) fn at_rest(&self) -> bool {
+        let closed = self
+            .state
+            .handover
+            .as_ref()
+            .is_some_and(|handover| handover.stopped.is_some());
+        let ending = matches!(
+            self.facts.process(),
+            Some(Process::Starting { .. } | Process::Unresponsive { may_write: false })
+        );
+        self.absent() || closed && ending
+    }
+
+    pub(crate) fn replica(&self) -> Option<(&'a Server, bool)> {
+        let server = self.facts.server()?;
+        match server.role {
+            ServerRole::Replica { streaming, .. } => Some((server, streaming)),
+            ServerRole::Primary { .. } => None,
+        }
+    }
+
+    pub(crate) fn primary(&self) -> Option<&'a Server> {
+        self.facts.server().filter(|server| server.is_primary())
+    }
+
+    /// The order under way would make PostgreSQL writable.
+    pub(crate) fn becoming_writable(&self) -> bool {
+        matches!(
+            self.lanes.outstanding(Lane::Postgres),
+            Some(Outstanding {
+                order: Order::Promote { .. }
+                    | Order::StartPrimary { .. }
+                    | Order::Bootstrap { .. }
+                    | Order::Restart { guard_until: Some(_) },
+                ..
+            })
+        )
+    }
+
+    /// PostgreSQL accepts writes, or may begin to without a further order.
+    pub(crate) fn may_write(&self) -> bool {
+        self.facts.may_write()
+            || self.becoming_writable()
+            || self.state.unsure && !(self.absent() && self.settled())
+    }
+
+    /// Until when an order that makes PostgreSQL writable may be executed.
+    pub(crate) fn valid_until(&self) -> MonoTime {
+        self.state.lease.until.minus(self.config.stop_margin())
+    }
+
+    /// The guard's deadline that belongs to the present right.
+    pub(crate) fn guard_until(&self) -> MonoTime {
+        if self.config.pause {
+            MonoTime::NEVER
+        } else {
+            self.state.lease.until.minus(self.config.guard_margin())
+        }
+    }
+
+    /// How to reach a member's PostgreSQL from here.
+    pub(crate) fn upstream(&self, name: &NodeName) -> Option<Upstream> {
+        let member = self.facts.member(name)?;
+        if member.conn_url.is_empty() {
+            return None;
+        }
+        Some(Upstream {
+            name: name.clone(),
+            conn_url: member.conn_url.clone(),
+            slot: self.config.use_slots.then(|| slot_name(self.me().as_str())),
+        })
+    }
+
+    /// Somebody else's right that may still run: the last leader's, or one this node has granted. The lock can have come late, by
+    /// an order of long ago, so this is looked at again before anything becomes writable.
+    pub(crate) fn others_right(&self) -> Option<Guard> {
+        if self.facts.foreign.may_run(self.now) {
+            let left = self.facts.foreign.until.since(self.now);
+            return Some(Guard::OldRight { left });
+        }
+        let (_, until) = self.state.promise.as_ref()?;
+        let left = until.since(self.now);
+        (self.now < *until).then_some(Guard::FailsafePromise { left })
+    }
+
+    /// Some leader of this cluster has had a primary: only one writes its timeline to `status`.
+    pub(crate) fn has_lived(&self) -> bool {
+        self.facts
+            .view()
+            .and_then(|view| view.status.as_ref())
+            .is_some_and(|status| status.timeline.is_some())
+    }
+
+    /// Another member that could take over: it runs, may be elected, and is no primary.
+    pub(crate) fn somebody_could_lead(&self) -> bool {
+        self.facts
+            .others(self.me())
+            .any(|(_, member)| member.running() && !member.nofailover)
+    }
+
+    /// Another member that runs and could be asked to lead, or the named one.
+    pub(crate) fn fit(&self, name: &NodeName) -> bool {
+        self.facts
+            .member(name)
+            .is_some_and(|member| member.running() && !member.nofailover)
+    }
+
+    /// What to write to `status`.
+    pub(crate) fn status(&self, vacated: bool) -> StatusRecord {
+        let old = self.facts.view().and_then(|view| view.status.as_ref());
+        let server = self.primary();
+        let mut record = StatusRecord {
+            optime: server
+                .map(Server::position)
+                .or(old.map(|status| status.optime))
+                .unwrap_or_default(),
+            slots: server.map(|server| server.slots.clone()).unwrap_or_default(),
+            retain_slots: old.map(|status| status.retain_slots.clone()).unwrap_or_default(),
+            ttl: self.config.ttl,
+            timeline: server
+                .map(|server| server.timeline)
+                .or(old.and_then(|status| status.timeline)),
+            next: self.state.reserved.max(old.and_then(|status| status.next)),
+            vacated,
+        };
+        if let Some(Handover {
+            stopped: Some((Some(checkpoint), _)),
+            ..
+        }) = &self.state.handover
+        {
+            record.optime = record.optime.max(*checkpoint);
+        }
+        record
+    }
+
+    /// The order to give the lock back. PostgreSQL must be known to have stopped, or never to have been writable.
+    pub(crate) fn release(&self) -> Order {
+        let seen = self.facts.view().map(|view| view.status_revision);
+        Order::Release {
+            seen: seen.unwrap_or_default().max(self.state.lease.confirmed),
+            status: self.status(true),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What people ask of this node's PostgreSQL through REST.
+
+use super::{Context, Intent, Plan, Trail};
+use crate::action::{Order, StopMode};
+use crate::decision::Rule;
+use crate::input::OperatorOrder;
+use crate::view::{Process, Server};
+
+/// Carries out a restart or a reinitialization.
+///
+/// Whether it may be done at all was answered when it was asked (see `Node`); here the world may have moved on, so a
+/// restart of a primary still needs its right.
+pub(super) fn obey(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
+    if ctx.leader_is_other()
+        && let Some(from_leader) = ctx.state.reclone
+    {
+        return super::rejoin::reclone(ctx, from_leader);
+    }
+    let (_, order) = ctx.state.asked.as_ref()?;
+    match order {
+        OperatorOrder::Restart => {
+            let server = ctx.facts.server()?;
+            let leading = server.is_primary();
+            let may_lead = ctx.state.lease.held && ctx.valid();
+            if leading && !may_lead && !ctx.config.pause {
+                return None;
+            }
+            let guard_until = leading.then(|| ctx.guard_until());
+            Some(Plan::order(Rule::ObeyOperator, Order::Restart { guard_until }))
+        }
+        OperatorOrder::Reinitialize { from_leader, .. } => {
+            let plan = match ctx.facts.process()? {
+                Process::Absent => Plan::hold(Rule::ObeyOperator),
+                Process::Running(Server { .. }) | Process::Starting { .. } | Process::Unresponsive { .. } => {
+                    Plan::order(
+                        Rule::ObeyOperator,
+                        Order::Stop {
+                            mode: StopMode::Immediate,
+                            checkpoint_first: false,
+                        },
+                    )
+                }
+            };
+            Some(plan.intent(Intent::Reclone(*from_leader)))
+        }
+    }
+}

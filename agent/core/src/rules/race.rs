@@ -1,0 +1,225 @@
+//! The race for the free lock.
+
+use std::time::Duration;
+
+use super::{Context, Plan, Trail};
+use crate::action::{Lane, Order};
+use crate::decision::{Evidence, Guard, Rule};
+use crate::types::{Lsn, NodeName, Timeline};
+use crate::view::{ClusterView, FailoverKey, Server, ServerRole};
+
+/// How long a free lock is kept for the candidate that a person named, and from the node that gave it away.
+const RESERVATION: Duration = Duration::from_secs(5);
+
+/// How old the failure to reach a peer may be for the peer to count as gone without being asked again.
+const DEAD_FOR: Duration = Duration::from_secs(5);
+
+/// Takes the lock when it is free and this replica is the one that should have it.
+pub(super) fn take_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    if ctx.facts.leader().is_some() {
+        return None;
+    }
+    let leaderless = Evidence::Leaderless(ctx.leaderless_for());
+    match may_take_lock(ctx) {
+        Ok(server) if ctx.lanes.idle(Lane::Lock) => Some(
+            Plan::order(Rule::TakeLock, acquire(ctx))
+                .because(leaderless)
+                .because(Evidence::Position(server.timeline, server.position())),
+        ),
+        Ok(_) => Some(Plan::hold(Rule::TakeLock).because(leaderless)),
+        Err(guard) => {
+            trail.block(Rule::TakeLock, guard);
+            Some(Plan::hold(Rule::AwaitLeader).because(leaderless))
+        }
+    }
+}
+
+/// The order to take the lock. What it rests on is checked again in its transaction.
+pub(super) fn acquire(ctx: &Context<'_>) -> Order {
+    let view = ctx.facts.view();
+    let mut status = ctx.status(false);
+    if let Some((server, _)) = ctx.replica() {
+        let known = view
+            .and_then(ClusterView::timeline)
+            .max(Some(server.timeline))
+            .max(status.next);
+        status.next = known.map(|timeline| Timeline(timeline.0 + 1));
+    }
+    Order::Acquire {
+        ttl: ctx.config.ttl,
+        seen: view.map(|view| view.status_revision).unwrap_or_default(),
+        config: view.and_then(|view| view.config_revision),
+        failsafe: view.map(|view| view.failsafe_revision).unwrap_or_default(),
+        status,
+    }
+}
+
+/// Whether this node may take a free lock, by all that does not depend on other members: this is also what it tells them.
+pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
+    let view = ctx.facts.view().ok_or(Guard::ViewStale { age: Duration::MAX })?;
+    let age = ctx.facts.read.map_or(Duration::MAX, |read| ctx.now.since(read));
+    let manual = chosen(ctx);
+    if ctx.config.ttl < age {
+        return Err(Guard::ViewStale { age });
+    }
+    if ctx.config.pause && !manual {
+        return Err(Guard::PauseOn);
+    }
+    if ctx.config.nofailover {
+        return Err(Guard::NoFailover);
+    }
+    if ctx.now < ctx.state.cooldown {
+        return Err(Guard::Cooldown {
+            left: ctx.state.cooldown.since(ctx.now),
+        });
+    }
+    if let Some((_, until)) = ctx.state.promise.as_ref().filter(|(_, until)| ctx.now < *until) {
+        return Err(Guard::FailsafePromise {
+            left: until.since(ctx.now),
+        });
+    }
+    let unlisted = view
+        .failsafe
+        .as_ref()
+        .is_some_and(|list| !list.contains_key(ctx.me()));
+    if ctx.config.failsafe_mode && unlisted && !forced(ctx) {
+        return Err(Guard::NotInFailsafe);
+    }
+    let (server, _) = ctx.replica().ok_or(Guard::PostgresNotReady)?;
+    ancestry(ctx, server)?;
+    let last = view
+        .status
+        .as_ref()
+        .map(|status| status.optime)
+        .unwrap_or_default();
+    let (lag, limit) = (
+        last.ahead_of(server.position()),
+        ctx.config.maximum_lag_on_failover,
+    );
+    if limit < lag && !forced(ctx) {
+        return Err(Guard::LagTooHigh { lag, limit });
+    }
+    Ok(server)
+}
+
+/// A node on an older timeline than the cluster's may lead only if all that it holds is in the cluster's history.
+fn ancestry(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
+    let Some(view) = ctx.facts.view() else {
+        return Ok(());
+    };
+    let Some(cluster) = view.timeline().filter(|cluster| server.timeline < *cluster) else {
+        return Ok(());
+    };
+    let Some(fork) = view.fork_of(server.timeline) else {
+        return Err(Guard::TimelineBehind {
+            own: server.timeline,
+            cluster,
+        });
+    };
+    let ServerRole::Replica { replayed, .. } = server.role else {
+        return Ok(());
+    };
+    if fork < replayed {
+        return Err(Guard::Diverged {
+            timeline: server.timeline,
+            position: server.position(),
+        });
+    }
+    Ok(())
+}
+
+/// All conditions of [`could_take_lock`], and: the old right is over, the lock is not meant for another, and no member
+/// that could lead is better.
+fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
+    let server = could_take_lock(ctx)?;
+    if ctx.facts.foreign.may_run(ctx.now) {
+        return Err(Guard::OldRight {
+            left: ctx.facts.foreign.until.since(ctx.now),
+        });
+    }
+    if let Some(key) = ctx.facts.view().and_then(|view| view.failover.as_ref()) {
+        reservation(ctx, key)?;
+    }
+    let others: Vec<NodeName> = ctx.facts.others(ctx.me()).map(|(name, _)| name.clone()).collect();
+    for name in others {
+        peer(ctx, server, &name)?;
+    }
+    Ok(server)
+}
+
+/// A person named this node.
+fn chosen(ctx: &Context<'_>) -> bool {
+    ctx.facts
+        .view()
+        .and_then(|view| view.failover.as_ref())
+        .is_some_and(|key| key.candidate.as_ref() == Some(ctx.me()))
+}
+
+/// A person named this node in a manual failover: whatever it costs. A switchover (which names the leader too) is no such
+/// word: if its leader is lost half-way, its candidate is one of several, and a leader that is only cut off may be alive by failsafe
+/// grants that this node was not asked for.
+fn forced(ctx: &Context<'_>) -> bool {
+    let key = ctx.facts.view().and_then(|view| view.failover.as_ref());
+    chosen(ctx) && key.is_some_and(|key| key.leader.is_none())
+}
+
+fn reservation(ctx: &Context<'_>, key: &FailoverKey) -> Result<(), Guard> {
+    if RESERVATION <= ctx.leaderless_for() {
+        return Ok(());
+    }
+    if let Some(candidate) = key.candidate.as_ref().filter(|candidate| *candidate != ctx.me())
+        && ctx.facts.member(candidate).is_some()
+    {
+        return Err(Guard::Reserved(candidate.clone()));
+    }
+    if key.leader.as_ref() == Some(ctx.me()) && ctx.somebody_could_lead() {
+        return Err(Guard::JustLeft);
+    }
+    Ok(())
+}
+
+/// Compares with one other member.
+///
+/// A member that did not answer since the lock became free, or shortly before, is gone. One that is ahead, or an equal with
+/// a higher priority, goes first if it can lead at all; but not for ever: after two lifetimes of the lock without a leader, whoever is within the
+/// lag limit may lead.
+fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard> {
+    let since = ctx.facts.leaderless.unwrap_or(ctx.now);
+    let Some(known) = ctx.facts.peers.get(name) else {
+        return Err(Guard::PeerUnheard(name.clone()));
+    };
+    let Some(status) = &known.status else {
+        let dead = since.minus(DEAD_FOR) <= known.asked;
+        return if dead {
+            Ok(())
+        } else {
+            Err(Guard::PeerUnheard(name.clone()))
+        };
+    };
+    if known.asked < since {
+        return Err(Guard::PeerUnheard(name.clone()));
+    }
+    let impatient = ctx.config.ttl * 2 < ctx.leaderless_for();
+    if status.primary && status.running && !impatient {
+        return Err(Guard::PeerIsPrimary(name.clone()));
+    }
+    let cannot_lead = status.nofailover || status.can_take_lock == Some(false);
+    if cannot_lead || forced(ctx) || impatient {
+        return Ok(());
+    }
+    let own = (server.timeline, server.position());
+    let theirs = (
+        status.timeline.unwrap_or(server.timeline),
+        status.position.unwrap_or(Lsn(0)),
+    );
+    if own < theirs {
+        return Err(Guard::PeerAhead {
+            peer: name.clone(),
+            by: theirs.1.ahead_of(own.1),
+        });
+    }
+    if own == theirs && ctx.config.failover_priority < status.failover_priority {
+        return Err(Guard::PeerPreferred(name.clone()));
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! A stopped PostgreSQL under another leader: does its history lead to the leader's?
+
+use super::{Context, Intent, Plan, Trail, bootstrap};
+use crate::action::Order;
+use crate::decision::{Evidence, Guard, Rule};
+use crate::state::Ancestry;
+use crate::types::{Lsn, Timeline};
+use crate::view::{ControlData, ControlState, DataDir};
+
+/// What the leader's history says about a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kinship {
+    /// All that it holds is in the leader's history.
+    Ancestor,
+    /// It holds WAL that the leader's history does not have.
+    Diverged,
+    /// It cannot be told without looking at its WAL: it was a primary and did not stop cleanly.
+    Unclear,
+}
+
+/// Compares a timeline and a position with the leader's history.
+///
+/// `shut_down_primary`: the position is the *start* of a shutdown checkpoint, which must itself be in the leader's
+/// history, so it must lie before the fork.
+pub(super) fn kinship(
+    leader: &Ancestry,
+    timeline: Timeline,
+    position: Lsn,
+    shut_down_primary: bool,
+) -> Kinship {
+    if timeline == leader.timeline {
+        return Kinship::Ancestor;
+    }
+    match leader.fork_of(timeline) {
+        Some(fork) if position < fork || position == fork && !shut_down_primary => Kinship::Ancestor,
+        Some(_) | None => Kinship::Diverged,
+    }
+}
+
+/// Brings a stopped data directory back under another leader.
+///
+/// One that was a replica on the leader's own timeline is just started. For any other the leader's history is asked for
+/// and compared; what diverged is rewound if that is allowed and possible, else moved aside and cloned if that is
+/// allowed, else a person is asked. pg_rewind itself keeps what needs no rewinding as it is, so it may look at an ex-primary
+/// that did not stop cleanly.
+pub(super) fn under_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let DataDir::Present(control) = ctx.facts.data()? else {
+        return None;
+    };
+    if !ctx.absent() || !ctx.leader_is_other() {
+        return None;
+    }
+    let leader = ctx.facts.leader()?;
+    let Some(upstream) = ctx.upstream(leader) else {
+        // A leader without a member key cannot be followed by name; start, and follow it when it shows up.
+        trail.block(Rule::CompareHistory, Guard::LeaderNotReady);
+        return Some(if control.state.was_primary() {
+            Plan::hold(Rule::CompareHistory)
+        } else {
+            Plan::order(Rule::StartReplica, Order::StartReplica { upstream: None })
+        });
+    };
+    let start = Plan::order(
+        Rule::StartReplica,
+        Order::StartReplica {
+            upstream: super::replica::source(ctx),
+        },
+    );
+    let leader_timeline = ctx.leader_timeline();
+    let same = leader_timeline == Some(control.timeline);
+    if same && !control.state.was_primary() {
+        return Some(start);
+    }
+    let Some(ancestry) = ctx.ancestry() else {
+        if !ctx.leader_is_primary() {
+            trail.block(Rule::CompareHistory, Guard::LeaderNotReady);
+            // A replica loses nothing by starting; an ex-primary waits to be compared.
+            return Some(if control.state.was_primary() {
+                Plan::hold(Rule::CompareHistory)
+            } else {
+                start
+            });
+        }
+        return Some(Plan::order(
+            Rule::CompareHistory,
+            Order::CompareHistory { leader: upstream },
+        ));
+    };
+    match judge(ancestry, control) {
+        Kinship::Ancestor => Some(start),
+        Kinship::Unclear if ctx.may_rewind(control) => rewind(ctx, trail),
+        // Without pg_rewind the only way to find out is to start and see whether it can follow.
+        Kinship::Unclear => Some(start),
+        Kinship::Diverged => diverged(ctx, trail, control),
+    }
+}
+
+fn judge(leader: &Ancestry, control: &ControlData) -> Kinship {
+    let clean = control.state == ControlState::ShutDown;
+    if control.state.was_primary() && !clean && control.timeline != leader.timeline {
+        return Kinship::Unclear;
+    }
+    kinship(leader, control.timeline, control.position, clean)
+}
+
+/// A stopped data directory that diverged.
+pub(super) fn diverged(ctx: &Context<'_>, trail: &mut Trail, control: &ControlData) -> Option<Plan> {
+    if ctx.may_rewind(control) {
+        return rewind(ctx, trail);
+    }
+    let evidence = Guard::Diverged {
+        timeline: control.timeline,
+        position: control.position,
+    };
+    trail.block(Rule::StartReplica, evidence);
+    if ctx.config.reclone_on_divergence {
+        return reclone(ctx, false);
+    }
+    trail.block(Rule::Rewind, Guard::MayNotRewind);
+    Some(Plan::hold(Rule::NeedHelp))
+}
+
+fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let leader = ctx.facts.leader()?;
+    let failed = ctx
+        .state
+        .failure
+        .as_ref()
+        .filter(|failure| matches!(failure.order, Order::Rewind { .. }));
+    if let Some(failure) = failed {
+        trail.block(Rule::Rewind, Guard::LastAttempt(failure.text.clone()));
+        if ctx.config.reclone_on_rewind_failure && 2 <= failure.count {
+            return reclone(ctx, false);
+        }
+    }
+    if ctx
+        .facts
+        .member(leader)
+        .is_some_and(|member| member.checkpoint_after_promote == Some(false))
+    {
+        trail.block(Rule::Rewind, Guard::LeaderCheckpoint);
+        return Some(Plan::hold(Rule::Rewind));
+    }
+    let upstream = ctx.upstream(leader)?;
+    Some(Plan::order(Rule::Rewind, Order::Rewind { leader: upstream }).intent(Intent::ForgetAncestry))
+}
+
+/// Moves the data directory aside and clones it anew.
+pub(super) fn reclone(ctx: &Context<'_>, from_leader: bool) -> Option<Plan> {
+    if !ctx.leader_is_other() {
+        return None;
+    }
+    let source = bootstrap::source(ctx, from_leader)?;
+    let from = ctx.upstream(&source)?;
+    if !ctx.absent() {
+        return None;
+    }
+    Some(Plan::order(Rule::Reclone, Order::BaseBackup { from }).because(Evidence::Candidate(source)))
+}
+
+impl<'a> Context<'a> {
+    /// The timeline the leader is on, as it says in the DCS.
+    pub(super) fn leader_timeline(&self) -> Option<Timeline> {
+        let leader = self.facts.leader()?;
+        let member = self.facts.member(leader).and_then(|member| member.timeline);
+        let status = self
+            .facts
+            .view()?
+            .status
+            .as_ref()
+            .and_then(|status| status.timeline);
+        member.max(status)
+    }
+
+    /// The leader's timelines, as this reign's leader told them.
+    pub(super) fn ancestry(&self) -> Option<&'a Ancestry> {
+        let leader = self.facts.view()?.leader.as_ref()?;
+        let known = self.state.ancestry.as_ref()?;
+        // Told before its promotion, it does not say where the timeline before forked off.
+        let present = self
+            .leader_timeline()
+            .is_none_or(|timeline| timeline <= known.timeline);
+        (known.leader == leader.name && known.created == leader.created && present).then_some(known)
+    }
+
+    /// The leader says that its PostgreSQL runs as primary.
+    pub(super) fn leader_is_primary(&self) -> bool {
+        self.facts
+            .leader()
+            .and_then(|leader| self.facts.member(leader))
+            .is_some_and(|member| member.running() && (member.role == "primary" || member.role == "master"))
+    }
+
+    fn may_rewind(&self, control: &ControlData) -> bool {
+        self.config.use_pg_rewind && control.rewindable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{NodeName, Revision};
+    use crate::view::HistoryLine;
+
+    fn leader() -> Ancestry {
+        let line = |timeline, switch| HistoryLine {
+            timeline: Timeline(timeline),
+            switch: Lsn(switch),
+            reason: String::new(),
+            at: None,
+            leader: None,
+        };
+        Ancestry {
+            leader: NodeName::from("n2"),
+            created: Revision(9),
+            timeline: Timeline(3),
+            history: vec![line(1, 100), line(2, 200)],
+        }
+    }
+
+    #[test]
+    fn a_replica_at_the_fork_has_nothing_of_its_own() {
+        assert_eq!(
+            kinship(&leader(), Timeline(2), Lsn(200), false),
+            Kinship::Ancestor
+        );
+        assert_eq!(
+            kinship(&leader(), Timeline(2), Lsn(201), false),
+            Kinship::Diverged
+        );
+    }
+
+    #[test]
+    fn a_shutdown_checkpoint_at_the_fork_is_not_in_the_leaders_history() {
+        assert_eq!(kinship(&leader(), Timeline(2), Lsn(199), true), Kinship::Ancestor);
+        assert_eq!(kinship(&leader(), Timeline(2), Lsn(200), true), Kinship::Diverged);
+    }
+
+    #[test]
+    fn a_timeline_the_leader_never_was_on_has_diverged() {
+        assert_eq!(kinship(&leader(), Timeline(4), Lsn(1), false), Kinship::Diverged);
+    }
+}

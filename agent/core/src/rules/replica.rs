@@ -1,0 +1,189 @@
+//! PostgreSQL runs as replica.
+
+use std::time::Duration;
+
+use super::{Context, Plan, Trail, rejoin};
+use crate::action::{Lane, Order, StopMode, Upstream};
+use crate::decision::{Evidence, Guard, Rule};
+use crate::types::Timeline;
+use crate::view::{Server, ServerRole};
+
+/// How long a replica may stand still on an older timeline than the leader's before its history is compared: following
+/// a switch of timelines takes a reconnect, and PostgreSQL retries each 5 s at the latest.
+const STANDSTILL: Duration = Duration::from_secs(6);
+
+/// Promotes under the lock.
+///
+/// Not when so little of the right is left that the fence would stop it at once: a renewal is on its way then.
+pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let (server, _) = ctx.replica()?;
+    if !ctx.state.lease.held {
+        return None;
+    }
+    if ctx.state.giving_up || ctx.state.releasing {
+        let idle = ctx.lanes.idle(Lane::Lock);
+        return Some(if idle {
+            Plan::order(Rule::GiveUp, ctx.release())
+        } else {
+            Plan::hold(Rule::GiveUp)
+        });
+    }
+    if ctx.valid_until() <= ctx.now {
+        trail.block(Rule::Promote, Guard::NoRight);
+        return Some(Plan::hold(Rule::Promote));
+    }
+    if let Some(guard) = ctx.others_right() {
+        trail.block(Rule::Promote, guard);
+        return Some(Plan::hold(Rule::Promote));
+    }
+    let known = ctx
+        .facts
+        .view()
+        .and_then(|view| view.timeline())
+        .unwrap_or_default()
+        .max(server.timeline);
+    if ctx.state.reserved.is_none_or(|reserved| reserved <= known) {
+        // A reign that began with a primary has reserved no timeline: that comes first, or the next reign may make the same one.
+        trail.block(Rule::Promote, Guard::NoReservation);
+        let mut status = ctx.status(false);
+        status.next = Some(Timeline(known.0 + 1));
+        let ttl = ctx.config.ttl;
+        return Some(if ctx.lanes.idle(Lane::Lock) {
+            Plan::order(Rule::Promote, Order::Renew { ttl, status })
+        } else {
+            Plan::hold(Rule::Promote)
+        });
+    }
+    let above = ctx
+        .state
+        .reserved
+        .map_or(known, |reserved| Timeline(reserved.0 - 1));
+    let order = Order::Promote {
+        guard_until: ctx.guard_until(),
+        valid_until: ctx.valid_until(),
+        above,
+    };
+    Some(
+        Plan::order(Rule::Promote, order)
+            .because(Evidence::RightLeft(ctx.state.lease.left(ctx.now)))
+            .because(Evidence::Position(server.timeline, server.position())),
+    )
+}
+
+/// Follows another leader.
+pub(super) fn follow(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let (server, streaming) = ctx.replica()?;
+    if !ctx.leader_is_other() {
+        return None;
+    }
+    let leader = ctx.facts.leader()?.clone();
+    let Some(upstream) = source(ctx) else {
+        trail.block(Rule::Follow, Guard::LeaderNotReady);
+        return Some(Plan::hold(Rule::Replicate).because(Evidence::Leader(leader)));
+    };
+    if server.upstream.as_deref() != Some(host_and_port(&upstream.conn_url)) {
+        return Some(
+            Plan::order(
+                Rule::Follow,
+                Order::Follow {
+                    upstream: Some(upstream),
+                },
+            )
+            .because(Evidence::Leader(leader)),
+        );
+    }
+    if let Some(plan) = lost(ctx, trail, server, streaming) {
+        return Some(plan);
+    }
+    let mut plan = Plan::hold(Rule::Replicate).because(Evidence::Leader(leader));
+    plan.because
+        .push(Evidence::Position(server.timeline, server.position()));
+    Some(plan)
+}
+
+/// A replica that does not stream, on a timeline that is not the leader's: it is compared with the leader's history, and stopped to be rewound if it
+/// diverged.
+fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) -> Option<Plan> {
+    let leader_timeline = ctx.leader_timeline()?;
+    if streaming || leader_timeline == server.timeline || !ctx.leader_is_primary() {
+        return None;
+    }
+    let Some(ancestry) = ctx.ancestry() else {
+        let due = ctx.state.settled.plus(STANDSTILL);
+        if ctx.now < due {
+            trail.block(
+                Rule::CompareHistory,
+                Guard::Cooldown {
+                    left: due.since(ctx.now),
+                },
+            );
+            return None;
+        }
+        let leader = ctx.upstream(ctx.facts.leader()?)?;
+        return Some(Plan::order(
+            Rule::CompareHistory,
+            Order::CompareHistory { leader },
+        ));
+    };
+    let ServerRole::Replica { replayed, .. } = server.role else {
+        return None;
+    };
+    match rejoin::kinship(ancestry, server.timeline, replayed, false) {
+        rejoin::Kinship::Ancestor | rejoin::Kinship::Unclear => None,
+        rejoin::Kinship::Diverged => {
+            trail.block(
+                Rule::Replicate,
+                Guard::Diverged {
+                    timeline: server.timeline,
+                    position: server.position(),
+                },
+            );
+            let curable = ctx.config.use_pg_rewind || ctx.config.reclone_on_divergence;
+            if !curable {
+                trail.block(Rule::Rewind, Guard::MayNotRewind);
+                return Some(Plan::hold(Rule::NeedHelp));
+            }
+            let mode = StopMode::Fast {
+                until: ctx.now.plus(Duration::from_secs(10)),
+            };
+            Some(Plan::order(
+                Rule::Rewind,
+                Order::Stop {
+                    mode,
+                    checkpoint_first: false,
+                },
+            ))
+        }
+    }
+}
+
+/// Whom to stream from: the member of the tag `replicatefrom` while it runs, else the leader.
+pub(super) fn source(ctx: &Context<'_>) -> Option<Upstream> {
+    let cascade =
+        ctx.config.replicate_from.as_ref().filter(|name| {
+            *name != ctx.me() && ctx.facts.member(name).is_some_and(|member| member.running())
+        });
+    ctx.upstream(cascade.or(ctx.facts.leader())?)
+}
+
+/// `host:port` of `postgres://host:port/database`.
+fn host_and_port(conn_url: &str) -> &str {
+    let rest = conn_url.split_once("://").map_or(conn_url, |(_, rest)| rest);
+    let rest = rest.split(['/', '?']).next().unwrap_or(rest);
+    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_and_port;
+
+    #[test]
+    fn the_address_is_cut_out_of_a_url() {
+        assert_eq!(
+            host_and_port("postgres://10.0.0.1:5432/postgres"),
+            "10.0.0.1:5432"
+        );
+        assert_eq!(host_and_port("postgres://u:p@h:1/x?application_name=y"), "h:1");
+        assert_eq!(host_and_port("h:1"), "h:1");
+    }
+}

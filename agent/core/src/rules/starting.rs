@@ -1,0 +1,65 @@
+//! A PostgreSQL that is coming up, or that does not answer.
+
+use super::{Context, Intent, Plan, Trail};
+use crate::action::{Order, StopMode};
+use crate::decision::{Evidence, Guard, Rule};
+use crate::view::Process;
+
+/// Waits for a starting PostgreSQL.
+///
+/// The primary of this reign may take `primary_start_timeout`; then it is stopped and the lock given up, if somebody could
+/// take over.
+pub(super) fn starting(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let Some(Process::Starting { .. }) = ctx.facts.process() else {
+        return None;
+    };
+    let Some(since) = ctx
+        .state
+        .down_since
+        .filter(|_| ctx.state.lease.held && !ctx.config.pause)
+    else {
+        return Some(Plan::hold(Rule::AwaitStart));
+    };
+    let limit = since.plus(ctx.config.primary_start_timeout);
+    if ctx.now < limit {
+        return Some(Plan::hold(Rule::AwaitStart));
+    }
+    if !ctx.somebody_could_lead() {
+        trail.block(Rule::GiveUp, Guard::NoCandidate);
+        return Some(Plan::hold(Rule::AwaitStart));
+    }
+    let order = Order::Stop {
+        mode: StopMode::Immediate,
+        checkpoint_first: false,
+    };
+    Some(Plan::order(Rule::GiveUp, order).intent(Intent::GiveUp))
+}
+
+/// Waits for a PostgreSQL that does not answer.
+///
+/// A primary that has been silent for a whole ttl is stopped (the executor goes as far as SIGKILL) and the lock given up,
+/// if somebody could take over.
+pub(super) fn unresponsive(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let Some(Process::Unresponsive { .. }) = ctx.facts.process() else {
+        return None;
+    };
+    let since = ctx.state.unresponsive_since.unwrap_or(ctx.now);
+    let silent = ctx.now.since(since);
+    let hold = Plan::hold(Rule::Unresponsive).because(Evidence::ProbeAge(silent));
+    if !ctx.state.lease.held || ctx.config.pause || silent < ctx.config.ttl {
+        return Some(hold);
+    }
+    if !ctx.somebody_could_lead() {
+        trail.block(Rule::GiveUp, Guard::NoCandidate);
+        return Some(hold);
+    }
+    let order = Order::Stop {
+        mode: StopMode::Immediate,
+        checkpoint_first: false,
+    };
+    Some(
+        Plan::order(Rule::GiveUp, order)
+            .because(Evidence::ProbeAge(silent))
+            .intent(Intent::GiveUp),
+    )
+}

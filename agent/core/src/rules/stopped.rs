@@ -1,0 +1,84 @@
+//! PostgreSQL does not run, and this node holds the lock, or nobody does.
+
+use super::{Context, Plan, Trail};
+use crate::action::{Lane, Order};
+use crate::decision::{Guard, Rule};
+use crate::view::DataDir;
+
+/// Starts in place in a row before others get the lock.
+const STARTS_IN_PLACE: u32 = 3;
+
+/// Decides about a stopped PostgreSQL under this node's own lock.
+///
+/// The primary of this reign is started again in place, on its timeline, losing nothing; unless `primary_start_timeout` is
+/// over (or zero), or several starts failed, and somebody could take over: then the lock is given up. A node that took the lock as a
+/// replica is started as one, and promoted later.
+pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let DataDir::Present(control) = ctx.facts.data()? else {
+        return None;
+    };
+    if !ctx.absent() || !ctx.state.lease.held {
+        return None;
+    }
+    let cluster = ctx.facts.view().and_then(|view| view.timeline());
+    let newest = cluster.is_none_or(|cluster| cluster <= control.timeline);
+    let was_leading = ctx.state.reigned || control.state.was_primary() && newest;
+    if !was_leading {
+        return Some(Plan::order(
+            Rule::StartReplica,
+            Order::StartReplica { upstream: None },
+        ));
+    }
+    let down = ctx
+        .state
+        .down_since
+        .map_or(std::time::Duration::ZERO, |since| ctx.now.since(since));
+    let hopeless = ctx.state.giving_up
+        || STARTS_IN_PLACE <= ctx.state.failed_starts
+        || ctx.config.primary_start_timeout <= down;
+    if hopeless || ctx.state.releasing {
+        if ctx.somebody_could_lead() || ctx.state.releasing {
+            return Some(if ctx.lanes.idle(Lane::Lock) {
+                Plan::order(Rule::GiveUp, ctx.release())
+            } else {
+                Plan::hold(Rule::GiveUp)
+            });
+        }
+        trail.block(Rule::GiveUp, Guard::NoCandidate);
+    }
+    if ctx.valid_until() <= ctx.now {
+        trail.block(Rule::RestartPrimary, Guard::NoRight);
+        return Some(Plan::hold(Rule::RestartPrimary));
+    }
+    if let Some(guard) = ctx.others_right() {
+        trail.block(Rule::RestartPrimary, guard);
+        return Some(Plan::hold(Rule::RestartPrimary));
+    }
+    let order = Order::StartPrimary {
+        guard_until: ctx.guard_until(),
+        valid_until: ctx.valid_until(),
+    };
+    Some(Plan::order(Rule::RestartPrimary, order))
+}
+
+/// Starts PostgreSQL as a replica that follows nobody, when there is no leader: then it can take part in the race.
+pub(super) fn no_leader(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
+    let DataDir::Present(_) = ctx.facts.data()? else {
+        return None;
+    };
+    if !ctx.absent() || ctx.facts.leader().is_some_and(|leader| leader != ctx.me()) {
+        return None;
+    }
+    let fresh = ctx
+        .facts
+        .read
+        .is_some_and(|read| ctx.now.since(read) < ctx.config.ttl);
+    if ctx.leader_is_me() && fresh {
+        // An agent that was restarted: the renewal under way decides whether this is still the primary.
+        return Some(Plan::hold(Rule::AwaitView));
+    }
+    Some(Plan::order(
+        Rule::StartReplica,
+        Order::StartReplica { upstream: None },
+    ))
+}

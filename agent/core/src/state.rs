@@ -1,0 +1,232 @@
+//! What a node has decided and not finished: its memory beside the facts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::action::{MemberRecord, Order};
+use crate::input::{OperatorOrder, RequestId};
+use crate::lease::Lease;
+use crate::types::{Lsn, MonoTime, NodeName, Revision, SystemId, Timeline};
+use crate::view::HistoryLine;
+
+/// The node's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Its hold on the lock.
+    pub lease: Lease,
+    /// The agent was asked to end.
+    pub shutdown: Option<MonoTime>,
+    /// The order to end was given: nothing more is done.
+    pub exiting: bool,
+    /// An order that makes PostgreSQL writable was given and it has not been seen since what came of it: it may become writable
+    /// without a further order.
+    pub unsure: bool,
+    /// The timeline that a promotion under this node's lock makes.
+    pub reserved: Option<Timeline>,
+    /// The order to give the lock back was sent and may have its effect at any time: nothing may become writable in this reign.
+    pub releasing: bool,
+    /// PostgreSQL has been primary in this reign.
+    pub reigned: bool,
+    /// Since when PostgreSQL of this reign does not serve.
+    pub down_since: Option<MonoTime>,
+    /// Starts in place that failed in a row in this reign.
+    pub failed_starts: u32,
+    /// The lock is to be given back, because PostgreSQL does not come back here.
+    pub giving_up: bool,
+    /// Since when PostgreSQL does not answer.
+    pub unresponsive_since: Option<MonoTime>,
+    /// No attempt at the lock before this.
+    pub cooldown: MonoTime,
+    /// To whom a failsafe grant was given, and until when it binds.
+    pub promise: Option<(NodeName, MonoTime)>,
+    /// This node claimed the `initialize` key.
+    pub claimed: bool,
+    /// This node created the cluster and the `initialize` key does not say so yet.
+    pub created: Option<SystemId>,
+    /// A hand-over under way.
+    pub handover: Option<Handover>,
+    /// The operator's wish that could not be met.
+    pub refused: Option<Revision>,
+    /// When PostgreSQL was last started, and how.
+    pub last_start: Option<(MonoTime, Order)>,
+    /// What an operator asked of PostgreSQL.
+    pub asked: Option<(RequestId, OperatorOrder)>,
+    /// The data directory is to be cloned anew, from the leader if true.
+    pub reclone: Option<bool>,
+    /// The leader's timelines, as it told them.
+    pub ancestry: Option<Ancestry>,
+    /// The last order to PostgreSQL failed: its words, and when to try again.
+    pub failure: Option<Failure>,
+    /// The right was last extended by failsafe grants at this time.
+    pub granted: MonoTime,
+    /// Facts about PostgreSQL from before this time do not show what the last order did.
+    pub settled: MonoTime,
+    /// When the last stop was ordered.
+    pub last_stop: MonoTime,
+    /// The first checkpoint after the promotion.
+    pub checkpoint: AfterPromotion,
+    /// Everybody on the failsafe lists that were sent to replace the one of this revision: whoever is on one may believe in it.
+    pub failsafe_sent: Option<(Revision, BTreeMap<NodeName, String>)>,
+    /// The guard's deadline, as last confirmed. Outer `None`: not known.
+    pub deadline: Option<Option<MonoTime>>,
+    /// The member key as last written.
+    pub published: Option<MemberRecord>,
+    /// Members seen at some time, and when last; for keeping their slots.
+    pub known: BTreeMap<NodeName, MonoTime>,
+    /// When routine work is due.
+    pub due: Cadence,
+}
+
+/// A hand-over of the lock: a switchover, or the end of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// The operator's wish behind it.
+    pub key: Option<Revision>,
+    /// Who shall take over; anybody if `None`.
+    pub candidate: Option<NodeName>,
+    /// PostgreSQL has stopped: where its shutdown checkpoint is, and when that became known.
+    pub stopped: Option<(Option<Lsn>, MonoTime)>,
+    /// Members that streamed when it began.
+    pub streaming: BTreeSet<String>,
+}
+
+/// The leader's timelines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ancestry {
+    /// Whose.
+    pub leader: NodeName,
+    /// Its reign.
+    pub created: Revision,
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// How it came there.
+    pub history: Vec<HistoryLine>,
+}
+
+impl Ancestry {
+    /// Where `timeline` ended on the way to the leader's; `None` if the leader never was on it.
+    #[must_use]
+    pub fn fork_of(&self, timeline: Timeline) -> Option<Lsn> {
+        self.history
+            .iter()
+            .find(|line| line.timeline == timeline)
+            .map(|line| line.switch)
+    }
+}
+
+/// An order to PostgreSQL that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The order.
+    pub order: Order,
+    /// In words.
+    pub text: String,
+    /// Not again before.
+    pub retry: MonoTime,
+    /// Failures in a row.
+    pub count: u32,
+}
+
+/// The first checkpoint after a promotion: until it is made, pg_rewind of others would see the old timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterPromotion {
+    /// No promotion in this reign.
+    NotNeeded,
+    /// To be made.
+    Wanted,
+    /// Made, and said so.
+    Made,
+}
+
+/// When routine work is due next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cadence {
+    /// A look at PostgreSQL.
+    pub probe: MonoTime,
+    /// A read of the DCS.
+    pub read: MonoTime,
+    /// A renewal.
+    pub renew: MonoTime,
+    /// The member key.
+    pub publish: MonoTime,
+    /// Questions to the peers.
+    pub peers: MonoTime,
+    /// A failsafe round.
+    pub failsafe: MonoTime,
+    /// Slots.
+    pub slots: MonoTime,
+    /// Other keys of the leader.
+    pub keys: MonoTime,
+}
+
+impl State {
+    /// The memory of a node that has just begun.
+    #[must_use]
+    pub fn new(lease: Lease, now: MonoTime) -> Self {
+        Self {
+            lease,
+            shutdown: None,
+            exiting: false,
+            unsure: false,
+            reserved: None,
+            releasing: false,
+            reigned: false,
+            down_since: None,
+            failed_starts: 0,
+            giving_up: false,
+            unresponsive_since: None,
+            cooldown: MonoTime::ZERO,
+            promise: None,
+            claimed: false,
+            created: None,
+            handover: None,
+            refused: None,
+            last_start: None,
+            asked: None,
+            reclone: None,
+            ancestry: None,
+            failure: None,
+            granted: MonoTime::ZERO,
+            settled: now,
+            last_stop: MonoTime::ZERO,
+            checkpoint: AfterPromotion::NotNeeded,
+            failsafe_sent: None,
+            deadline: None,
+            published: None,
+            known: BTreeMap::new(),
+            due: Cadence {
+                probe: now,
+                read: now,
+                renew: now,
+                publish: now,
+                peers: now,
+                failsafe: now,
+                slots: now,
+                keys: now,
+            },
+        }
+    }
+
+    /// Remembers that an order to PostgreSQL failed. Each failure in a row doubles the wait, up to 30 s.
+    pub fn failed(&mut self, now: MonoTime, order: Order, text: String, first_wait: Duration) {
+        let count = self.failure.as_ref().map_or(0, |failure| failure.count) + 1;
+        let wait = (first_wait * 2u32.saturating_pow(count - 1).min(64)).min(Duration::from_secs(30));
+        self.failure = Some(Failure {
+            order,
+            text,
+            retry: now.plus(wait),
+            count,
+        });
+    }
+
+    /// The reign is over.
+    pub fn lost_lock(&mut self) {
+        self.lease.held = false;
+        self.reigned = false;
+        self.giving_up = false;
+        self.releasing = false;
+        self.down_since = None;
+        self.failed_starts = 0;
+        self.checkpoint = AfterPromotion::NotNeeded;
+    }
+}

@@ -1,0 +1,352 @@
+//! What a node can know: the facts that rules look at.
+//!
+//! Facts are plain values. Each is kept as [`Seen`], with the time it was seen, so that staleness is visible to every
+//! rule and in every explanation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::types::{LeaseId, Lsn, MonoTime, NodeName, Revision, SystemId, Term, Timeline};
+
+/// A fact and when it was true: for an answer, the time the question was *sent*.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen<T> {
+    /// The fact.
+    pub value: T,
+    /// The time for which it is known.
+    pub at: MonoTime,
+}
+
+/// What the DCS holds for this cluster, at one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterView {
+    /// The store's revision of this view.
+    pub revision: Revision,
+    /// The raft term of the answer.
+    pub term: Term,
+    /// The `initialize` key.
+    pub initialize: Option<Initialize>,
+    /// When the `config` key last changed; `None` if there is no such key.
+    pub config_revision: Option<Revision>,
+    /// The `leader` key.
+    pub leader: Option<LeaderKey>,
+    /// The `members/` keys.
+    pub members: BTreeMap<NodeName, Member>,
+    /// The `status` key.
+    pub status: Option<Status>,
+    /// When the `status` key last changed; the leader writes it with each renewal.
+    pub status_revision: Revision,
+    /// The `failover` key, unless empty.
+    pub failover: Option<FailoverKey>,
+    /// The `history` key: one line per timeline that has ended.
+    pub history: Vec<HistoryLine>,
+    /// The `failsafe` key: the members that could be elected, with the address of their REST API.
+    pub failsafe: Option<BTreeMap<NodeName, String>>,
+    /// When the `failsafe` key last changed.
+    pub failsafe_revision: Revision,
+}
+
+impl ClusterView {
+    /// The highest timeline that the DCS gives evidence of: the leader's, or the one after the last line of history.
+    #[must_use]
+    pub fn timeline(&self) -> Option<Timeline> {
+        let ended = self.history.iter().map(|line| line.timeline.0 + 1).max();
+        let lived = self
+            .status
+            .as_ref()
+            .and_then(|status| status.timeline)
+            .map(|timeline| timeline.0);
+        ended.max(lived).map(Timeline)
+    }
+
+    /// Where the timeline after `timeline` forked off it, as the `history` key has it.
+    #[must_use]
+    pub fn fork_of(&self, timeline: Timeline) -> Option<Lsn> {
+        self.history
+            .iter()
+            .find(|line| line.timeline == timeline)
+            .map(|line| line.switch)
+    }
+}
+
+/// The `initialize` key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initialize {
+    /// Somebody is creating the cluster.
+    InProgress,
+    /// The cluster's system identifier.
+    Done(SystemId),
+    /// A value that is neither empty nor a number.
+    Garbage,
+}
+
+/// The `leader` key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderKey {
+    /// Whose it is.
+    pub name: NodeName,
+    /// The lease it hangs on; `None` if it hangs on none (it then never expires).
+    pub lease: Option<LeaseId>,
+    /// The revision at which it was created: the reign's identity.
+    pub created: Revision,
+}
+
+/// A `members/` key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Member {
+    /// `postgres://host:port/db`, without credentials.
+    pub conn_url: String,
+    /// Address of the member's REST API.
+    pub api_url: String,
+    /// Patroni's word for the state of PostgreSQL, such as `running`.
+    pub state: String,
+    /// Patroni's word for the role.
+    pub role: String,
+    /// Position: written by a primary, received by a replica.
+    pub position: Option<Lsn>,
+    /// Timeline of that position.
+    pub timeline: Option<Timeline>,
+    /// `false` until a promoted primary has made its first checkpoint.
+    pub checkpoint_after_promote: Option<bool>,
+    /// The tag: never to be elected.
+    pub nofailover: bool,
+    /// The tag: preference among equals.
+    pub failover_priority: u32,
+    /// The tag: preferred as a source of base backups.
+    pub clonefrom: bool,
+    /// The tag: streams from this member rather than from the leader.
+    pub replicatefrom: Option<NodeName>,
+    /// The tag: needs no slot, for it does not stream.
+    pub nostream: bool,
+    /// Runs Surus rather than Patroni.
+    pub surus: bool,
+    /// The member has acknowledged the pause.
+    pub pause: bool,
+}
+
+impl Member {
+    /// PostgreSQL of this member serves queries.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.state == "running" || self.state == "streaming"
+    }
+}
+
+/// The `status` key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Status {
+    /// The primary's position when it was written.
+    pub optime: Lsn,
+    /// Positions of slots.
+    pub slots: BTreeMap<String, Lsn>,
+    /// Slots of absent members that must be kept.
+    pub retain_slots: BTreeSet<String>,
+    /// Ours: the ttl that the leader's right is counted with.
+    pub ttl: Option<Duration>,
+    /// Ours: the timeline the primary was on.
+    pub timeline: Option<Timeline>,
+    /// Ours: the timeline that the holder of the lock makes if it promotes. Nobody else may make it, used or not.
+    pub next: Option<Timeline>,
+    /// Ours: this leader stopped PostgreSQL cleanly and gave the lock back, so its right is over.
+    pub vacated: Option<NodeName>,
+}
+
+/// The `failover` key: an operator's wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailoverKey {
+    /// The leader it is meant for; set in a switchover.
+    pub leader: Option<NodeName>,
+    /// Who shall take over.
+    pub candidate: Option<NodeName>,
+    /// Not before this time: seconds since 1970, already compared with the wall clock by the agent.
+    pub due: Due,
+    /// For compare-and-swap.
+    pub revision: Revision,
+}
+
+/// Whether the time of a scheduled request has come. The agent compares wall clocks; the core sees only the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// No schedule, or its time has come.
+    Now,
+    /// Due in this long.
+    In(Duration),
+    /// Missed by more than one and a half rounds: it is dropped.
+    Stale,
+}
+
+/// One line of the `history` key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryLine {
+    /// The timeline that ended.
+    pub timeline: Timeline,
+    /// Where its successor forked off.
+    pub switch: Lsn,
+    /// PostgreSQL's reason.
+    pub reason: String,
+    /// When, as text; absent in old entries.
+    pub at: Option<String>,
+    /// Who was promoted; absent in old entries.
+    pub leader: Option<String>,
+}
+
+/// What is known of the local PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresView {
+    /// The data directory.
+    pub data: DataDir,
+    /// The server process.
+    pub process: Process,
+}
+
+/// The data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataDir {
+    /// Missing or empty.
+    Empty,
+    /// A complete cluster.
+    Present(ControlData),
+    /// Something that was interrupted half-way: an initdb, a base backup, a rewind. The text says which.
+    Incomplete(String),
+    /// It cannot be read or holds something that is no cluster. The text says what to do.
+    Unusable(String),
+}
+
+/// What `pg_controldata` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlData {
+    /// The cluster's identity.
+    pub system_id: SystemId,
+    /// The state in which the server left it.
+    pub state: ControlState,
+    /// Timeline of the last checkpoint.
+    pub timeline: Timeline,
+    /// End of what is known to be valid: the last checkpoint, or the minimal end of recovery if that is later.
+    pub position: Lsn,
+    /// Checksums or wal_log_hints: pg_rewind can work on it.
+    pub rewindable: bool,
+}
+
+/// The state of a data directory, as the control file has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlState {
+    /// A primary that was stopped cleanly.
+    ShutDown,
+    /// A standby that was stopped cleanly.
+    ShutDownInRecovery,
+    /// A primary that runs, or crashed.
+    InProduction,
+    /// A standby that runs, or crashed.
+    InArchiveRecovery,
+    /// A primary in crash recovery, or that crashed in it.
+    InCrashRecovery,
+    /// A primary in the midst of stopping, or that crashed in it.
+    ShuttingDown,
+}
+
+impl ControlState {
+    /// The last server on it was a primary.
+    #[must_use]
+    pub fn was_primary(self) -> bool {
+        !matches!(self, Self::ShutDownInRecovery | Self::InArchiveRecovery)
+    }
+}
+
+/// The server process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Process {
+    /// No postmaster.
+    Absent,
+    /// A postmaster that does not take connections yet.
+    Starting {
+        /// It was started without a standby.signal, so it will accept writes when it is ready.
+        as_primary: bool,
+    },
+    /// It answers queries.
+    Running(Server),
+    /// A postmaster that ought to answer and does not. What it was doing is as last seen.
+    Unresponsive {
+        /// It accepted writes when it last answered, or may do so.
+        may_write: bool,
+    },
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its role and positions.
+    pub role: ServerRole,
+    /// The timeline it writes or replays.
+    pub timeline: Timeline,
+    /// Identity, from its control file.
+    pub system_id: SystemId,
+    /// `server_version_num`, such as 150018.
+    pub version: u32,
+    /// It has a guard as its parent, or as adoptive parent.
+    pub guarded: bool,
+    /// Members (by application name) that stream from it.
+    pub streaming_to: BTreeSet<String>,
+    /// Its physical slots with their restart positions.
+    pub slots: BTreeMap<String, Lsn>,
+    /// The history of its timelines that have ended, from its history file.
+    pub history: Vec<HistoryLine>,
+    /// The `primary_conninfo` names this host and port; `None` when it follows nobody.
+    pub upstream: Option<String>,
+}
+
+/// Primary or replica, with the positions of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerRole {
+    /// Accepts writes.
+    Primary {
+        /// The end of the WAL it has written.
+        written: Lsn,
+    },
+    /// In recovery.
+    Replica {
+        /// The end of the WAL it has received and flushed; behind the truth after a restart.
+        received: Option<Lsn>,
+        /// The end of the WAL it has replayed.
+        replayed: Lsn,
+        /// A walreceiver streams.
+        streaming: bool,
+    },
+}
+
+impl Server {
+    /// It accepts writes.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        matches!(self.role, ServerRole::Primary { .. })
+    }
+
+    /// The end of the WAL that a promotion here would keep.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        match self.role {
+            ServerRole::Primary { written } => written,
+            ServerRole::Replica {
+                received, replayed, ..
+            } => received.unwrap_or_default().max(replayed),
+        }
+    }
+}
+
+/// What another member said when it was asked over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// PostgreSQL runs and answers.
+    pub running: bool,
+    /// It is a primary.
+    pub primary: bool,
+    /// Its position.
+    pub position: Option<Lsn>,
+    /// Its timeline.
+    pub timeline: Option<Timeline>,
+    /// It may not be elected.
+    pub nofailover: bool,
+    /// Preference among equals.
+    pub failover_priority: u32,
+    /// Its own account of whether it can reach the DCS and could take the lock; `None` if it is a Patroni member.
+    pub can_take_lock: Option<bool>,
+}

@@ -1,0 +1,405 @@
+//! What the simulated world found in the state machine, told step by step. `sim/FOUND.md` has the whole list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use surus_core::config::Config;
+use surus_core::input::{Input, OperatorOrder, Outcome, RequestId};
+use surus_core::node::{Boot, Node};
+use surus_core::types::*;
+use surus_core::view::*;
+use surus_core::{Action, Lane, Order, Step};
+
+/// A node whose orders are answered by hand, and the last order of each lane.
+struct Story {
+    node: Node,
+    now: u64,
+    orders: BTreeMap<Lane, Action>,
+    given: Vec<Order>,
+}
+
+impl Story {
+    fn new(config: Config) -> Self {
+        let (node, step) = Node::new(config, Boot::default(), MonoTime::from_millis(100_000));
+        let mut story = Self {
+            node,
+            now: 100_000,
+            orders: BTreeMap::new(),
+            given: Vec::new(),
+        };
+        story.note(step);
+        story
+    }
+
+    fn note(&mut self, step: Step) {
+        for action in step.actions {
+            self.given.push(action.order.clone());
+            self.orders.insert(action.order.lane(), action);
+        }
+    }
+
+    fn hear(&mut self, input: Input) {
+        let step = self.node.step(MonoTime::from_millis(self.now), input);
+        self.note(step);
+    }
+
+    fn later(&mut self, millis: u64) {
+        self.now += millis;
+        self.hear(Input::Tick);
+    }
+
+    fn done(&mut self, lane: Lane, outcome: Outcome) {
+        let id = self
+            .orders
+            .remove(&lane)
+            .expect("an order of this lane is under way")
+            .id;
+        self.hear(Input::Done { id, outcome });
+    }
+
+    fn probed(&mut self, process: Process, state: ControlState) {
+        if !self.orders.contains_key(&Lane::Probe) {
+            self.later(1000);
+        }
+        let view = PostgresView {
+            data: DataDir::Present(ControlData {
+                system_id: SystemId(1),
+                state,
+                timeline: Timeline(1),
+                position: Lsn(1000),
+                rewindable: true,
+            }),
+            process,
+        };
+        let at = MonoTime::from_millis(self.now);
+        self.done(Lane::Probe, Outcome::Probed { at, view });
+    }
+
+    fn read(&mut self, view: ClusterView) {
+        if !self.orders.contains_key(&Lane::Read) {
+            self.later(1000);
+        }
+        let sent = MonoTime::from_millis(self.now);
+        self.done(Lane::Read, Outcome::Read { sent, view });
+    }
+
+    fn locked(&mut self, revision: i64) {
+        let sent = MonoTime::from_millis(self.now);
+        let outcome = Outcome::Locked {
+            sent,
+            lease: LeaseId(7),
+            term: Term(1),
+            revision: Revision(revision),
+        };
+        self.done(Lane::Lock, outcome);
+    }
+
+    fn right_left(&self) -> Duration {
+        self.node
+            .explain()
+            .right_until()
+            .since(MonoTime::from_millis(self.now))
+    }
+
+    fn under_way(&self, lane: Lane) -> Option<&Order> {
+        self.orders.get(&lane).map(|action| &action.order)
+    }
+}
+
+fn member(name: &str, role: &str) -> (NodeName, Member) {
+    let member = Member {
+        conn_url: format!("postgres://{name}:5432/postgres"),
+        api_url: format!("http://{name}:8008/patroni"),
+        state: "running".to_owned(),
+        role: role.to_owned(),
+        timeline: Some(Timeline(1)),
+        ..Member::default()
+    };
+    (name.into(), member)
+}
+
+/// The cluster of `a` (this node) and `b`, led by `leader`.
+fn view(revision: i64, leader: Option<&str>, status_revision: i64) -> ClusterView {
+    ClusterView {
+        revision: Revision(revision),
+        initialize: Some(Initialize::Done(SystemId(1))),
+        config_revision: Some(Revision(1)),
+        leader: leader.map(|name| LeaderKey {
+            name: name.into(),
+            lease: Some(LeaseId(7)),
+            created: Revision(5),
+        }),
+        members: BTreeMap::from([member("a", "replica"), member("b", "primary")]),
+        status: Some(Status {
+            ttl: Some(Duration::from_secs(5)),
+            timeline: Some(Timeline(1)),
+            ..Status::default()
+        }),
+        status_revision: Revision(status_revision),
+        ..ClusterView::default()
+    }
+}
+
+fn server(role: ServerRole) -> Process {
+    Process::Running(Server {
+        role,
+        timeline: Timeline(1),
+        system_id: SystemId(1),
+        version: 150_018,
+        guarded: true,
+        streaming_to: BTreeSet::new(),
+        slots: BTreeMap::new(),
+        history: Vec::new(),
+        upstream: Some("b:5432".to_owned()),
+    })
+}
+
+fn replica() -> Process {
+    server(ServerRole::Replica {
+        received: Some(Lsn(1000)),
+        replayed: Lsn(1000),
+        streaming: true,
+    })
+}
+
+fn primary() -> Process {
+    server(ServerRole::Primary { written: Lsn(1000) })
+}
+
+/// `a` as a replica that takes the lock which `b` lost, up to its order to promote.
+fn promoting() -> Story {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(10, Some("b"), 9));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.done(Lane::Guard, Outcome::Ok);
+    story.hear(Input::Cluster(view(11, None, 9)));
+    while !matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })) {
+        assert!(story.now < 120_000, "the lock is never taken");
+        story.later(500);
+        if story.orders.contains_key(&Lane::Read) {
+            story.read(view(11, None, 9));
+        }
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: None,
+        });
+    }
+    story.locked(12);
+    if !matches!(story.under_way(Lane::Postgres), Some(Order::Promote { .. })) {
+        story.probed(replica(), ControlState::InArchiveRecovery);
+    }
+    story
+}
+
+#[test]
+fn the_next_timeline_is_reserved_before_it_is_made() {
+    let story = promoting();
+    let acquire = story.given.iter().find_map(|order| match order {
+        Order::Acquire { status, seen, .. } => Some((status.next, *seen)),
+        _ => None,
+    });
+    assert_eq!(acquire, Some((Some(Timeline(2)), Revision(9))));
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Promote {
+            above: Timeline(1),
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_timeline_that_another_reserved_is_not_made_again() {
+    let mut story = Story::new(Config::new("a".into()));
+    let mut gone = view(10, None, 9);
+    if let Some(status) = &mut gone.status {
+        status.next = Some(Timeline(2));
+    }
+    story.read(gone.clone());
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    for _ in 0..14 {
+        story.later(500);
+        if story.orders.contains_key(&Lane::Read) {
+            story.read(gone.clone());
+        }
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: None,
+        });
+    }
+    let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
+        panic!("{:?}", story.given.last());
+    };
+    assert_eq!(status.next, Some(Timeline(3)));
+}
+
+#[test]
+fn a_promotion_that_may_still_come_to_pass_is_stopped_before_the_lock_goes() {
+    let mut story = promoting();
+    story.done(Lane::Postgres, Outcome::Unknown("takes long".to_owned()));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Stop { .. })
+    ));
+    assert!(
+        !story
+            .given
+            .iter()
+            .any(|order| matches!(order, Order::Release { .. }))
+    );
+    assert!(!matches!(
+        story.under_way(Lane::Guard),
+        Some(Order::SetDeadline(None))
+    ));
+}
+
+/// `a` as a primary that leads.
+fn leading(config: Config) -> Story {
+    let mut story = Story::new(config);
+    story.read(view(10, Some("a"), 9));
+    story.locked(11);
+    story.probed(primary(), ControlState::InProduction);
+    story
+}
+
+#[test]
+fn a_right_counts_with_the_ttl_of_its_order() {
+    let mut story = leading(Config::new("a".into()));
+    story.later(1000);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Renew { .. })));
+    story.hear(Input::Config(Config {
+        ttl: Duration::from_secs(30),
+        ..Config::new("a".into())
+    }));
+    story.locked(13);
+    assert!(story.right_left() <= Duration::from_secs(5));
+}
+
+#[test]
+fn a_shorter_ttl_cuts_the_right_when_others_may_hear_of_it() {
+    let long = Config {
+        ttl: Duration::from_secs(30),
+        ..Config::new("a".into())
+    };
+    let mut story = leading(long);
+    assert!(Duration::from_secs(28) < story.right_left());
+    story.hear(Input::Config(Config::new("a".into())));
+    story.later(1000);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Renew { .. })));
+    assert!(story.right_left() <= Duration::from_secs(5));
+}
+
+#[test]
+fn who_leads_is_never_cloned_over() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(10, Some("b"), 9));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.hear(Input::Operator {
+        request: RequestId(1),
+        order: OperatorOrder::Reinitialize {
+            force: false,
+            from_leader: true,
+        },
+    });
+    story.later(10);
+    story.done(Lane::Postgres, Outcome::Stopped { checkpoint: None });
+    // Meanwhile the lock came to this node, by an order of before.
+    story.hear(Input::Cluster(view(12, Some("a"), 11)));
+    story.probed(Process::Absent, ControlState::InArchiveRecovery);
+    if story.orders.contains_key(&Lane::Lock) {
+        story.locked(13);
+    }
+    story.later(1000);
+    assert!(
+        !story
+            .given
+            .iter()
+            .any(|order| matches!(order, Order::BaseBackup { .. }))
+    );
+}
+
+#[test]
+fn the_lock_is_taken_again_after_an_outage_under_failsafe() {
+    let mut story = leading(Config::new("a".into()));
+    let mut listed = view(14, Some("a"), 9);
+    listed.failsafe = Some(BTreeMap::from([
+        (NodeName::from("a"), "http://a".to_owned()),
+        (NodeName::from("b"), "http://b".to_owned()),
+    ]));
+    story.read(listed.clone());
+    for _ in 0..8 {
+        story.later(500);
+        if let Some(Order::AskFailsafe(_)) = story.under_way(Lane::Failsafe) {
+            let outcome = Outcome::Failsafe {
+                sent: MonoTime::from_millis(story.now),
+                granted: BTreeSet::from([NodeName::from("b")]),
+                refused: BTreeSet::new(),
+            };
+            story.done(Lane::Failsafe, outcome);
+        }
+    }
+    if story.orders.contains_key(&Lane::Lock) {
+        story.done(Lane::Lock, Outcome::NotLocked { holder: None });
+    }
+    listed.leader = None;
+    listed.revision = Revision(20);
+    story.hear(Input::Cluster(listed));
+    story.later(300);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })));
+}
+
+#[test]
+fn no_second_cluster_is_created_beside_one_that_has_lived() {
+    let mut story = Story::new(Config::new("a".into()));
+    let mut claimed = view(10, None, 9);
+    claimed.initialize = Some(Initialize::InProgress);
+    story.read(claimed.clone());
+    story.later(1000);
+    let at = MonoTime::from_millis(story.now);
+    let empty = PostgresView {
+        data: DataDir::Empty,
+        process: Process::Absent,
+    };
+    story.done(Lane::Probe, Outcome::Probed { at, view: empty });
+    for _ in 0..30 {
+        story.later(500);
+        if story.orders.contains_key(&Lane::Read) {
+            story.read(claimed.clone());
+        }
+    }
+    assert!(
+        !story
+            .given
+            .iter()
+            .any(|order| matches!(order, Order::Acquire { .. }))
+    );
+}
+
+#[test]
+fn an_older_timeline_takes_no_lock_in_a_pause() {
+    let mut story = Story::new(Config {
+        pause: true,
+        ..Config::new("a".into())
+    });
+    let mut free = view(10, None, 9);
+    if let Some(status) = &mut free.status {
+        status.timeline = Some(Timeline(2));
+    }
+    story.read(free.clone());
+    story.probed(primary(), ControlState::InProduction);
+    for _ in 0..20 {
+        story.later(500);
+        if story.orders.contains_key(&Lane::Read) {
+            story.read(free.clone());
+        }
+    }
+    assert!(
+        !story
+            .given
+            .iter()
+            .any(|order| matches!(order, Order::Acquire { .. }))
+    );
+}
