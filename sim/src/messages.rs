@@ -1,0 +1,461 @@
+//! The agent's conversations: with etcd in one or two round trips, with its peers in one.
+//!
+//! A request can be lost before or after it had its effect, be late by seconds and still have it, or be refused at once; the agent
+//! waits for `retry_timeout` and then says that it does not know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use surus_core::input::{Input, Outcome, RequestId};
+use surus_core::types::{ActionId, Lsn, MonoTime, NodeName, Term, Timeline};
+use surus_core::view::{Member, PeerStatus};
+use surus_core::{Action, Lane, Order};
+
+use crate::clock::{MS, SEC, Time};
+use crate::executor::{Round, Rpc};
+use crate::model::etcd::{Request, Response};
+use crate::model::postgres::Server0;
+use crate::net::Place;
+use crate::world::{Event, World};
+use crate::zoo::Bug;
+
+/// How long the agent waits for etcd: `retry_timeout`.
+const PATIENCE: Time = 2 * SEC;
+
+/// How long it waits for an answer about the lock, of which a second attempt must fit into the right: a fifth of the default ttl.
+const LOCK_PATIENCE: Time = SEC;
+
+/// How long etcd keeps a proposal that finds no quorum.
+const LIMBO: Time = 7 * SEC;
+
+/// How long a peer may take to answer.
+const PEER_PATIENCE: Time = 700 * MS;
+
+impl World {
+    /// Begins an order to etcd.
+    pub(crate) fn begin_rpc(&mut self, node: usize, action: Action) {
+        let local = self.local(node);
+        let member = match &action.order {
+            Order::WriteMember(record) => Some(Box::new(Member {
+                conn_url: format!("postgres://{}:5432/postgres", self.names[node]),
+                api_url: format!("http://{}:8008/patroni", self.names[node]),
+                state: record.state.to_owned(),
+                role: record.role.to_owned(),
+                position: record.position,
+                timeline: record.timeline,
+                checkpoint_after_promote: record.checkpoint_after_promote,
+                failover_priority: 1,
+                surus: true,
+                pause: record.pause,
+                ..Member::default()
+            })),
+            _ => None,
+        };
+        let Some(agent) = &mut self.hosts[node].agent else {
+            return;
+        };
+        let epoch = agent.epoch;
+        let name = self.names[node].clone();
+        let id = action.id;
+        agent.rpcs.insert(id);
+        let request = match &action.order {
+            Order::Acquire { ttl, .. } | Order::Renew { ttl, .. } => Request::KeepAlive {
+                lease: agent.lease,
+                ttl: *ttl,
+            },
+            order @ Order::Release { .. } => Request::Lock {
+                name,
+                lease: agent.lease.unwrap_or(surus_core::types::LeaseId(0)),
+                order: order.clone(),
+            },
+            Order::ReadCluster => Request::Read,
+            order => Request::Publish {
+                name,
+                lease: agent.lease,
+                order: order.clone(),
+                member,
+            },
+        };
+        let patience = if action.order.lane() == Lane::Lock {
+            LOCK_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let rpc = Rpc {
+            node,
+            epoch,
+            id,
+            order: action.order,
+            request,
+            sent: local,
+            term: Term(0),
+        };
+        self.send_rpc(rpc);
+        self.after(patience, Event::EtcdTimeout(node, epoch, id));
+    }
+
+    fn send_rpc(&mut self, rpc: Rpc) {
+        let here = Place::Node(rpc.node);
+        if self.net.up(self.now, here, Place::Etcd) {
+            let mut delay = self.net.delay(self.now, here, Place::Etcd, &mut self.rng);
+            if self.now < self.etcd_slow.0 {
+                delay += self.rng.below(self.etcd_slow.1);
+            }
+            self.after(delay, Event::EtcdRequest(Box::new(rpc)));
+        }
+    }
+
+    /// A request reaches etcd.
+    pub(crate) fn etcd_request(&mut self, rpc: Rpc) {
+        if self.now < self.etcd_down {
+            match self.rng.below(3) {
+                0 => {
+                    let delay = self.rng.range(MS, 3 * MS);
+                    self.after(
+                        delay,
+                        Event::EtcdAnswer(Box::new(rpc), Box::new(Response::Unavailable)),
+                    );
+                }
+                1 => {
+                    let wait = self.etcd_down - self.now;
+                    if wait < LIMBO {
+                        let delay = wait + self.rng.below(500 * MS);
+                        self.after(delay, Event::EtcdRequest(Box::new(rpc)));
+                    }
+                }
+                _ => {}
+            }
+            return;
+        }
+        let before = self.etcd.view.revision;
+        self.checker
+            .before_request(self.now, &self.etcd, &rpc, &self.hosts);
+        self.etcd.careless = self.bug;
+        let mut response = self.etcd.handle(self.now, &rpc.request);
+        if let (Some(Bug::NoOldRight), Response::View(view)) = (self.bug, &mut response)
+            && view.leader.is_none()
+            && let Some(status) = &mut view.status
+        {
+            status.vacated = Some("anybody".into());
+        }
+        self.checker.after_request(&self.etcd, &rpc, &response);
+        if self.etcd.view.revision != before {
+            if matches!(rpc.request, Request::Lock { .. }) && !matches!(rpc.order, Order::Renew { .. }) {
+                let name = crate::world::order_name(&rpc.order);
+                self.say(Some(rpc.node), format_args!("etcd: {name} -> {response:?}"));
+            }
+            self.changed();
+        }
+        let here = Place::Node(rpc.node);
+        if self.net.up(self.now, Place::Etcd, here) {
+            let mut delay = self.net.delay(self.now, Place::Etcd, here, &mut self.rng);
+            if self.now < self.etcd_slow.0 && self.rng.one_in(2) {
+                delay += self.rng.below(self.etcd_slow.1);
+            }
+            self.after(delay, Event::EtcdAnswer(Box::new(rpc), Box::new(response)));
+        }
+    }
+
+    /// Its answer reaches the agent: the order is done, or its second half begins.
+    pub(crate) fn etcd_answer(&mut self, mut rpc: Rpc, response: Response) {
+        let name = self.names[rpc.node].clone();
+        let local = self.local(rpc.node);
+        if let (Response::Locked(_, term), Order::Acquire { ttl, .. } | Order::Renew { ttl, .. }) =
+            (&response, &rpc.order)
+            && *term == rpc.term
+        {
+            self.earn(rpc.node, rpc.sent, *ttl);
+        }
+        let Some(agent) = &mut self.hosts[rpc.node].agent else {
+            return;
+        };
+        if !agent.rpcs.contains(&rpc.id) {
+            return;
+        }
+        let locking = matches!(rpc.order, Order::Acquire { .. } | Order::Renew { .. });
+        let outcome = match response {
+            Response::Lease(lease, term)
+                if self.bug == Some(Bug::RenewWithoutTransaction)
+                    && matches!(rpc.order, Order::Renew { .. })
+                    && agent.lease == Some(lease) =>
+            {
+                Outcome::Locked {
+                    sent: rpc.sent,
+                    lease,
+                    term,
+                    revision: surus_core::types::Revision(0),
+                }
+            }
+            Response::Lease(lease, term) if locking => {
+                agent.lease = Some(lease);
+                rpc.term = term;
+                rpc.request = Request::Lock {
+                    name,
+                    lease,
+                    order: rpc.order.clone(),
+                };
+                self.send_rpc(rpc);
+                return;
+            }
+            Response::Locked(revision, term) if term == rpc.term => Outcome::Locked {
+                sent: if self.bug == Some(Bug::RightFromReceiveTime) {
+                    local
+                } else {
+                    rpc.sent
+                },
+                lease: agent.lease.unwrap_or(surus_core::types::LeaseId(0)),
+                term,
+                revision,
+            },
+            Response::Locked(..) => Outcome::Unknown("etcd changed its leader in between".to_owned()),
+            Response::NotLocked(holder) => Outcome::NotLocked { holder },
+            Response::View(view) => Outcome::Read {
+                sent: rpc.sent,
+                view: *view,
+            },
+            Response::Ok(lease) => {
+                agent.lease = lease.or(agent.lease);
+                Outcome::Ok
+            }
+            Response::Lease(..) => Outcome::Ok,
+            Response::Conflict => Outcome::Failed("a condition did not hold".to_owned()),
+            Response::Unavailable => Outcome::Failed("etcd has no leader".to_owned()),
+        };
+        agent.rpcs.remove(&rpc.id);
+        self.step(rpc.node, Input::Done { id: rpc.id, outcome });
+    }
+
+    pub(crate) fn etcd_timeout(&mut self, node: usize, id: ActionId) {
+        if let Some(agent) = &mut self.hosts[node].agent
+            && agent.rpcs.remove(&id)
+        {
+            let text = "no answer from etcd".to_owned();
+            let outcome = if self.bug == Some(Bug::UnknownIsFailure) {
+                Outcome::Failed(text)
+            } else {
+                Outcome::Unknown(text)
+            };
+            self.step(node, Input::Done { id, outcome });
+        }
+    }
+
+    /// etcd revokes leases up to half a second after they expired.
+    pub(crate) fn etcd_expiry(&mut self) {
+        if self.etcd_down <= self.now {
+            let expired: Vec<_> = self
+                .etcd
+                .leases
+                .iter()
+                .filter(|(_, lease)| lease.expires <= self.now)
+                .map(|(id, _)| *id)
+                .collect();
+            for id in expired {
+                self.say(None, format_args!("etcd: {id:?} expired"));
+                self.etcd.revoke(id);
+                self.changed();
+            }
+        }
+        let delay = self.rng.range(20 * MS, 500 * MS);
+        self.after(delay, Event::EtcdExpiry);
+    }
+
+    /// A node's right was confirmed, or granted by all.
+    fn earn(&mut self, node: usize, sent: MonoTime, ttl: Duration) {
+        let host = &mut self.hosts[node];
+        let until = host.clock.world(sent) + u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+        host.right = host.right.max(until);
+    }
+
+    fn index(&self, name: &NodeName) -> Option<usize> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// Asks the peers: each answer comes by itself, and silence after a while.
+    pub(crate) fn ask(&mut self, node: usize, whom: &BTreeMap<NodeName, String>, round: Option<ActionId>) {
+        self.counter += 1;
+        let question = self.counter;
+        let local = self.local(node);
+        let targets: Vec<usize> = whom.keys().filter_map(|name| self.index(name)).collect();
+        let Some(agent) = &mut self.hosts[node].agent else {
+            return;
+        };
+        let epoch = agent.epoch;
+        if let Some(id) = round {
+            agent.round = Some(Round {
+                id,
+                question,
+                sent: local,
+                asked: targets.iter().copied().collect(),
+                granted: BTreeSet::new(),
+                refused: BTreeSet::new(),
+            });
+        } else {
+            agent
+                .asks
+                .extend(targets.iter().map(|to| ((question, *to), local)));
+        }
+        for to in targets {
+            let (from, there) = (Place::Node(node), Place::Node(to));
+            if self.net.up(self.now, from, there) {
+                let delay = self.net.delay(self.now, from, there, &mut self.rng);
+                self.after(delay, Event::Ask(node, epoch, to, question, round.is_some()));
+            }
+        }
+        let delay = if whom.is_empty() { 1 } else { PEER_PATIENCE };
+        self.after(delay, Event::AskOver(node, epoch, question));
+    }
+
+    /// A question reaches a member.
+    pub(crate) fn asked(
+        &mut self,
+        from: usize,
+        epoch: u64,
+        to: usize,
+        question: u64,
+        failsafe: bool,
+        event: &Event,
+    ) {
+        let now = self.now;
+        let host = &self.hosts[to];
+        if host.agent.is_none() {
+            return;
+        }
+        if now < host.frozen {
+            // It waits in the socket's buffer.
+            let wait = host.frozen - now + 1;
+            self.after(wait, event.clone());
+            return;
+        }
+        let (here, back) = (Place::Node(to), Place::Node(from));
+        let answer = if failsafe {
+            let local = self.local(to);
+            let request = RequestId(question);
+            let leader = self.names[from].clone();
+            let Some(agent) = &mut self.hosts[to].agent else {
+                return;
+            };
+            if self.bug == Some(Bug::GrantWithoutPromise) {
+                self.after(MS, Event::Grant(from, epoch, to, question, true));
+                return;
+            }
+            let input = Input::FailsafeAsked { request, leader };
+            let step = agent.core.step(local, input);
+            let granted = step.actions.iter().any(
+                |action| matches!(&action.order, Order::Reply { request: answered, ok: true, .. } if *answered == request),
+            );
+            self.follow_step(to, step);
+            Event::Grant(from, epoch, to, question, granted)
+        } else {
+            Event::Answer(from, epoch, to, question, Box::new(self.peer_status(to)))
+        };
+        if self.net.up(now, here, back) {
+            let delay = self.net.delay(now, here, back, &mut self.rng);
+            self.after(delay, answer);
+        }
+    }
+
+    fn peer_status(&self, node: usize) -> Option<PeerStatus> {
+        let host = &self.hosts[node];
+        let agent = host.agent.as_ref()?;
+        let explanation = agent.core.explain();
+        let serves = host.pg.answers();
+        let cluster = host.pg.cluster().filter(|_| serves);
+        let primary = host.pg.server == Server0::Primary;
+        Some(PeerStatus {
+            running: serves,
+            primary: serves && primary,
+            position: cluster.map(|cluster| {
+                let end = if primary || host.pg.received {
+                    cluster.wal.end
+                } else {
+                    cluster.replayed
+                };
+                Lsn(end)
+            }),
+            timeline: cluster.map(|cluster| Timeline(cluster.wal.timeline_at(cluster.replayed))),
+            nofailover: false,
+            failover_priority: 1,
+            can_take_lock: Some(explanation.could_take_lock.is_ok()),
+        })
+    }
+
+    pub(crate) fn answered(&mut self, node: usize, from: usize, question: u64, status: Option<PeerStatus>) {
+        let name = self.names[from].clone();
+        if let Some(agent) = &mut self.hosts[node].agent
+            && let Some(asked) = agent.asks.remove(&(question, from))
+        {
+            self.step(node, Input::Peer { name, asked, status });
+        }
+    }
+
+    pub(crate) fn granted(&mut self, node: usize, from: usize, question: u64, granted: bool) {
+        let name = self.names[from].clone();
+        let Some(agent) = &mut self.hosts[node].agent else {
+            return;
+        };
+        let Some(round) = agent.round.as_mut().filter(|round| round.question == question) else {
+            return;
+        };
+        let heard = if granted {
+            &mut round.granted
+        } else {
+            &mut round.refused
+        };
+        heard.insert(name);
+        if round.granted.len() + round.refused.len() == round.asked.len() {
+            self.ask_over(node, question);
+        }
+    }
+
+    pub(crate) fn ask_over(&mut self, node: usize, question: u64) {
+        let names = self.names.clone();
+        let Some(agent) = &mut self.hosts[node].agent else {
+            return;
+        };
+        if let Some(mut round) = agent.round.take_if(|round| round.question == question) {
+            let (sent, all) = (round.sent, round.granted.len() == round.asked.len());
+            if self.bug == Some(Bug::FailsafeWithoutGrants) {
+                round.granted.extend(names.iter().cloned());
+            }
+            if all {
+                let ttl = Duration::from_secs(self.hosts[node].ttl);
+                self.earn(node, sent, ttl);
+            }
+            let outcome = Outcome::Failsafe {
+                sent: round.sent,
+                granted: round.granted,
+                refused: round.refused,
+            };
+            self.step(
+                node,
+                Input::Done {
+                    id: round.id,
+                    outcome,
+                },
+            );
+            return;
+        }
+        let silent: Vec<(usize, MonoTime)> = agent
+            .asks
+            .range((question, 0)..(question + 1, 0))
+            .map(|((_, peer), asked)| (*peer, *asked))
+            .collect();
+        agent.asks.retain(|(known, _), _| *known != question);
+        for (peer, asked) in silent {
+            let input = Input::Peer {
+                name: names[peer].clone(),
+                asked,
+                status: None,
+            };
+            self.step(node, input);
+        }
+    }
+
+    /// A change of the configuration reaches each node in its own time.
+    pub(crate) fn spread_config(&mut self, ttl: Option<u64>, pause: Option<bool>, after: Time) {
+        for node in 0..self.hosts.len() {
+            let delay = after + self.rng.below(2 * SEC);
+            self.after(delay, Event::Configure(node, ttl, pause));
+        }
+    }
+}
