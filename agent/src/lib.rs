@@ -2,5 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod dcs;
 pub mod guard;
 pub mod log;
+pub mod net;
