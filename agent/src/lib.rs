@@ -6,3 +6,4 @@ pub mod dcs;
 pub mod guard;
 pub mod log;
 pub mod net;
+pub mod postgres;

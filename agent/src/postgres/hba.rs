@@ -1,0 +1,267 @@
+//! pg_hba.conf: the user's lines, and a check that the agent and the members are not shut out by them.
+//!
+//! Lines are taken as they are. Only when no line at all lets the agent's superuser in on this machine (or, in a new cluster, the
+//! replication role from anywhere), one is put in front of them, for that role and with a password, and the log says so.
+
+use std::fmt::Write as _;
+
+use crate::config::settings::PostgresSettings;
+
+/// A connection to judge.
+#[derive(Debug, Clone, Copy)]
+struct Attempt<'a> {
+    /// Through the Unix socket.
+    local: bool,
+    user: &'a str,
+    /// `replication`, or a database.
+    database: &'a str,
+    /// The rule's address must be one that other hosts can have.
+    remote: bool,
+}
+
+/// The whole file, `None` if it is not ours to write.
+pub(super) fn render(settings: &PostgresSettings, bootstrap: Option<&[String]>) -> Option<String> {
+    let lines = match (&settings.pg_hba, bootstrap) {
+        (Some(lines), _) => lines.as_slice(),
+        (None, Some(lines)) if !lines.is_empty() => lines,
+        _ => return None,
+    };
+    let mut all = Vec::new();
+    if !agent_enters(settings, lines) {
+        let method = method(settings.superuser.password.is_some());
+        let rule = format!("local all {} {method}", quoted(&settings.superuser.username));
+        tracing::warn!(
+            rule,
+            "no line of pg_hba lets the agent connect, so one was put in front"
+        );
+        all.push(rule);
+    }
+    if bootstrap.is_some() {
+        for (role, database) in remote_roles(settings) {
+            let enters = |local| {
+                admits(
+                    lines,
+                    Attempt {
+                        local,
+                        user: role,
+                        database,
+                        remote: true,
+                    },
+                )
+            };
+            if !enters(false) {
+                for network in ["0.0.0.0/0", "::/0"] {
+                    all.push(format!(
+                        "host {database} {} {network} {}",
+                        quoted(role),
+                        method(true)
+                    ));
+                }
+                tracing::warn!(
+                    role,
+                    database,
+                    "no line of pg_hba lets members connect as this role, so lines with a password were put in front; name your network in bootstrap.pg_hba"
+                );
+            }
+        }
+    }
+    all.extend(lines.iter().cloned());
+    Some(file(&all))
+}
+
+/// Lines for a new cluster whose user has written none.
+pub(super) fn default_lines(settings: &PostgresSettings) -> Vec<String> {
+    let password = settings.superuser.password.is_some();
+    let own = if password { method(true) } else { "trust" };
+    let mut lines = vec![
+        format!("local all all {own}"),
+        format!("host all all 127.0.0.1/32 {own}"),
+        format!("host all all ::1/128 {own}"),
+        format!("local replication all {own}"),
+        format!("host replication all 127.0.0.1/32 {own}"),
+        format!("host replication all ::1/128 {own}"),
+    ];
+    if password {
+        lines.push(format!("host all all all {own}"));
+    }
+    lines
+}
+
+/// A file of these lines.
+pub(super) fn file(lines: &[String]) -> String {
+    let mut content = "# Written by Surus from the configuration: changes made here are lost.\n".to_owned();
+    for line in lines {
+        // Writing to a String cannot fail.
+        let _ = writeln!(content, "{line}");
+    }
+    content
+}
+
+/// `md5` takes both kinds of stored passwords.
+fn method(password: bool) -> &'static str {
+    if password { "md5" } else { "peer" }
+}
+
+/// Roles that connect from other members, with what they connect to; only those with a password can be let in from anywhere.
+fn remote_roles(settings: &PostgresSettings) -> Vec<(&str, &str)> {
+    let mut roles = Vec::new();
+    if settings.replication.password.is_some() {
+        roles.push((settings.replication.username.as_str(), "replication"));
+    }
+    if let Some(rewind) = &settings.rewind
+        && rewind.password.is_some()
+        && settings.use_pg_rewind
+    {
+        roles.push((rewind.username.as_str(), settings.database.as_str()));
+    }
+    roles
+}
+
+fn agent_enters(settings: &PostgresSettings, lines: &[String]) -> bool {
+    [true, false].into_iter().any(|local| {
+        admits(
+            lines,
+            Attempt {
+                local,
+                user: &settings.superuser.username,
+                database: &settings.database,
+                remote: false,
+            },
+        )
+    })
+}
+
+/// The first line that matches the attempt lets it in. Lines that include other files, and addresses that are host names, count as
+/// matching: what cannot be judged from here is left to PostgreSQL.
+fn admits(lines: &[String], attempt: Attempt<'_>) -> bool {
+    for line in lines {
+        let words: Vec<&str> = line
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let Some(kind) = words.first() else { continue };
+        if kind.starts_with("include") {
+            return true;
+        }
+        let kind_matches = match *kind {
+            "local" => attempt.local,
+            "host" | "hostnossl" | "hostnogssenc" => !attempt.local,
+            // The agent's own connections are not encrypted, those of members are if they can be.
+            "hostssl" => !attempt.local && attempt.remote,
+            _ => false,
+        };
+        let (Some(databases), Some(users)) = (words.get(1), words.get(2)) else {
+            continue;
+        };
+        let address = if attempt.local { None } else { words.get(3) };
+        let database_matches = databases.split(',').any(|name| {
+            let name = name.trim_matches('"');
+            name == attempt.database
+                || (name == "all" && attempt.database != "replication")
+                || name.starts_with(['@', '/', '+'])
+        });
+        let user_matches = users.split(',').any(|name| {
+            let bare = name.trim_matches('"');
+            bare == attempt.user || name == "all" || name.starts_with(['+', '@', '/'])
+        });
+        let address_matches = attempt.local || address.is_some_and(|address| covers(address, attempt.remote));
+        if kind_matches && database_matches && user_matches && address_matches {
+            let rejected = words.iter().skip(3).any(|word| *word == "reject");
+            return !rejected;
+        }
+    }
+    false
+}
+
+/// The address of a rule covers this machine, or may cover another one.
+fn covers(address: &str, remote: bool) -> bool {
+    let loopback = |ip: std::net::IpAddr| ip.is_loopback();
+    match address
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .parse::<std::net::IpAddr>()
+    {
+        Ok(ip) if remote => !loopback(ip) || address.ends_with("/0") || address.ends_with("/8"),
+        Ok(ip) => loopback(ip) || ip.is_unspecified(),
+        Err(_) => match address {
+            "samehost" => !remote,
+            _ => true,
+        },
+    }
+}
+
+/// A role's name as pg_hba.conf takes it.
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &[&str], local: bool, user: &str, database: &str, remote: bool) -> bool {
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        admits(
+            &lines,
+            Attempt {
+                local,
+                user,
+                database,
+                remote,
+            },
+        )
+    }
+
+    #[test]
+    fn the_first_matching_line_decides() {
+        let lines = [
+            "# comment",
+            "host all mallory 0.0.0.0/0 reject",
+            "host replication replicator 10.0.0.0/24 md5",
+            "host all all 0.0.0.0/0 md5",
+        ];
+        assert!(check(&lines, false, "postgres", "postgres", false));
+        assert!(!check(&lines, true, "postgres", "postgres", false));
+        assert!(!check(&lines, false, "mallory", "postgres", true));
+        assert!(check(&lines, false, "replicator", "replication", true));
+        assert!(!check(&lines, false, "other", "replication", true));
+        assert!(check(
+            &["local all all peer"],
+            true,
+            "postgres",
+            "postgres",
+            false
+        ));
+    }
+
+    #[test]
+    fn a_loopback_rule_lets_no_member_in() {
+        let lines = ["host replication all 127.0.0.1/32 md5"];
+        assert!(!check(&lines, false, "replicator", "replication", true));
+        assert!(check(
+            &["host replication all 127.0.0.0/8 md5"],
+            false,
+            "replicator",
+            "replication",
+            true
+        ));
+        assert!(check(
+            &["host replication all samenet md5"],
+            false,
+            "r",
+            "replication",
+            true
+        ));
+        assert!(check(
+            &["hostssl replication all all md5"],
+            false,
+            "r",
+            "replication",
+            true
+        ));
+        assert!(!check(&["hostssl all all all md5"], false, "r", "db", false));
+    }
+}

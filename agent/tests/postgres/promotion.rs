@@ -1,0 +1,109 @@
+//! Promotions: that happen at once, and that do not happen.
+
+use std::time::Duration;
+
+use surus_core::action::StopMode;
+use surus_core::input::Outcome;
+use surus_core::types::{MonoTime, Timeline};
+use surus_core::view::{DataDir, Process};
+
+use super::support::{G, Node, as_postgres, expect_ok, now, present, soon, streaming};
+
+#[test]
+fn a_promotion_that_did_not_happen_leaves_a_standby_that_starts() {
+    as_postgres(
+        "promotion::a_promotion_that_did_not_happen_leaves_a_standby_that_starts",
+        || async {
+            let root = tempfile::tempdir().unwrap();
+            let (n1, n2) = (Node::new(root.path(), "n1"), Node::new(root.path(), "n2"));
+            n1.bootstrapped().await;
+            n2.replica_of(&n1).await;
+            let refused = n2.postgres.promote(soon(), MonoTime(1), Timeline(5), G).await;
+            assert!(matches!(refused, Outcome::Refused(_)));
+            assert!(!n2.server().await.is_primary());
+            std::fs::write(n2.data("pg_wal/00000002.history"), "").unwrap();
+            expect_ok(n2.postgres.restart(None, G).await);
+            n2.until(streaming).await;
+            // Whatever was there is moved aside by a new clone, which goes through.
+            n2.stop().await;
+            n2.until_process(|process| *process == Process::Absent).await;
+            expect_ok(n2.postgres.base_backup(&n1.upstream()).await);
+            let aside = std::fs::read_dir(root.path().join("n2"))
+                .unwrap()
+                .flatten()
+                .find(|entry| entry.file_name().to_string_lossy().starts_with("data.aside-"))
+                .unwrap();
+            assert!(aside.path().join("PG_VERSION").exists());
+            expect_ok(n2.postgres.start_replica(Some(&n1.upstream()), G).await);
+            n2.until(streaming).await;
+            // A clone from nobody fails, says why, and leaves nothing.
+            n2.stop().await;
+            n2.until_process(|process| *process == Process::Absent).await;
+            n1.stop().await;
+            let failed = n2.postgres.base_backup(&n1.upstream()).await;
+            assert!(
+                matches!(&failed, Outcome::Failed(text) if text.contains("pg_basebackup failed")),
+                "{failed:?}"
+            );
+            assert_eq!(n2.look().await.data, DataDir::Empty);
+            assert_eq!(n2.postgres.progress(), None);
+        },
+    );
+}
+
+#[test]
+fn promotion_takes_milliseconds_whenever_it_comes() {
+    as_postgres(
+        "promotion::promotion_takes_milliseconds_whenever_it_comes",
+        || async {
+            let root = tempfile::tempdir().unwrap();
+            let (mut n1, mut n2) = (Node::new(root.path(), "n1"), Node::new(root.path(), "n2"));
+            n1.bootstrapped().await;
+            n2.replica_of(&n1).await;
+            let mut worst = Duration::ZERO;
+            // The moment after the loss of the upstream decides whether PostgreSQL goes to sleep over the request.
+            for (round, pause) in [0, 3, 8, 15, 30, 60].into_iter().enumerate() {
+                n1.stop().await;
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                let before = now();
+                n2.promote(1).await;
+                let took = now().since(before);
+                eprintln!("MEASURED promotion {pause} ms after the stop: {took:?}");
+                worst = worst.max(took);
+                let timeline = Timeline(u32::try_from(round).unwrap() + 2);
+                assert_eq!(n2.server().await.timeline, timeline);
+                // Promoting a primary only moves the deadline.
+                n2.promote(1).await;
+                assert_eq!(n2.server().await.timeline, timeline);
+                expect_ok(n1.postgres.start_replica(Some(&n2.upstream()), G).await);
+                n1.until(|server| streaming(server) && server.timeline == timeline)
+                    .await;
+                std::mem::swap(&mut n1, &mut n2);
+            }
+            assert!(worst < Duration::from_secs(2), "{worst:?}");
+
+            // An agent that starts after the primary was lost knows the timeline, though no walreceiver tells it and the control file may
+            // be behind.
+            n1.postgres.stop(StopMode::Immediate, false).await;
+            n2.until(|server| !streaming(server)).await;
+            let restarted = surus::postgres::Postgres::new(
+                std::sync::Arc::new(surus::clock::SystemClock),
+                std::sync::Arc::clone(&n2.control) as std::sync::Arc<dyn surus::postgres::ProcessControl>,
+                n2.settings.clone(),
+                None,
+            );
+            let Outcome::Probed { view, .. } = restarted.probe().await else {
+                panic!("a probe is answered by what was seen");
+            };
+            let control = present(&view);
+            let Process::Running(server) = view.process else {
+                panic!("{view:?}");
+            };
+            eprintln!(
+                "MEASURED control file on timeline {}, server on {}",
+                control.timeline, server.timeline
+            );
+            assert_eq!(server.timeline, Timeline(7));
+        },
+    );
+}
