@@ -6,4 +6,7 @@ pub mod dcs;
 pub mod guard;
 pub mod log;
 pub mod net;
+pub mod peers;
 pub mod postgres;
+pub mod rest;
+pub mod topology;
