@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod ctl;
 pub mod dcs;
 pub mod guard;
 pub mod log;
