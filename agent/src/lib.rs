@@ -1,5 +1,6 @@
 //! The production agent of Surus and its command line.
 
+pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod ctl;

@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    surus::guard::run_if_guard().unwrap_or(ExitCode::FAILURE)
+    // The guard must not have a second thread, nor much memory: it goes its own way before anything else is set up.
+    if let Some(code) = surus::guard::run_if_guard() {
+        return code;
+    }
+    surus::ctl::main(std::env::args_os().collect(), surus::agent::run_command)
 }

@@ -1,0 +1,210 @@
+//! The configuration in force: the local side, and the cluster's side as it changes.
+//!
+//! A configuration that does not pass is refused whole, said so, and the one before stays in force.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use surus_core::config::Config;
+
+use super::facts::{Present, Publisher, cache_of};
+use crate::config::{self, Settings, Surroundings};
+use crate::dcs::snapshot::RawCluster;
+use crate::log::Logging;
+use crate::postgres::Postgres;
+use crate::rest::Rest;
+
+/// The configuration in force and where it comes from.
+pub struct Configuration {
+    path: PathBuf,
+    around: Surroundings,
+    publisher: Arc<Publisher>,
+    postgres: Arc<Postgres>,
+    rest: Rest,
+    logging: Arc<Logging>,
+    /// The revision of the `config` key that was last looked at.
+    seen: Option<i64>,
+    /// A member of the cluster runs Patroni.
+    mixed: bool,
+}
+
+/// Patroni raises what is smaller than this, each member for itself: while one is in the cluster all must count alike.
+const PATRONI_FLOORS: [Duration; 3] = [
+    Duration::from_secs(20),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
+
+impl Configuration {
+    /// The configuration read from `path`.
+    #[must_use]
+    pub fn new(
+        path: PathBuf,
+        around: Surroundings,
+        publisher: Arc<Publisher>,
+        postgres: Arc<Postgres>,
+        rest: Rest,
+        logging: Arc<Logging>,
+    ) -> Self {
+        Self {
+            path,
+            around,
+            publisher,
+            postgres,
+            rest,
+            logging,
+            seen: None,
+            mixed: false,
+        }
+    }
+
+    /// What the core obeys.
+    #[must_use]
+    pub fn core(&self) -> Config {
+        let mut core = self.publisher.present().effective.core.clone();
+        if self.mixed {
+            let [ttl, loop_wait, retry_timeout] = PATRONI_FLOORS;
+            core.ttl = core.ttl.max(ttl);
+            core.loop_wait = core.loop_wait.max(loop_wait);
+            core.retry_timeout = core.retry_timeout.max(retry_timeout);
+        }
+        core
+    }
+
+    /// Reads the local files anew. True if anything has changed.
+    pub async fn reread(&mut self) -> bool {
+        let settings = match config::load(Some(&self.path), &self.around) {
+            Ok((settings, warnings)) => {
+                report(&warnings);
+                settings
+            }
+            Err(problems) => {
+                tracing::error!(
+                    "the configuration is not reloaded:\n{}",
+                    config::render(&problems)
+                );
+                return false;
+            }
+        };
+        if let Err(error) = self.rest.reconfigure(settings.restapi.clone()) {
+            tracing::error!(%error, "the REST API keeps its former settings");
+        }
+        if let Err(error) = self.logging.apply(&settings.log) {
+            tracing::error!(%error, "the log keeps its former settings");
+        }
+        let dynamic = self.publisher.present().effective.dynamic.clone();
+        self.install(Arc::new(settings), &dynamic).await
+    }
+
+    /// Looks at the cluster's side. True if anything has changed.
+    pub async fn observe(&mut self, raw: &RawCluster) -> bool {
+        let mixed = raw.members().any(|(_, record)| record.get("surus").is_none());
+        let changed = self.mixed != mixed;
+        self.mixed = mixed;
+        if changed {
+            tracing::info!(
+                mixed,
+                "members that run Patroni: its smallest ttl, loop_wait and retry_timeout apply while there are any"
+            );
+        }
+        self.observe_key(raw).await || changed
+    }
+
+    async fn observe_key(&mut self, raw: &RawCluster) -> bool {
+        let Some(key) = raw.keys.get("config") else {
+            return false;
+        };
+        if self.seen == Some(key.mod_revision) {
+            return false;
+        }
+        self.seen = Some(key.mod_revision);
+        let dynamic: Value = match serde_json::from_str(&key.value) {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::error!(%error, "the config key is no JSON and is ignored; `surus edit-config --replace` mends it");
+                return false;
+            }
+        };
+        let settings = self.publisher.present().settings;
+        self.install(settings, &dynamic).await
+    }
+
+    async fn install(&mut self, settings: Arc<Settings>, dynamic: &Value) -> bool {
+        let effective = match config::effective(&settings, dynamic) {
+            Ok((effective, warnings)) => {
+                report(&warnings);
+                Arc::new(effective)
+            }
+            Err(problems) => {
+                tracing::error!("the new configuration is refused:\n{}", config::render(&problems));
+                return false;
+            }
+        };
+        let old = self.publisher.present();
+        if old.effective == effective && old.settings == settings {
+            return false;
+        }
+        let postgres_changed = old.effective.postgres != effective.postgres;
+        self.publisher.configure(Present {
+            settings,
+            effective: Arc::clone(&effective),
+        });
+        cache(&effective.postgres.data_dir, dynamic);
+        if postgres_changed {
+            self.reload_postgres(effective.postgres.clone());
+        }
+        true
+    }
+
+    /// In a task of its own: files and a signal, while the lease goes on.
+    fn reload_postgres(&self, settings: config::settings::PostgresSettings) {
+        let postgres = Arc::clone(&self.postgres);
+        tokio::spawn(async move {
+            match postgres.reload(settings).await {
+                Ok(report) => {
+                    for (name, pending) in &report.pending_restart {
+                        tracing::info!(name, from = %pending.old_value, to = %pending.new_value, "waits for a restart");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(error = %error.chain(), "PostgreSQL's configuration is not reloaded")
+                }
+            }
+        });
+    }
+}
+
+/// Keeps a copy of the dynamic configuration, if there is a cluster to keep it in.
+fn cache(data_dir: &std::path::Path, dynamic: &Value) {
+    if !data_dir.join("PG_VERSION").exists() {
+        return;
+    }
+    let path = cache_of(data_dir);
+    let fresh = path.with_extension("json.new");
+    let written = std::fs::write(&fresh, dynamic.to_string())
+        .and_then(|()| std::fs::File::open(&fresh)?.sync_all())
+        .and_then(|()| std::fs::rename(&fresh, &path));
+    if let Err(error) = written {
+        tracing::warn!(%error, path = %path.display(), "cannot keep a copy of the dynamic configuration");
+    }
+}
+
+/// The dynamic configuration to begin with: the copy in the data directory, else `bootstrap.dcs`.
+#[must_use]
+pub fn first_dynamic(settings: &Settings) -> Value {
+    let cached = std::fs::read_to_string(cache_of(&settings.postgresql.data_dir))
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok());
+    cached
+        .or_else(|| settings.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()))
+        .filter(Value::is_object)
+        .unwrap_or_else(|| Value::Object(serde_json::Map::new()))
+}
+
+fn report(warnings: &[config::Problem]) {
+    if !warnings.is_empty() {
+        tracing::warn!("{}", config::render(warnings));
+    }
+}

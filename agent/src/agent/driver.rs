@@ -1,0 +1,191 @@
+//! The loop: one thing that happened, one step of the core, its orders begun.
+//!
+//! One task owns the core. Everything that can wake it is a [`News`]; there is no other way in.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use surus_core::action::Order;
+use surus_core::input::Input;
+use surus_core::types::MonoTime;
+use surus_core::{Boot, Decision, Node, Step};
+use tokio::sync::{mpsc, watch};
+
+use super::configuration::Configuration;
+use super::executor::{Executor, Limits, Tools};
+use super::facts::Statuses;
+use super::systemd::Systemd;
+use crate::dcs::snapshot::Snapshot;
+use crate::rest::state::NodeStatus;
+
+/// Everything that can happen to the driver.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "each lives for one turn of the loop; a box would cost more than the copy"
+)]
+pub enum News {
+    /// Something for the core.
+    Input(Input),
+    /// The cluster's keys at a revision, as known for the time `at`; `read` if the core gets them as an answer anyway.
+    Cluster {
+        /// For which time they are known.
+        at: MonoTime,
+        /// The keys.
+        snapshot: Arc<Snapshot>,
+        /// The core is told by the completion of its own order.
+        read: bool,
+    },
+    /// Read the configuration files anew.
+    Reload,
+    /// Look around now.
+    Wake,
+    /// End, cleanly.
+    Shutdown,
+    /// End at once, leaving guard and PostgreSQL as they are.
+    Detach,
+    /// The core ordered the end.
+    Exit(Order),
+}
+
+/// How the loop ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Why, in words.
+    pub reason: String,
+    /// Guard and PostgreSQL stay as they are.
+    pub detach: bool,
+    /// The process reports failure.
+    pub failure: bool,
+}
+
+/// The loop and what it owns.
+pub struct Driver {
+    pub(super) tools: Arc<Tools>,
+    pub(super) executor: Executor,
+    pub(super) configuration: Configuration,
+    pub(super) inbox: mpsc::UnboundedReceiver<News>,
+    pub(super) statuses: Statuses,
+    pub(super) published: watch::Sender<Arc<NodeStatus>>,
+    pub(super) limits: Arc<RwLock<Limits>>,
+    pub(super) systemd: Systemd,
+}
+
+impl Driver {
+    /// Runs until the core, or a signal, ends it.
+    pub async fn run(mut self, boot: Boot) -> Ending {
+        let config = self.configuration.core();
+        let (mut node, step) = Node::new(config, boot, self.tools.clock.now());
+        let mut last: Option<Decision> = None;
+        let mut wake = self.take(&node, step, &mut last);
+        loop {
+            let pause = wake.since(self.tools.clock.now());
+            let news = tokio::select! { biased;
+                news = self.inbox.recv() => news,
+                () = tokio::time::sleep(pause) => Some(News::Input(Input::Tick)),
+            };
+            let Some(news) = news else {
+                return Ending {
+                    reason: "nothing is left to drive".to_owned(),
+                    detach: true,
+                    failure: true,
+                };
+            };
+            let inputs = match self.translate(news).await {
+                Ok(inputs) => inputs,
+                Err(ending) => return ending,
+            };
+            for input in inputs {
+                let step = node.step(self.tools.clock.now(), input);
+                wake = self.take(&node, step, &mut last);
+            }
+            self.systemd.alive(self.tools.clock.now());
+        }
+    }
+
+    /// What the core is told of it.
+    async fn translate(&mut self, news: News) -> Result<Vec<Input>, Ending> {
+        Ok(match news {
+            News::Input(input) => vec![input],
+            News::Wake => vec![Input::Tick],
+            News::Shutdown => {
+                self.systemd.stopping();
+                vec![Input::Shutdown]
+            }
+            News::Detach => {
+                return Err(Ending {
+                    reason: "asked to leave PostgreSQL and its guard to the next agent".to_owned(),
+                    detach: true,
+                    failure: false,
+                });
+            }
+            News::Exit(Order::Exit {
+                reason,
+                detach,
+                failure,
+            }) => {
+                return Err(Ending {
+                    reason,
+                    detach,
+                    failure,
+                });
+            }
+            News::Exit(_) => Vec::new(),
+            News::Reload => {
+                self.systemd.reloading();
+                let changed = self.configuration.reread().await;
+                self.systemd.ready();
+                self.apply(changed)
+            }
+            News::Cluster { at, snapshot, read } => {
+                self.statuses.observe(self.tools.clock.as_ref(), at, &snapshot);
+                let changed = self.configuration.observe(&snapshot.raw).await;
+                let mut inputs = self.apply(changed);
+                if !read {
+                    inputs.push(Input::Cluster(snapshot.view.clone()));
+                }
+                inputs
+            }
+        })
+    }
+
+    fn apply(&mut self, changed: bool) -> Vec<Input> {
+        if !changed {
+            return Vec::new();
+        }
+        let config = self.configuration.core();
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Limits {
+            retry: config.retry_timeout,
+            ttl: config.ttl,
+        };
+        vec![Input::Config(config)]
+    }
+
+    /// Says what was decided, begins what was ordered, publishes what is now known.
+    fn take(&mut self, node: &Node, step: Step, last: &mut Option<Decision>) -> MonoTime {
+        let Step {
+            decision,
+            actions,
+            wake,
+        } = step;
+        if last.as_ref().is_none_or(|last| !last.same_as(&decision)) {
+            tracing::info!("{decision}");
+        } else {
+            tracing::trace!("{decision}");
+        }
+        for action in actions {
+            tracing::debug!(id = action.id.0, order = ?action.order, "order");
+            self.executor.start(action);
+        }
+        let now = self.tools.clock.now();
+        let next_run = wake.at.max(now.plus(Duration::from_millis(1)));
+        let explanation = node.explain();
+        let old = self.published.borrow().clone();
+        let status = self
+            .statuses
+            .compose(&self.tools.publisher, &explanation, &decision, next_run, &old);
+        self.published.send_replace(Arc::new(status));
+        *last = Some(decision);
+        wake.at
+    }
+}
