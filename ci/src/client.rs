@@ -1,0 +1,292 @@
+//! The clients of a run: each writes rows, one after another, and remembers every write that was acknowledged to it.
+//!
+//! A write returns the address of the server that took it and the timeline it inserts on, read from the WAL position and not from the
+//! control file, which lags behind after a promotion. An acknowledgement is timed when the client has it. A write without one is
+//! *unknown*: it counts neither as kept nor as lost.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use crate::error::{Error, Result};
+use crate::history::{Ack, Log, Look, Trouble};
+use crate::http;
+
+/// The table that all clients write to.
+pub(crate) const TABLE: &str = "surus_ci_writes";
+/// The password of the superuser and of the replication user: this cluster lives on loopback and for minutes.
+pub(crate) const PASSWORD: &str = "elephant";
+/// How long a connection may take to come about before the client tries again.
+const CONNECT: Duration = Duration::from_millis(500);
+/// How long a write may take before the client gives it up and connects anew.
+const WRITE: Duration = Duration::from_millis(1000);
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Where a client connects.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    /// To one address, whoever is there.
+    To(SocketAddrV4),
+    /// To whichever of these accepts writes, as libpq's `target_session_attrs=read-write` does.
+    Primary(Vec<SocketAddrV4>),
+}
+
+/// How a client treats its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// Keeps it as long as its writes succeed.
+    Keep,
+    /// Keeps it as long as it lives, also when the server refuses to write: the client of one node.
+    Stay,
+    /// Opens a new one for every write.
+    Renew,
+}
+
+/// One client to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// What the report calls it.
+    pub(crate) name: String,
+    /// Where it connects.
+    pub(crate) route: Route,
+    /// How it treats its connection.
+    pub(crate) habit: Habit,
+    /// The pause between two writes.
+    pub(crate) pace: Duration,
+    /// Its first row has this number; the ranges of clients must not meet.
+    pub(crate) first: i64,
+}
+
+fn settings(route: &Route) -> Config {
+    let mut config = Config::new();
+    config
+        .user("postgres")
+        .password(PASSWORD)
+        .dbname("postgres")
+        .application_name("surus-ci");
+    // Refusals by replicas are what these clients are for; the servers' logs are for the agents' doings.
+    config.options("-c log_min_messages=fatal");
+    config.connect_timeout(CONNECT).tcp_user_timeout(2 * WRITE);
+    let (all, attributes): (&[SocketAddrV4], _) = match route {
+        Route::To(at) => (std::slice::from_ref(at), TargetSessionAttrs::Any),
+        Route::Primary(all) => (all, TargetSessionAttrs::ReadWrite),
+    };
+    for at in all {
+        config
+            .hostaddr(IpAddr::V4(*at.ip()))
+            .host(at.ip().to_string())
+            .port(at.port());
+    }
+    config.target_session_attrs(attributes);
+    config
+}
+
+/// Opens a connection, within [`CONNECT`] per address for the connection and as long again for the log-in.
+pub(crate) async fn connect(route: &Route) -> Result<Client> {
+    let hosts = match route {
+        Route::To(_) => 1,
+        Route::Primary(all) => u32::try_from(all.len()).unwrap_or(u32::MAX),
+    };
+    let limit = CONNECT * 2 * hosts;
+    let opened = timeout(limit, settings(route).connect(NoTls)).await;
+    let opened = opened.map_err(|_| Error::Late {
+        what: "a connection".into(),
+        limit,
+        last: "silence".into(),
+    })?;
+    let (client, connection) = opened.map_err(Error::sql(|| "connect"))?;
+    tokio::spawn(async move {
+        // The client half reports what happened to its own requests.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+/// Runs one statement that answers with one row of text.
+pub(crate) async fn ask(client: &Client, sql: &str) -> Result<Vec<String>> {
+    let answer = timeout(5 * WRITE, client.simple_query(sql)).await;
+    let answer = answer.map_err(|_| Error::Late {
+        what: format!("`{sql}`"),
+        limit: 5 * WRITE,
+        last: "silence".into(),
+    })?;
+    let row = answer
+        .map_err(Error::sql(|| format!("run `{sql}`")))?
+        .into_iter()
+        .find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+    let row = row.ok_or_else(|| Error::Unmet(format!("`{sql}` gave no row")))?;
+    Ok((0..row.len())
+        .map(|i| row.get(i).unwrap_or_default().to_owned())
+        .collect())
+}
+
+/// Which server is at the other end of a new connection, and whether it is in recovery.
+pub(crate) async fn look(at: SocketAddrV4) -> std::result::Result<(Ipv4Addr, bool), String> {
+    let look = async {
+        let client = connect(&Route::To(at)).await?;
+        ask(&client, "SELECT host(inet_server_addr()), pg_is_in_recovery()").await
+    };
+    let row = look.await.map_err(|error| crate::error::chain(&error))?;
+    match &row[..] {
+        [address, recovering] => Ok((
+            address.parse().map_err(|_| format!("odd address {address}"))?,
+            recovering == "t",
+        )),
+        _ => Err("odd answer".into()),
+    }
+}
+
+/// A client at work.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    plan: Plan,
+    log: Arc<Mutex<Log>>,
+    task: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Sets a client to work.
+    pub(crate) fn start(plan: Plan) -> Self {
+        let log = Arc::new(Mutex::new(Log {
+            name: plan.name.clone(),
+            ..Log::default()
+        }));
+        let task = tokio::spawn(work(plan.clone(), Arc::clone(&log)));
+        Self { plan, log, task }
+    }
+
+    /// The name from its plan.
+    pub(crate) fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// The newest acknowledgement so far.
+    pub(crate) fn last(&self) -> Option<Ack> {
+        lock(&self.log).acks.last().cloned()
+    }
+
+    /// Ends the client and returns what it knows.
+    pub(crate) async fn stop(self) -> Log {
+        self.task.abort();
+        let _ = self.task.await;
+        std::mem::take(&mut *lock(&self.log))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn work(plan: Plan, log: Arc<Mutex<Log>>) {
+    let mut id = plan.first;
+    let mut open: Option<Client> = None;
+    loop {
+        let client = match open.take() {
+            Some(client) => client,
+            None => match connect(&plan.route).await {
+                Ok(client) => {
+                    lock(&log).connections += 1;
+                    client
+                }
+                Err(error) => {
+                    note(&log, &error);
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let sql = format!(
+            "INSERT INTO {TABLE} (id, client) VALUES ({id}, '{}') RETURNING host(inet_server_addr()), \
+             ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int",
+            plan.name
+        );
+        id += 1;
+        match timeout(WRITE, ask(&client, &sql)).await {
+            Ok(Ok(row)) => {
+                let acked = Instant::now();
+                if let (Some(Ok(node)), Some(Ok(timeline))) = (
+                    row.first().map(|text| text.parse()),
+                    row.get(1).map(|text| text.parse()),
+                ) {
+                    lock(&log).acks.push(Ack {
+                        id: id - 1,
+                        acked,
+                        node,
+                        timeline,
+                    });
+                }
+                if plan.habit != Habit::Renew {
+                    open = Some(client);
+                }
+                sleep(plan.pace).await;
+            }
+            Ok(Err(error)) => {
+                note(&log, &error);
+                if plan.habit == Habit::Stay && !client.is_closed() {
+                    open = Some(client);
+                }
+                sleep(PAUSE).await;
+            }
+            Err(_) => note(
+                &log,
+                &Error::Late {
+                    what: "an acknowledgement".into(),
+                    limit: WRITE,
+                    last: "silence".into(),
+                },
+            ),
+        }
+    }
+}
+
+fn note(log: &Mutex<Log>, error: &Error) {
+    lock(log).troubles.push(Trouble {
+        at: Instant::now(),
+        what: crate::error::chain(error),
+    });
+}
+
+/// A client that asks, through a new connection each time, who serves it, and looks at HAProxy's statistics.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    looks: Arc<Mutex<Vec<Look>>>,
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Starts to ask the servers behind `at`, and the `statistics` page, every `pace`.
+    pub(crate) fn start(at: SocketAddrV4, statistics: SocketAddrV4, pace: Duration) -> Self {
+        let looks = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&looks);
+        let task = tokio::spawn(async move {
+            loop {
+                let page = http::get(statistics, "/", WRITE).await;
+                let statistics = page.is_ok_and(|page| page.status == 200);
+                let found = look(at).await.ok();
+                lock(&shared).push(Look {
+                    at: Instant::now(),
+                    statistics,
+                    found,
+                });
+                sleep(pace).await;
+            }
+        });
+        Self { looks, task }
+    }
+
+    /// Ends it and returns what it saw.
+    pub(crate) async fn stop(self) -> Vec<Look> {
+        self.task.abort();
+        let _ = self.task.await;
+        std::mem::take(&mut *lock(&self.looks))
+    }
+}

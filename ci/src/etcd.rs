@@ -1,0 +1,113 @@
+//! Three etcd members, each on an address of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::process::Child;
+
+use crate::error::{Error, Result};
+use crate::http;
+use crate::layout::{Layout, MEMBERS};
+use crate::proc::{self, Account};
+
+/// The etcd of one cluster.
+#[derive(Debug)]
+pub(crate) struct Etcd {
+    layout: Layout,
+    account: Account,
+    program: PathBuf,
+    members: Vec<Child>,
+}
+
+impl Etcd {
+    /// Prepares directories; nothing runs yet.
+    pub(crate) fn prepare(layout: &Layout, account: &Account, program: PathBuf) -> Result<Self> {
+        let etcd = Self {
+            layout: layout.clone(),
+            account: account.clone(),
+            program,
+            members: Vec::new(),
+        };
+        for i in 0..MEMBERS {
+            account.directory(&etcd.directory(i))?;
+        }
+        Ok(etcd)
+    }
+
+    fn directory(&self, i: u8) -> PathBuf {
+        self.layout.root.join(format!("etcd{}", i + 1))
+    }
+
+    /// Starts all members and waits until they have a leader.
+    pub(crate) async fn start(&mut self) -> Result<()> {
+        self.members.clear();
+        let peer = |i| format!("etcd{}=http://{}", i + 1, self.layout.etcd_peer(i));
+        let all = (0..MEMBERS).map(peer).collect::<Vec<_>>().join(",");
+        for i in 0..MEMBERS {
+            let dir = self.directory(i);
+            let client = format!("http://{}", self.layout.etcd_client(i));
+            let peer = format!("http://{}", self.layout.etcd_peer(i));
+            let words = [
+                self.program.display().to_string(),
+                format!("--name=etcd{}", i + 1),
+                format!("--data-dir={}", dir.join("data").display()),
+                format!("--listen-client-urls={client}"),
+                format!("--advertise-client-urls={client}"),
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster={all}"),
+                "--initial-cluster-state=new".to_owned(),
+                "--logger=zap".to_owned(),
+                "--log-level=warn".to_owned(),
+            ];
+            self.members
+                .push(proc::start(&self.account, &words, &dir, &dir.join("etcd.log"))?);
+        }
+        self.wait(Duration::from_secs(30)).await
+    }
+
+    async fn wait(&mut self, limit: Duration) -> Result<()> {
+        let late = tokio::time::Instant::now() + limit;
+        let mut last = String::from("no answer");
+        while tokio::time::Instant::now() < late {
+            let mut healthy = 0;
+            for i in 0..MEMBERS {
+                match http::get(self.layout.etcd_client(i), "/health", Duration::from_secs(1)).await {
+                    Ok(answer) if answer.status == 200 && answer.body.contains("true") => healthy += 1,
+                    Ok(answer) => last = answer.body,
+                    Err(error) => last = error.to_string(),
+                }
+            }
+            if healthy == MEMBERS {
+                return Ok(());
+            }
+            for (child, i) in self.members.iter_mut().zip(0..MEMBERS) {
+                if let Ok(Some(status)) = child.try_wait() {
+                    let log = self.layout.root.join(format!("etcd{}/etcd.log", i + 1));
+                    return Err(Error::Unable(format!(
+                        "etcd member {} ended ({status}); see {}",
+                        i + 1,
+                        log.display()
+                    )));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(Error::Late {
+            what: "etcd to have a leader".into(),
+            limit,
+            last,
+        })
+    }
+
+    /// Kills every member at once. Their data stays.
+    pub(crate) async fn kill(&mut self) {
+        for member in &mut self.members {
+            let _ = member.start_kill();
+        }
+        for member in &mut self.members {
+            let _ = member.wait().await;
+        }
+        self.members.clear();
+    }
+}

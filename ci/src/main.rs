@@ -1,0 +1,99 @@
+//! `cargo ci <verb>`: what CI and people run around the product.
+//!
+//! - on real processes: [`demo`] (one fault, shown), `measure` (many, against limits), [`checks`] (the promises one by one);
+//!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`], hit it with [`faults`], and judge by what [`client`]s
+//!   saw ([`history`]) in a [`trial`]
+//! - on the tree: [`tidy`]
+//! - for a release: [`package`]
+//!
+//! Guarantees: nothing is ended that a run did not start, nothing stays behind unless asked for, and the exit code is 0 only when the
+//! product did all that the verb is about (1: it did not; 2: could not find out; 130: interrupted).
+
+mod checks;
+mod client;
+mod cluster;
+mod demo;
+mod error;
+mod etcd;
+mod faults;
+mod haproxy;
+mod history;
+mod http;
+mod layout;
+mod node;
+mod package;
+mod proc;
+mod report;
+mod tidy;
+mod trial;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Result, chain};
+use crate::report::{Paint, Report};
+
+/// What CI and people run around Surus
+#[derive(Debug, Parser)]
+#[command(name = "cargo ci")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Three nodes, one fault at the primary, and what every client saw of it (use ./ci/demo)
+    Demo(demo::Demo),
+    /// The outage per fault over several trials, against the limits
+    Measure(demo::Measure),
+    /// Kill and freeze agent and guard under writers on every node: two primaries never
+    SplitBrain(checks::Suite),
+    /// Kill and start the agent over a running primary: clients notice nothing
+    AgentRestart(checks::Suite),
+    /// Stop all of etcd and start it again: the primary goes on
+    EtcdOutage {
+        /// How long etcd is away
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        #[command(flatten)]
+        suite: checks::Suite,
+    },
+    /// Memory and processor time of an idle agent and its guard
+    Idle(checks::Suite),
+    /// Check the rules of the tree that no compiler checks
+    Tidy,
+    /// Build the Debian package
+    Package(package::Package),
+    /// Install the package as the README says in a container of a Debian release
+    TryInstall(package::TryInstall),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let report = Report::new();
+    match run(&arguments.verb, report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report.line(&report.paint(Paint::Red, format!("failed: {}", chain(&error))));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(verb: &Verb, report: Report) -> Result<()> {
+    match verb {
+        Verb::Demo(options) => demo::demo(options, report).await,
+        Verb::Measure(options) => demo::measure(options, report).await,
+        Verb::SplitBrain(suite) => checks::split_brain(suite, report).await,
+        Verb::AgentRestart(suite) => checks::agent_restart(suite, report).await,
+        Verb::EtcdOutage { seconds, suite } => checks::etcd_outage(suite, *seconds, report).await,
+        Verb::Idle(suite) => checks::idle(suite, report).await,
+        Verb::Tidy => tidy::tidy(report),
+        Verb::Package(options) => package::package(options, report),
+        Verb::TryInstall(options) => package::try_install(options, report),
+    }
+}
