@@ -1,6 +1,7 @@
 //! The production agent of Surus and its command line.
 
 pub mod agent;
+mod chain;
 pub mod clock;
 pub mod config;
 pub mod ctl;

@@ -13,6 +13,7 @@ use surus_core::types::{Generation, MonoTime};
 use tokio::sync::{mpsc, watch};
 
 use super::driver::News;
+use crate::chain::chain;
 use crate::guard::{Guard, GuardView, Link, Order, Phase, Start, Status, kill_all_of};
 use crate::postgres::{BoxFuture, ControlError, ControlStatus, ProcessControl, Signal, StartRequest};
 
@@ -326,16 +327,4 @@ pub fn socket_of(data_dir: &Path) -> PathBuf {
     let mut name = data_dir.file_name().unwrap_or_default().to_owned();
     name.push(".guard");
     data_dir.with_file_name(name)
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }

@@ -31,6 +31,7 @@ use surus_core::types::{Generation, MonoTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Settings, Surroundings};
 use crate::dcs::Etcd;
@@ -42,7 +43,7 @@ use crate::postgres::Postgres;
 use crate::rest::{NodeStatus, Rest};
 use backend::Agent;
 use configuration::{Configuration, first_dynamic};
-use custody::{Custody, Holder, chain};
+use custody::{Custody, Holder};
 use driver::{Driver, Ending, News};
 use executor::{Executor, Limits, Tools, Waiting};
 use facts::{Present, Publisher, Statuses, timing};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use surus_core::types::Revision;
 
+use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings;
 use crate::ctl::access::{ClusterAccess, Expect, Reply, Request, Unreachable};
@@ -186,14 +187,4 @@ impl ClusterAccess for Live {
         let wall = jiff::SignedDuration::try_from(SystemClock.wall()).unwrap_or_default();
         jiff::Timestamp::from_duration(wall).unwrap_or_default()
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(&format!(": {error}"));
-        next = error.source();
-    }
-    text
 }

@@ -6,7 +6,6 @@
 #![expect(unsafe_code, reason = "fork, and resource limits")]
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use super::process::Process;
 use super::signals::Signals;
 use super::socket::{Place, SocketError};
 use super::spawn::{Launcher, OomScore};
+use crate::chain::chain;
 
 /// Exit code of a guard whose place is taken: an agent that finds it should connect again.
 pub(super) const TAKEN: u8 = 3;
@@ -147,16 +147,6 @@ fn exit_code(error: &StartError) -> ExitCode {
         StartError::Socket(SocketError::Taken { .. }) => TAKEN.into(),
         _ => ExitCode::FAILURE,
     }
-}
-
-fn chain(error: &StartError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn daemonize(args: &GuardArgs) -> Result<ExitCode, StartError> {
