@@ -1,27 +1,23 @@
 //! Simulated worlds for Surus: the production state machine, models of all it stands on, faults, and checkers.
 //!
-//! - [`world`]: N cores and the models in one queue of events; time jumps
+//! - [`fast`]: N cores and the models in one queue of events; time jumps
 //! - [`model`]: etcd, PostgreSQL, the guard; [`net`], [`clock`]: what lies between
-//! - [`executor`], [`messages`], [`servers`]: what agents do with orders, say to each other, and what servers do alone
-//! - [`nemesis`]: the faults, an explicit list made from the seed; [`checker`]: what must never happen
+//! - [`nemesis`]: the faults, an explicit list made from the seed; [`check`]: what must never happen
 //! - [`zoo`]: planted bugs that the sweep must find; [`trace`]: what happened, and its hash
 //!
 //! The same seed gives the same bytes: all chance is [`rng`], all maps are ordered, there is no other clock.
-pub mod checker;
+pub mod check;
 pub mod clock;
-pub mod executor;
-pub mod messages;
+pub mod fast;
 pub mod model;
 pub mod nemesis;
 pub mod net;
 pub mod rng;
-pub mod servers;
 pub mod trace;
-pub mod world;
 pub mod zoo;
 
 use crate::clock::{SEC, Time};
-use crate::world::World;
+use crate::fast::world::World;
 
 /// After the last fault everything must be well within this time: the longest back-off of the core is 30 s, and a full
 /// rejoin can need two of them.

@@ -12,11 +12,11 @@ use surus_core::view::{Member, PeerStatus};
 use surus_core::{Action, Lane, Order};
 
 use crate::clock::{MS, SEC, Time};
-use crate::executor::{Round, Rpc};
+use crate::fast::executor::{Round, Rpc};
+use crate::fast::world::{Event, World};
 use crate::model::etcd::{Request, Response};
 use crate::model::postgres::Server0;
 use crate::net::Place;
-use crate::world::{Event, World};
 use crate::zoo::Bug;
 
 /// How long the agent waits for etcd: `retry_timeout`.
@@ -141,7 +141,7 @@ impl World {
         self.checker.after_request(&self.etcd, &rpc, &response);
         if self.etcd.view.revision != before {
             if matches!(rpc.request, Request::Lock { .. }) && !matches!(rpc.order, Order::Renew { .. }) {
-                let name = crate::world::order_name(&rpc.order);
+                let name = crate::fast::world::order_name(&rpc.order);
                 self.say(Some(rpc.node), format_args!("etcd: {name} -> {response:?}"));
             }
             self.changed();

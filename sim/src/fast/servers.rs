@@ -6,9 +6,9 @@ use std::time::Duration;
 use surus_core::input::Input;
 
 use crate::clock::{MS, Time};
+use crate::fast::world::{Event, World};
 use crate::model::postgres::{RECORD, Server0};
 use crate::net::Place;
-use crate::world::{Event, World};
 use crate::zoo::Bug;
 
 impl World {

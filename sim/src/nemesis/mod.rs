@@ -6,9 +6,9 @@ use surus_core::input::{Input, OperatorOrder, RequestId};
 use surus_core::types::NodeName;
 
 use crate::clock::{MS, SEC, Time};
+use crate::fast::world::{Event, World};
 use crate::net::Place;
 use crate::rng::Rng;
-use crate::world::{Event, World};
 
 /// What goes wrong (or what a person does).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,11 +12,11 @@ use surus_core::view::ControlState;
 use surus_core::{Action, Lane, Order};
 
 use crate::clock::{MS, SEC, Time};
+use crate::fast::world::{Event, World, order_name};
 use crate::model::etcd::Request;
 use crate::model::guard::Guard;
 use crate::model::postgres::{Cluster, Data, RECORD, Server0, Wal};
 use crate::net::Place;
-use crate::world::{Event, World, order_name};
 use crate::zoo::Bug;
 
 /// A request to etcd on its way.

@@ -21,11 +21,11 @@ use surus_core::types::{MonoTime, NodeName, SystemId};
 use surus_core::view::Initialize;
 
 use crate::clock::{MS, Time};
-use crate::executor::Rpc;
+use crate::fast::executor::Rpc;
+use crate::fast::world::{Host, World};
 use crate::model::etcd::{Etcd, Request, Response};
 use crate::model::postgres::Server0;
 use crate::nemesis::Plan;
-use crate::world::{Host, World};
 
 /// From its deadline to the last backend's death: the kill took 64 ms in the prototype, and is drawn from that.
 const KILL: Time = 70 * MS;

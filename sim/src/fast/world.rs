@@ -13,9 +13,9 @@ use surus_core::types::{ActionId, Generation, LeaseId, MonoTime, NodeName};
 use surus_core::view::ClusterView;
 use surus_core::{Action, Lane, Order, Step};
 
-use crate::checker::Checker;
+use crate::check::Checker;
 use crate::clock::{Clock, MS, SEC, Time};
-use crate::executor::{Round, Rpc};
+use crate::fast::executor::{Round, Rpc};
 use crate::model::etcd::{Etcd, Response};
 use crate::model::guard::Guard;
 use crate::model::postgres::{Postgres, Server0};
