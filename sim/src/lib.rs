@@ -3,21 +3,23 @@
 //! - [`fast`]: N cores and the models in one queue of events; time jumps
 //! - [`model`]: etcd, PostgreSQL, the guard; [`net`], [`clock`]: what lies between
 //! - [`nemesis`]: the faults, an explicit list made from the seed; [`check`]: what must never happen
-//! - [`zoo`]: planted bugs that the sweep must find; [`trace`]: what happened, and its hash
+//! - [`record`]: what happened, its hash, and who is told; [`coverage`]: what has fired; [`zoo`]: planted bugs that the sweep must find
 //!
 //! The same seed gives the same bytes: all chance is [`rng`], all maps are ordered, there is no other clock.
 pub mod check;
 pub mod clock;
+pub mod coverage;
 pub mod fast;
 pub mod model;
 pub mod nemesis;
 pub mod net;
+pub mod record;
 pub mod rng;
-pub mod trace;
 pub mod zoo;
 
 use crate::clock::{SEC, Time};
 use crate::fast::world::World;
+use crate::record::Keep;
 
 /// After the last fault everything must be well within this time: the longest back-off of the core is 30 s, and a full
 /// rejoin can need two of them.
@@ -59,7 +61,8 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
 #[must_use]
 pub fn run_with(seed: u64, keep_trace: bool, bug: Option<zoo::Bug>) -> Report {
     let plan = nemesis::plan(seed);
-    let mut world = World::new(seed, plan, keep_trace);
+    let keep = if keep_trace { Keep::Facts } else { Keep::Hash };
+    let mut world = World::new(seed, plan, keep);
     world.bug = bug;
     let mild = world.plan.mild;
     let mut primary = None;
@@ -71,10 +74,11 @@ pub fn run_with(seed: u64, keep_trace: bool, bug: Option<zoo::Bug>) -> Report {
     world.run_until(end);
     world.heal();
     let mut recovered = 0;
-    while world.checker.violation.is_none() {
+    while world.record.checker.violation.is_none() {
         let Some(why) = world.unconverged() else { break };
         if BOUND <= recovered {
             world
+                .record
                 .checker
                 .fail(format!("L3: {} s after the last fault {why}", recovered / SEC));
             break;
@@ -82,20 +86,21 @@ pub fn run_with(seed: u64, keep_trace: bool, bug: Option<zoo::Bug>) -> Report {
         recovered += SEC;
         world.run_until(end + recovered);
     }
-    if mild && primary.is_some() && world.checker.violation.is_none() && reign(&world) != primary {
+    if mild && primary.is_some() && world.record.checker.violation.is_none() && reign(&world) != primary {
         world
+            .record
             .checker
             .fail("L2: faults shorter than the tolerance moved or stopped the primary".to_owned());
     }
     Report {
         seed,
-        violation: world.checker.violation.clone(),
-        hash: world.trace.hash(),
-        lines: world.trace.lines().to_vec(),
+        violation: world.record.checker.violation.clone(),
+        hash: world.record.hash(),
+        lines: world.record.lines(),
         simulated: world.now,
         events: world.events,
-        acks: world.checker.acks,
-        promotions: world.checker.promotions,
+        acks: world.record.checker.acks,
+        promotions: world.record.checker.promotions,
         recovered,
     }
 }

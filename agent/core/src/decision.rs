@@ -31,7 +31,7 @@ pub struct Wake {
 }
 
 /// One decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Decision {
     /// Counts decisions; equal times stay distinguishable.
     pub seq: u64,
@@ -174,7 +174,7 @@ rules! {
 }
 
 /// What stopped a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Guard {
     /// Another member holds the lock.
     LockHeld(NodeName),
@@ -385,7 +385,7 @@ impl fmt::Display for Guard {
 }
 
 /// A fact that a decision rests on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Evidence {
     /// How long the right to be primary still runs.
     RightLeft(Duration),

@@ -70,7 +70,7 @@ impl ClusterView {
 }
 
 /// The `initialize` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Initialize {
     /// Somebody is creating the cluster.
     InProgress,

@@ -26,6 +26,7 @@ use crate::fast::world::{Host, World};
 use crate::model::etcd::{Etcd, Request, Response};
 use crate::model::postgres::Server0;
 use crate::nemesis::Plan;
+use crate::record::Seen;
 
 /// From its deadline to the last backend's death: the kill took 64 ms in the prototype, and is drawn from that.
 const KILL: Time = 70 * MS;
@@ -53,12 +54,26 @@ impl Checker {
         self.violation.get_or_insert(text);
     }
 
+    /// Something happened.
+    pub fn see(&mut self, at: Time, node: Option<usize>, seen: &Seen) {
+        match seen {
+            Seen::Committed { .. } => {
+                self.acks += 1;
+                self.last_ack = at;
+            }
+            Seen::Promoted { .. } => self.promotions += 1,
+            Seen::Broken { text } => {
+                let who = node.map_or_else(|| "the world".to_owned(), |node| format!("n{}", node + 1));
+                self.fail(format!("S12: {who} {text}"));
+            }
+            _ => {}
+        }
+    }
+
     /// A node's clients got a write acknowledged.
     pub fn acked(&mut self, now: Time, local: MonoTime, node: usize, hosts: &[Host]) {
         let host = &hosts[node];
         let Some(cluster) = host.pg.cluster() else { return };
-        self.acks += 1;
-        self.last_ack = now;
         if host.unfenced {
             return;
         }
@@ -107,7 +122,6 @@ impl Checker {
 
     /// A server was promoted.
     pub fn promoted(&mut self, node: usize, system_id: SystemId, timeline: u32) {
-        self.promotions += 1;
         let key = (system_id, timeline);
         let newest = self
             .timelines

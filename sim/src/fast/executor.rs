@@ -12,11 +12,12 @@ use surus_core::view::ControlState;
 use surus_core::{Action, Lane, Order};
 
 use crate::clock::{MS, SEC, Time};
-use crate::fast::world::{Event, World, order_name};
+use crate::fast::world::{Event, World};
 use crate::model::etcd::Request;
 use crate::model::guard::Guard;
 use crate::model::postgres::{Cluster, Data, RECORD, Server0, Wal};
 use crate::net::Place;
+use crate::record::{Deed, Rebuild, Seen};
 use crate::zoo::Bug;
 
 /// A request to etcd on its way.
@@ -65,9 +66,17 @@ impl World {
         let epoch = agent.epoch;
         if lane == Lane::Postgres {
             agent.postgres = Some(action.id);
-            let text = format!("order: {}", describe(&action.order));
-            self.say(Some(node), format_args!("{text}"));
         }
+        let began = Seen::OrderBegan {
+            id: action.id.0,
+            order: Deed::of(&action.order),
+            about: about(&action.order).and_then(|name| self.position(name)),
+        };
+        self.see(node, began);
+        let Some(agent) = &mut self.hosts[node].agent else {
+            return;
+        };
+        agent.under_way.insert(action.id, Deed::of(&action.order));
         match &action.order {
             Order::AskPeers(whom) => {
                 let whom = whom.clone();
@@ -84,8 +93,10 @@ impl World {
                 detach,
                 failure,
             } => {
-                self.say(Some(node), format_args!("agent ends: {reason}"));
                 let (detach, failure) = (*detach, *failure);
+                let reason = reason.as_str().into();
+                self.hosts[node].agent = None;
+                self.see(node, Seen::AgentEnded { reason, detach });
                 self.exit(node, detach, failure);
             }
             _ => match lane {
@@ -104,7 +115,8 @@ impl World {
     }
 
     fn exit(&mut self, node: usize, detach: bool, failure: bool) {
-        self.kill_agent(node);
+        self.hosts[node].deferred.clear();
+        self.hosts[node].frozen = 0;
         let host = &mut self.hosts[node];
         if !detach && !host.pg.alive() {
             host.guard = None;
@@ -194,12 +206,6 @@ impl World {
         if let Some(agent) = &mut self.hosts[node].agent {
             agent.postgres = None;
         }
-        if matches!(
-            outcome,
-            Outcome::Failed(_) | Outcome::Unknown(_) | Outcome::Refused(_)
-        ) {
-            self.say(Some(node), format_args!("order ended: {outcome:?}"));
-        }
         self.complete(node, id, outcome);
     }
 
@@ -213,7 +219,10 @@ impl World {
                 pg.slots.extend(ensure.keys().cloned());
                 pg.slots.retain(|slot| !drop.contains(slot));
             }
-            _ => pg.checkpoint(),
+            _ => {
+                pg.checkpoint();
+                self.tell_checkpoint(node);
+            }
         }
         Outcome::Ok
     }
@@ -226,6 +235,7 @@ impl World {
         if self.bug == Some(Bug::NoCheckAtExecution) {
             until = until.max(self.local(node).plus(std::time::Duration::from_secs(2)));
         }
+        self.begin_guard(node);
         let guard = self.hosts[node].guard.get_or_insert_with(Guard::default);
         let accepted = guard.set(action.generation, Some(until));
         self.arm_timer(node);
@@ -240,10 +250,10 @@ impl World {
         );
         let host = &mut self.hosts[node];
         host.unfenced = deadline.is_none() && (host.unfenced || host.pause && primary);
-        if deadline.is_some() != self.hosts[node].armed {
-            self.hosts[node].armed = deadline.is_some();
-            let word = if deadline.is_some() { "armed" } else { "disarmed" };
-            self.say(Some(node), format_args!("guard {word}"));
+        let due = deadline.map(|deadline| self.hosts[node].clock.world(deadline));
+        if due != self.hosts[node].armed {
+            self.hosts[node].armed = due;
+            self.see(node, due.map_or(Seen::Lifted, |until| Seen::Armed { until }));
         }
         self.counter += 1;
         let version = self.counter;
@@ -292,8 +302,17 @@ impl World {
                 });
                 pg.start(true, None);
                 pg.ready();
-                self.checker.bootstrapped(&self.etcd, node, system_id);
-                self.say(Some(node), format_args!("PostgreSQL: new cluster {system_id}"));
+                self.record.checker.bootstrapped(&self.etcd, node, system_id);
+                self.see(node, Seen::Bootstrapped { system_id });
+                if let Some(standing) = self.standing(node) {
+                    self.see(
+                        node,
+                        Seen::Up {
+                            primary: true,
+                            standing,
+                        },
+                    );
+                }
                 Some(Outcome::Bootstrapped { system_id })
             }
             (Order::BaseBackup { from }, 0) => {
@@ -302,9 +321,12 @@ impl World {
                 }
                 let source = self.position(&from.name);
                 let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
-                self.checker
+                self.record
+                    .checker
                     .discard(&self.plan, &self.hosts, leader, (node, source), "cloned over");
+                self.tell_discard(node, source, Rebuild::Clone);
                 self.hosts[node].pg.data = Data::Incomplete;
+                self.see(node, Seen::DataBroken);
                 self.hosts[node].pg.slots.clear();
                 let delay = self.rng.range(200 * MS, 2 * SEC) + self.slowly(node);
                 self.next_stage(node, action.clone(), 1, delay);
@@ -316,6 +338,7 @@ impl World {
                 };
                 copy.state = ControlState::InArchiveRecovery;
                 self.hosts[node].pg.data = Data::Present(copy);
+                self.tell_rebuilt(node, &from.name, Rebuild::Clone);
                 Some(Outcome::Ok)
             }
             (Order::StartReplica { upstream }, _) => {
@@ -325,10 +348,12 @@ impl World {
                 let upstream = upstream
                     .as_ref()
                     .and_then(|upstream| self.position(&upstream.name));
+                self.begin_guard(node);
                 let guard = self.hosts[node].guard.get_or_insert_with(Guard::default);
                 guard.set(action.generation, None);
                 self.arm_timer(node);
                 self.hosts[node].pg.start(false, upstream);
+                self.see(node, Seen::Following { upstream });
                 self.come_up(node, 300);
                 Some(Outcome::Ok)
             }
@@ -384,7 +409,10 @@ impl World {
                     .as_ref()
                     .and_then(|upstream| self.position(&upstream.name));
                 self.hosts[node].pg.upstream = upstream;
-                self.hosts[node].pg.streaming = false;
+                self.see(node, Seen::Following { upstream });
+                if std::mem::take(&mut self.hosts[node].pg.streaming) {
+                    self.see(node, Seen::StreamLost);
+                }
                 Some(Outcome::Ok)
             }
             (Order::CompareHistory { leader }, _) => match self.remote(node, &leader.name, false) {
@@ -403,8 +431,10 @@ impl World {
                     return failed("the leader does not answer as a primary");
                 }
                 let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
-                self.checker
+                self.record
+                    .checker
                     .discard(&self.plan, &self.hosts, leader, (node, source), "rewound");
+                self.tell_discard(node, source, Rebuild::Rewind);
                 let delay = self.rng.range(100 * MS, 800 * MS) + self.slowly(node);
                 self.next_stage(node, action.clone(), 1, delay);
                 None
@@ -418,6 +448,7 @@ impl World {
         let Some(source) = self.remote(node, leader, true) else {
             if self.rng.one_in(3) {
                 self.hosts[node].pg.data = Data::Incomplete;
+                self.see(node, Seen::DataBroken);
             }
             return Some(Outcome::Failed("the leader went away".to_owned()));
         };
@@ -427,7 +458,27 @@ impl World {
             *cluster = source;
         }
         cluster.state = ControlState::InArchiveRecovery;
+        self.tell_rebuilt(node, leader, Rebuild::Rewind);
         Some(Outcome::Ok)
+    }
+
+    fn tell_rebuilt(&mut self, node: usize, source: &NodeName, how: Rebuild) {
+        if let (Some(source), Some(standing)) = (self.position(source), self.standing(node)) {
+            self.see(
+                node,
+                Seen::Rebuilt {
+                    how,
+                    source,
+                    standing,
+                },
+            );
+        }
+    }
+
+    fn begin_guard(&mut self, node: usize) {
+        if self.hosts[node].guard.is_none() {
+            self.see(node, Seen::GuardBegan);
+        }
     }
 
     fn stop_stage(&mut self, node: usize, action: &Action, stage: u8) -> Option<Outcome> {
@@ -478,6 +529,7 @@ impl World {
             }
             0 | 1 if !turned => {
                 self.hosts[node].pg.closing = true;
+                self.see(node, Seen::Closing);
                 let delay = self.rng.range(5 * MS, 60 * MS) + self.slowly(node);
                 self.after(delay, Event::PgStopped(node, epoch, true));
                 self.next_stage(node, action.clone(), 2, 10 * MS);
@@ -520,6 +572,10 @@ impl World {
     fn come_up(&mut self, node: usize, most: Time) {
         let delay = self.rng.range(40 * MS, most * MS) + self.slowly(node);
         let epoch = self.hosts[node].pg.epoch;
+        let as_primary = matches!(self.hosts[node].pg.server, Server0::Starting { as_primary: true });
+        if let Some(standing) = self.standing(node) {
+            self.see(node, Seen::Starting { as_primary, standing });
+        }
         self.after(delay, Event::PgReady(node, epoch));
     }
 
@@ -549,15 +605,14 @@ fn valid_until(order: &Order) -> Option<MonoTime> {
     }
 }
 
-fn describe(order: &Order) -> String {
+/// The member that an order concerns.
+fn about(order: &Order) -> Option<&NodeName> {
     match order {
-        Order::Stop { mode, .. } => format!("Stop {mode:?}"),
-        Order::BaseBackup { from } => format!("BaseBackup from {}", from.name),
-        Order::Rewind { leader } => format!("Rewind onto {}", leader.name),
-        Order::Follow {
-            upstream: Some(upstream),
-        } => format!("Follow {}", upstream.name),
-        Order::Promote { above, .. } => format!("Promote above {above}"),
-        other => order_name(other),
+        Order::BaseBackup { from } => Some(&from.name),
+        Order::Rewind { leader } | Order::CompareHistory { leader } => Some(&leader.name),
+        Order::Follow { upstream } | Order::StartReplica { upstream } => {
+            upstream.as_ref().map(|upstream| &upstream.name)
+        }
+        _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use surus_core::input::{Input, Outcome, RequestId};
-use surus_core::types::{ActionId, Lsn, MonoTime, NodeName, Term, Timeline};
+use surus_core::types::{ActionId, LeaseId, Lsn, MonoTime, NodeName, Term, Timeline};
 use surus_core::view::{Member, PeerStatus};
 use surus_core::{Action, Lane, Order};
 
@@ -17,6 +17,7 @@ use crate::fast::world::{Event, World};
 use crate::model::etcd::{Request, Response};
 use crate::model::postgres::Server0;
 use crate::net::Place;
+use crate::record::{LeaseEnd, RightBy, Seen};
 use crate::zoo::Bug;
 
 /// How long the agent waits for etcd: `retry_timeout`.
@@ -128,7 +129,9 @@ impl World {
             return;
         }
         let before = self.etcd.view.revision;
-        self.checker
+        let optime = self.etcd.view.status.as_ref().map(|status| status.optime);
+        self.record
+            .checker
             .before_request(self.now, &self.etcd, &rpc, &self.hosts);
         self.etcd.careless = self.bug;
         let mut response = self.etcd.handle(self.now, &rpc.request);
@@ -138,12 +141,9 @@ impl World {
         {
             status.vacated = Some("anybody".into());
         }
-        self.checker.after_request(&self.etcd, &rpc, &response);
+        self.record.checker.after_request(&self.etcd, &rpc, &response);
         if self.etcd.view.revision != before {
-            if matches!(rpc.request, Request::Lock { .. }) && !matches!(rpc.order, Order::Renew { .. }) {
-                let name = crate::fast::world::order_name(&rpc.order);
-                self.say(Some(rpc.node), format_args!("etcd: {name} -> {response:?}"));
-            }
+            self.tell_write(&rpc, &response, optime);
             self.changed();
         }
         let here = Place::Node(rpc.node);
@@ -156,6 +156,90 @@ impl World {
         }
     }
 
+    /// What a request changed, for the record.
+    fn tell_write(&mut self, rpc: &Rpc, response: &Response, optime: Option<Lsn>) {
+        let node = rpc.node;
+        let lease = self.etcd.view.leader.as_ref().and_then(|key| key.lease);
+        let lease = lease.unwrap_or(surus_core::types::LeaseId(0));
+        let revision = self.etcd.view.revision;
+        let status = match (&rpc.order, response) {
+            (Order::Acquire { status, .. }, Response::Locked(revision, term)) => {
+                let taken = Seen::LockTaken {
+                    lease,
+                    revision: *revision,
+                    term: *term,
+                    primary: self.hosts[node].pg.server == Server0::Primary,
+                    standing: self.standing(node),
+                    optime,
+                };
+                self.see(node, taken);
+                status
+            }
+            (Order::Renew { status, .. }, Response::Locked(revision, term)) => {
+                let (revision, term) = (*revision, *term);
+                self.see(
+                    node,
+                    Seen::LockRenewed {
+                        lease,
+                        revision,
+                        term,
+                    },
+                );
+                status
+            }
+            (Order::Release { status, .. }, Response::Ok(_)) => {
+                self.see(node, Seen::LockReleased { revision });
+                status
+            }
+            (order, Response::Ok(_)) => {
+                let seen = match order {
+                    Order::ClaimInitialize | Order::WriteInitialize { .. } | Order::UnclaimInitialize => {
+                        Seen::InitializeWritten {
+                            to: self.etcd.view.initialize,
+                        }
+                    }
+                    Order::WriteFailsafe { list, .. } => Seen::FailsafeWritten {
+                        list: list.keys().filter_map(|name| self.index(name)).collect(),
+                    },
+                    Order::ClearFailover(_) => Seen::FailoverCleared,
+                    Order::WriteMember(_) => Seen::MemberKey { present: true },
+                    _ => return,
+                };
+                self.see(node, seen);
+                return;
+            }
+            _ => return,
+        };
+        let seen = Seen::StatusWritten {
+            optime: status.optime,
+            timeline: status.timeline,
+            next: status.next,
+            vacated: status.vacated,
+        };
+        self.see(node, seen);
+    }
+
+    /// A lease ends in etcd, with the keys on it.
+    pub(crate) fn revoke(&mut self, lease: LeaseId, why: LeaseEnd) {
+        let members: Vec<NodeName> = self.etcd.view.members.keys().cloned().collect();
+        let leader = self.etcd.view.leader.clone();
+        self.etcd.revoke(lease);
+        let gone = |name: &&NodeName| !self.etcd.view.members.contains_key(*name);
+        let gone: Vec<usize> = members
+            .iter()
+            .filter(gone)
+            .filter_map(|name| self.index(name))
+            .collect();
+        if let Some(key) = leader.filter(|_| self.etcd.view.leader.is_none()) {
+            let holder = self.index(&key.name);
+            self.see(holder, Seen::LockLost { lease, why });
+        }
+        for node in gone {
+            self.see(node, Seen::MemberKey { present: false });
+        }
+        self.changed();
+    }
+
     /// Its answer reaches the agent: the order is done, or its second half begins.
     pub(crate) fn etcd_answer(&mut self, mut rpc: Rpc, response: Response) {
         let name = self.names[rpc.node].clone();
@@ -164,7 +248,7 @@ impl World {
             (&response, &rpc.order)
             && *term == rpc.term
         {
-            self.earn(rpc.node, rpc.sent, *ttl);
+            self.earn(rpc.node, rpc.sent, *ttl, RightBy::Lock);
         }
         let Some(agent) = &mut self.hosts[rpc.node].agent else {
             return;
@@ -250,9 +334,7 @@ impl World {
                 .map(|(id, _)| *id)
                 .collect();
             for id in expired {
-                self.say(None, format_args!("etcd: {id:?} expired"));
-                self.etcd.revoke(id);
-                self.changed();
+                self.revoke(id, LeaseEnd::Expired);
             }
         }
         let delay = self.rng.range(20 * MS, 500 * MS);
@@ -260,13 +342,15 @@ impl World {
     }
 
     /// A node's right was confirmed, or granted by all.
-    fn earn(&mut self, node: usize, sent: MonoTime, ttl: Duration) {
+    fn earn(&mut self, node: usize, sent: MonoTime, ttl: Duration, by: RightBy) {
         let host = &mut self.hosts[node];
-        let until = host.clock.world(sent) + u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+        let sent = host.clock.world(sent);
+        let until = sent + u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
         host.right = host.right.max(until);
+        self.see(node, Seen::Right { sent, until, by });
     }
 
-    fn index(&self, name: &NodeName) -> Option<usize> {
+    pub(crate) fn index(&self, name: &NodeName) -> Option<usize> {
         self.names.iter().position(|known| known == name)
     }
 
@@ -335,6 +419,7 @@ impl World {
                 return;
             };
             if self.bug == Some(Bug::GrantWithoutPromise) {
+                self.see(to, Seen::Granted { to: from });
                 self.after(MS, Event::Grant(from, epoch, to, question, true));
                 return;
             }
@@ -343,6 +428,9 @@ impl World {
             let granted = step.actions.iter().any(
                 |action| matches!(&action.order, Order::Reply { request: answered, ok: true, .. } if *answered == request),
             );
+            if granted {
+                self.see(to, Seen::Granted { to: from });
+            }
             self.follow_step(to, step);
             Event::Grant(from, epoch, to, question, granted)
         } else {
@@ -419,7 +507,7 @@ impl World {
             }
             if all {
                 let ttl = Duration::from_secs(self.hosts[node].ttl);
-                self.earn(node, sent, ttl);
+                self.earn(node, sent, ttl, RightBy::Grants);
             }
             let outcome = Outcome::Failsafe {
                 sent: round.sent,

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use surus_core::input::Input;
+use surus_core::types::{Lsn, Timeline};
 
 use crate::clock::{MS, Time};
 use crate::fast::world::{Event, World};
 use crate::model::postgres::{RECORD, Server0};
 use crate::net::Place;
+use crate::record::{End, Rebuild, Seen, Standing};
 use crate::zoo::Bug;
 
 impl World {
@@ -25,8 +27,9 @@ impl World {
     }
 
     /// The server of a node is gone; its guard says so.
-    pub(crate) fn pg_exited(&mut self, node: usize, why: &str) {
-        self.say(Some(node), format_args!("PostgreSQL ended: {why}"));
+    pub(crate) fn pg_exited(&mut self, node: usize, how: End) {
+        let standing = self.standing(node);
+        self.see(node, Seen::Ended { how, standing });
         let input = if self.hosts[node].guard.is_some() {
             Input::PostgresExited
         } else {
@@ -35,11 +38,58 @@ impl World {
         self.hear(node, input);
     }
 
+    /// What is in a node's data directory, if that is complete.
+    #[must_use]
+    pub fn standing(&self, node: usize) -> Option<Standing> {
+        self.hosts[node].pg.cluster().map(|cluster| Standing {
+            system_id: cluster.system_id,
+            timeline: Timeline(cluster.wal.timeline()),
+            position: Lsn(cluster.wal.end),
+        })
+    }
+
+    /// From where on no other member's disk has this node's WAL.
+    fn alone(&self, node: usize) -> Option<Lsn> {
+        let own = self.hosts[node].pg.cluster()?;
+        let others = (0..self.hosts.len()).filter(|other| *other != node);
+        let shared = others
+            .filter_map(|other| self.hosts[other].pg.cluster())
+            .filter(|other| other.system_id == own.system_id)
+            .map(|other| own.wal.common(&other.wal))
+            .max()
+            .unwrap_or(0);
+        (shared < own.wal.end).then_some(Lsn(shared))
+    }
+
+    /// A data directory is about to be given up for another's.
+    pub(crate) fn tell_discard(&mut self, node: usize, source: Option<usize>, how: Rebuild) {
+        let theirs = source.and_then(|source| self.standing(source));
+        if let Some(own) = self.standing(node) {
+            let alone = self.alone(node);
+            let seen = Seen::Discarded {
+                how,
+                source,
+                own,
+                theirs,
+                alone,
+            };
+            self.see(node, seen);
+        }
+    }
+
+    /// The control file shows a checkpoint.
+    pub(crate) fn tell_checkpoint(&mut self, node: usize) {
+        if let Some(cluster) = self.hosts[node].pg.cluster() {
+            let (timeline, position) = (Timeline(cluster.checkpoint_timeline), Lsn(cluster.checkpoint));
+            self.see(node, Seen::Checkpointed { timeline, position });
+        }
+    }
+
     /// Kills the server of a node.
-    pub(crate) fn kill_postgres(&mut self, node: usize, why: &str) {
+    pub(crate) fn kill_postgres(&mut self, node: usize, how: End) {
         if self.hosts[node].pg.alive() {
             self.hosts[node].pg.kill();
-            self.pg_exited(node, why);
+            self.pg_exited(node, how);
         }
     }
 
@@ -53,8 +103,10 @@ impl World {
             return;
         }
         pg.ready();
-        let now = pg.server;
-        self.say(Some(node), format_args!("PostgreSQL is up: {now:?}"));
+        let primary = pg.server == Server0::Primary;
+        if let Some(standing) = self.standing(node) {
+            self.see(node, Seen::Up { primary, standing });
+        }
     }
 
     pub(crate) fn pg_promoted(&mut self, node: usize, server: u64, above: u32) {
@@ -81,11 +133,16 @@ impl World {
         pg.upstream = None;
         let checkpoint = self.rng.range(20, 60) * 1000 * MS;
         self.after(checkpoint, Event::PgCheckpoint(node, server));
-        self.checker.promoted(node, system_id, timeline);
-        self.say(
-            Some(node),
-            format_args!("PostgreSQL: promoted to timeline {timeline} at {start}"),
-        );
+        self.record.checker.promoted(node, system_id, timeline);
+        if let Some(standing) = self.standing(node) {
+            let (from, switch) = (Timeline(parent), Lsn(start));
+            let seen = Seen::Promoted {
+                from,
+                switch,
+                standing,
+            };
+            self.see(node, seen);
+        }
     }
 
     pub(crate) fn pg_stopped(&mut self, node: usize, server: u64, fast: bool) {
@@ -94,7 +151,7 @@ impl World {
             return;
         }
         if !fast {
-            self.kill_postgres(node, "immediate stop");
+            self.kill_postgres(node, End::ImmediateStop);
             return;
         }
         if pg.hung {
@@ -111,7 +168,7 @@ impl World {
             }
         }
         self.hosts[node].pg.stopped_fast();
-        self.pg_exited(node, "fast stop");
+        self.pg_exited(node, End::FastStop);
     }
 
     /// A replica takes what its upstream has, if both are on one history.
@@ -141,6 +198,7 @@ impl World {
             .map(|theirs| theirs.wal.clone());
         let delay = self.rng.range(MS / 2, 15 * MS);
         let pg = &mut self.hosts[node].pg;
+        let news = pg.streaming != known;
         pg.streaming = known;
         if let Some(wal) = wal {
             pg.received = true;
@@ -149,6 +207,13 @@ impl World {
             }
             let epoch = pg.epoch;
             self.after(delay, Event::Replay(node, epoch));
+        }
+        if news {
+            let seen = match self.standing(node).filter(|_| known) {
+                Some(standing) => Seen::Streaming { upstream, standing },
+                None => Seen::StreamLost,
+            };
+            self.see(node, seen);
         }
     }
 
@@ -174,12 +239,12 @@ impl World {
                 .is_some_and(|last| Duration::from_millis(50) < local.since(last.at))
         {
             let name = host.name.clone();
-            self.checker.fail(format!(
+            self.record.checker.fail(format!(
                 "L2: the guard of {name} kills although the right runs for another second"
             ));
         }
         if due && self.bug != Some(Bug::GuardAsleep) {
-            self.kill_postgres(node, "killed by the guard");
+            self.kill_postgres(node, End::ByGuard);
         }
     }
 
@@ -194,7 +259,12 @@ impl World {
                 cluster.replayed = cluster.wal.end;
             }
             let local = self.local(node);
-            self.checker.acked(self.now, local, node, &self.hosts);
+            self.record.checker.acked(self.now, local, node, &self.hosts);
+            if let Some(standing) = self.standing(node) {
+                self.counter += 1;
+                let (key, value) = (0, self.counter);
+                self.see(node, Seen::Committed { key, value, standing });
+            }
             for other in 0..self.hosts.len() {
                 let pg = &self.hosts[other].pg;
                 if pg.streaming && pg.upstream == Some(node) {

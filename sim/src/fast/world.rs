@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use surus_core::config::Config;
+use surus_core::decision::Decision;
 use surus_core::input::{Input, Outcome};
 use surus_core::node::{Boot, Node};
 use surus_core::types::{ActionId, Generation, LeaseId, MonoTime, NodeName};
 use surus_core::view::ClusterView;
 use surus_core::{Action, Lane, Order, Step};
 
-use crate::check::Checker;
 use crate::clock::{Clock, MS, SEC, Time};
 use crate::fast::executor::{Round, Rpc};
 use crate::model::etcd::{Etcd, Response};
@@ -21,8 +21,9 @@ use crate::model::guard::Guard;
 use crate::model::postgres::{Postgres, Server0};
 use crate::nemesis::{self, Plan, Trap};
 use crate::net::{Net, Place};
+use crate::record::{Deed, Keep, OrderEnd, Recorder, Seen, Settings};
 use crate::rng::Rng;
-use crate::trace::Trace;
+
 use crate::zoo::Bug;
 
 /// Something that happens.
@@ -101,8 +102,10 @@ pub struct Agent {
     pub asks: BTreeMap<(u64, usize), MonoTime>,
     /// The failsafe round under way.
     pub round: Option<Round>,
+    /// Orders that have begun and not ended.
+    pub under_way: BTreeMap<ActionId, Deed>,
     wakes: u64,
-    said: String,
+    said: Option<Decision>,
 }
 
 /// A member's host.
@@ -124,8 +127,8 @@ pub struct Host {
     pub pg: Postgres,
     /// The guard.
     pub guard: Option<Guard>,
-    /// Its guard has a deadline; for the trace.
-    pub armed: bool,
+    /// The deadline of its guard that the record knows, in world time.
+    pub armed: Option<Time>,
     /// How much longer the next slow thing takes.
     pub sluggish: Time,
     /// The right to be primary ends here by all that was truly confirmed or granted, counted from when that was sent.
@@ -148,7 +151,7 @@ pub struct Host {
     pub unfenced: bool,
     /// Start the agent again after its orderly end.
     pub again: Option<Time>,
-    deferred: Vec<Event>,
+    pub(crate) deferred: Vec<Event>,
 }
 
 /// The world.
@@ -170,10 +173,8 @@ pub struct World {
     pub etcd_slow: (Time, Time),
     /// The network.
     pub net: Net,
-    /// What must never happen.
-    pub checker: Checker,
-    /// What happened.
-    pub trace: Trace,
+    /// What happened, and who is told.
+    pub record: Recorder,
     /// Chance.
     pub rng: Rng,
     /// Numbers questions and clusters.
@@ -189,7 +190,7 @@ pub struct World {
 impl World {
     /// The world of a seed, before its first event.
     #[must_use]
-    pub fn new(seed: u64, plan: Plan, keep_trace: bool) -> Self {
+    pub fn new(seed: u64, plan: Plan, keep: Keep) -> Self {
         let mut rng = Rng::new(seed, 2);
         let names = nemesis::names(plan.nodes);
         let hosts = names
@@ -206,7 +207,7 @@ impl World {
                 powered: true,
                 pg: Postgres::default(),
                 guard: None,
-                armed: false,
+                armed: None,
                 sluggish: 0,
                 trap: None,
                 right: 0,
@@ -226,13 +227,11 @@ impl World {
         let mut world = Self {
             now: 0,
             hosts,
-            names,
             etcd,
             etcd_down: 0,
             etcd_slow: (0, 0),
             net: Net::default(),
-            checker: Checker::default(),
-            trace: Trace::new(keep_trace),
+            record: Recorder::new(names.clone(), keep),
             rng,
             counter: 0,
             events: 0,
@@ -240,6 +239,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             plan,
+            names,
         };
         for node in 0..world.hosts.len() {
             let at = world.rng.range(0, 800 * MS);
@@ -262,10 +262,9 @@ impl World {
             .insert((self.now.saturating_add(delay), self.sequence), event);
     }
 
-    /// A line of the trace.
-    pub fn say(&mut self, node: Option<usize>, what: std::fmt::Arguments<'_>) {
-        let who = node.map_or("world", |node| self.names[node].as_str());
-        self.trace.line(self.now, who, what);
+    /// Something happened.
+    pub fn see(&mut self, node: impl Into<Option<usize>>, seen: Seen) {
+        self.record.see(self.now, node.into(), seen);
     }
 
     /// What the node's clock shows.
@@ -276,7 +275,7 @@ impl World {
 
     /// Handles events until `end`, or until something happened that must not.
     pub fn run_until(&mut self, end: Time) {
-        while self.checker.violation.is_none()
+        while self.record.checker.violation.is_none()
             && let Some(((time, _), _)) = self.queue.first_key_value()
             && *time <= end
             && let Some(((time, _), event)) = self.queue.pop_first()
@@ -285,7 +284,7 @@ impl World {
             self.events += 1;
             self.handle(event);
         }
-        if self.checker.violation.is_none() {
+        if self.record.checker.violation.is_none() {
             self.now = end;
         }
     }
@@ -325,6 +324,9 @@ impl World {
             Event::Thaw(node) => {
                 if self.hosts[*node].frozen <= self.now {
                     let deferred = std::mem::take(&mut self.hosts[*node].deferred);
+                    if std::mem::take(&mut self.hosts[*node].frozen) != 0 {
+                        self.see(*node, Seen::AgentFrozen { frozen: false });
+                    }
                     for event in deferred {
                         self.handle(event);
                     }
@@ -332,6 +334,7 @@ impl World {
             }
             Event::PowerOn(node) => {
                 self.hosts[*node].powered = true;
+                self.see(*node, Seen::Power { on: true });
                 self.boot(*node);
             }
             Event::EtcdRequest(rpc) => self.etcd_request(rpc.as_ref().clone()),
@@ -357,13 +360,15 @@ impl World {
                 let pg = &mut self.hosts[*node].pg;
                 if pg.epoch == *server && pg.server == Server0::Primary {
                     pg.checkpoint();
+                    self.tell_checkpoint(*node);
                 }
             }
             Event::PgStopped(node, server, fast) => self.pg_stopped(*node, *server, *fast),
             Event::PgThaw(node, server) => {
                 let pg = &mut self.hosts[*node].pg;
-                if pg.epoch == *server {
+                if pg.epoch == *server && pg.hung {
                     pg.hung = false;
+                    self.see(*node, Seen::Hung { hung: false });
                 }
             }
             Event::Replicate(node, server) => {
@@ -413,6 +418,7 @@ impl World {
                     host.pause_changed
                 };
                 let config = self.config(*node);
+                self.see(*node, Seen::Configured(self.settings(*node)));
                 self.hear(*node, Input::Config(config));
             }
         }
@@ -427,6 +433,19 @@ impl World {
             reclone_on_divergence: self.plan.reclone,
             reclone_on_rewind_failure: self.plan.reclone,
             ..Config::new(self.names[node].clone())
+        }
+    }
+
+    fn settings(&self, node: usize) -> Settings {
+        let config = self.config(node);
+        let time = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Settings {
+            ttl: time(config.ttl),
+            loop_wait: time(config.loop_wait),
+            retry_timeout: time(config.retry_timeout),
+            maximum_lag: config.maximum_lag_on_failover,
+            failsafe: config.failsafe_mode,
+            pause: config.pause,
         }
     }
 
@@ -445,7 +464,8 @@ impl World {
         };
         let config = self.config(node);
         let local = self.local(node);
-        self.say(Some(node), format_args!("agent starts"));
+        self.see(node, Seen::AgentBegan);
+        self.see(node, Seen::Configured(self.settings(node)));
         let (core, step) = Node::new(config, boot, local);
         let host = &mut self.hosts[node];
         host.epoch += 1;
@@ -460,15 +480,19 @@ impl World {
             postgres: None,
             asks: BTreeMap::new(),
             round: None,
+            under_way: BTreeMap::new(),
             wakes: 0,
-            said: String::new(),
+            said: None,
         });
         self.follow_step(node, step);
     }
 
     /// The agent is gone, and nothing was said.
     pub fn kill_agent(&mut self, node: usize) {
-        self.hosts[node].agent = None;
+        if self.hosts[node].agent.take().is_some() {
+            self.see(node, Seen::AgentDied);
+        }
+        self.hosts[node].frozen = 0;
         self.hosts[node].deferred.clear();
     }
 
@@ -492,7 +516,17 @@ impl World {
         let Some(agent) = &mut self.hosts[node].agent else {
             return;
         };
+        let ended = match &input {
+            Input::Done { id, outcome } => agent
+                .under_way
+                .remove(id)
+                .map(|order| order_ended(*id, order, outcome)),
+            _ => None,
+        };
         let step = agent.core.step(local, input);
+        if let Some(seen) = ended {
+            self.see(node, seen);
+        }
         self.follow_step(node, step);
     }
 
@@ -501,24 +535,19 @@ impl World {
         let Some(agent) = &mut self.hosts[node].agent else {
             return;
         };
-        let codes: Vec<&str> = step
-            .decision
-            .blocked
-            .iter()
-            .map(|(_, guard)| guard.code())
-            .collect();
-        let said = format!("{} {codes:?}", step.decision.rule.name());
-        let news = agent.said != said;
-        agent.said = said;
+        let news = agent
+            .said
+            .as_ref()
+            .is_none_or(|said| !said.same_as(&step.decision));
         agent.wakes += 1;
         let (epoch, wakes) = (agent.epoch, agent.wakes);
         if news {
-            let text = step.decision.to_string();
-            self.say(Some(node), format_args!("{text}"));
+            agent.said = Some(step.decision.clone());
+            self.see(node, Seen::Decided(Box::new(step.decision)));
         }
         if step.wake.at <= local {
-            self.checker
-                .fail(format!("S12: {} asked to be woken in the past", self.names[node]));
+            let text = "asked to be woken in the past".into();
+            self.see(node, Seen::Broken { text });
         }
         let delay = self.hosts[node]
             .clock
@@ -590,28 +619,41 @@ impl World {
 
     /// All faults end; whoever is down comes up.
     pub fn heal(&mut self) {
-        self.say(None, format_args!("all faults end"));
+        self.see(None, Seen::Healed);
         self.net.heal();
         self.etcd_down = 0;
         self.etcd_slow = (0, 0);
         self.spread_config(None, Some(false), 0);
         for node in 0..self.hosts.len() {
             let host = &mut self.hosts[node];
-            host.frozen = 0;
+            host.frozen = host.frozen.min(self.now);
             host.deaf = 0;
             host.sluggish = 0;
             host.trap = None;
-            host.powered = true;
-            host.pg.hung = false;
+            if !std::mem::replace(&mut host.powered, true) {
+                self.record.see(self.now, Some(node), Seen::Power { on: true });
+            }
+            if std::mem::take(&mut host.pg.hung) {
+                self.record.see(self.now, Some(node), Seen::Hung { hung: false });
+            }
             self.after(1, Event::Thaw(node));
             self.after(500 * MS, Event::Boot(node));
         }
     }
 }
 
-/// An order's name, for the trace.
-#[must_use]
-pub fn order_name(order: &Order) -> String {
-    let text = format!("{order:?}");
-    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+fn order_ended(id: ActionId, order: Deed, outcome: &Outcome) -> Seen {
+    let (end, text) = match outcome {
+        Outcome::Failed(text) => (OrderEnd::Failed, Some(text.as_str().into())),
+        Outcome::Unknown(text) => (OrderEnd::Unknown, Some(text.as_str().into())),
+        Outcome::Refused(text) => (OrderEnd::Refused, Some(text.as_str().into())),
+        Outcome::NotLocked { .. } => (OrderEnd::Failed, None),
+        _ => (OrderEnd::Done, None),
+    };
+    Seen::OrderEnded {
+        id: id.0,
+        order,
+        end,
+        text,
+    }
 }

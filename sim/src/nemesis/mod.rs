@@ -8,6 +8,7 @@ use surus_core::types::NodeName;
 use crate::clock::{MS, SEC, Time};
 use crate::fast::world::{Event, World};
 use crate::net::Place;
+use crate::record::{End, LeaseEnd, Seen};
 use crate::rng::Rng;
 
 /// What goes wrong (or what a person does).
@@ -268,7 +269,8 @@ impl World {
         {
             *node = leader.unwrap_or(index % self.hosts.len());
         }
-        self.say(None, format_args!("fault: {fault:?}"));
+        let text = format!("{fault:?}").into();
+        self.see(None, Seen::StepBegan { step: index, text });
         let now = self.now;
         match fault {
             Fault::KillAgent(node, back) => {
@@ -276,22 +278,32 @@ impl World {
                 self.after(back, Event::Boot(node));
             }
             Fault::FreezeAgent(node, span) => self.freeze(node, span),
-            Fault::KillPostgres(node) => self.kill_postgres(node, "SIGKILL"),
+            Fault::KillPostgres(node) => self.kill_postgres(node, End::Killed),
             Fault::HangPostgres(node, span) => {
                 let pg = &mut self.hosts[node].pg;
                 pg.hung = pg.alive();
                 let epoch = pg.epoch;
+                if pg.hung {
+                    self.see(node, Seen::Hung { hung: true });
+                }
                 self.after(span, Event::PgThaw(node, epoch));
             }
             Fault::KillGuard(node) => {
                 if self.hosts[node].guard.take().is_some() {
                     // PR_SET_PDEATHSIG.
-                    self.kill_postgres(node, "its guard died");
+                    self.see(node, Seen::GuardDied);
+                    self.kill_postgres(node, End::GuardDied);
                     self.hear(node, Input::GuardLost);
                 }
             }
             Fault::PowerOff(node, span) => {
+                self.see(node, Seen::Power { on: false });
                 self.kill_agent(node);
+                let standing = self.standing(node);
+                if self.hosts[node].pg.alive() {
+                    let how = End::PowerLoss;
+                    self.see(node, Seen::Ended { how, standing });
+                }
                 let host = &mut self.hosts[node];
                 host.powered = false;
                 host.guard = None;
@@ -312,8 +324,7 @@ impl World {
             }
             Fault::LeaseEarly => {
                 if let Some(lease) = self.etcd.view.leader.as_ref().and_then(|key| key.lease) {
-                    self.etcd.revoke(lease);
-                    self.changed();
+                    self.revoke(lease, LeaseEnd::Revoked);
                 }
             }
             Fault::CutEtcd(node, span, there, back) => {
@@ -350,6 +361,11 @@ impl World {
                 let leader = self.etcd.view.leader.as_ref().map(|key| key.name.clone());
                 let candidate = candidate.map(|node| self.names[node].clone());
                 if leader.is_some() && self.etcd_down <= now {
+                    let seen = Seen::FailoverWritten {
+                        leader: leader.as_ref().and_then(|name| self.index(name)),
+                        candidate: candidate.as_ref().and_then(|name| self.index(name)),
+                    };
+                    self.see(None, seen);
                     self.etcd.put_failover(leader, candidate);
                     self.changed();
                 }
@@ -373,6 +389,7 @@ impl World {
     }
 
     fn freeze(&mut self, node: usize, span: Time) {
+        self.see(node, Seen::AgentFrozen { frozen: true });
         let host = &mut self.hosts[node];
         host.frozen = host.frozen.max(self.now + span);
         let wait = host.frozen - self.now;
@@ -383,11 +400,9 @@ impl World {
     pub(crate) fn spring(&mut self, node: usize) {
         match self.hosts[node].trap.take() {
             Some(Trap::Freeze(span)) => {
-                self.say(Some(node), format_args!("frozen in the act"));
                 self.freeze(node, span);
             }
             Some(Trap::Kill(back)) => {
-                self.say(Some(node), format_args!("killed in the act"));
                 self.kill_agent(node);
                 self.after(back, Event::Boot(node));
             }

@@ -53,6 +53,18 @@ impl Wal {
         other.end <= limit
     }
 
+    /// How far this history and the other are one.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> u64 {
+        let pairs = self.segments.iter().zip(&other.segments);
+        let same = pairs.take_while(|(own, theirs)| own == theirs).count();
+        if same == 0 {
+            return 0;
+        }
+        let limit = |wal: &Self| wal.segments.get(same).map_or(wal.end, |(_, start)| *start);
+        limit(self).min(limit(other))
+    }
+
     /// The timelines that ended.
     #[must_use]
     pub fn history(&self) -> Vec<HistoryLine> {
