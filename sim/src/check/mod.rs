@@ -21,8 +21,8 @@ use surus_core::types::{MonoTime, NodeName, SystemId};
 use surus_core::view::Initialize;
 
 use crate::clock::{MS, Time};
-use crate::fast::executor::Rpc;
-use crate::fast::world::{Host, World};
+use crate::fast::host::{Host, Rpc};
+use crate::fast::world::World;
 use crate::model::etcd::{Etcd, Request, Response};
 use crate::model::postgres::Server0;
 use crate::nemesis::Plan;

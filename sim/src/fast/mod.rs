@@ -1,10 +1,16 @@
 //! The fast world (T1): the production cores and the models in one queue of events; time jumps from one to the next.
 //!
-//! - [`world`]: the queue, the hosts, what an event does
-//! - [`executor`]: what an agent does with its core's orders; [`messages`]: what agents say to etcd and to each other
+//! - [`world`]: the queue and what an event does; [`event`]: what can stand in it; [`host`]: what a member consists of
+//! - [`agents`]: a core is told something and obeyed; [`executor`], [`orders`]: what becomes of its orders
+//! - [`etcd`]: the conversations with etcd; [`peers`]: those between members
 //! - [`servers`]: what PostgreSQL, guards and clients do by themselves
 
+pub mod agents;
+pub mod etcd;
+pub mod event;
 pub mod executor;
-pub mod messages;
+pub mod host;
+pub mod orders;
+pub mod peers;
 pub mod servers;
 pub mod world;

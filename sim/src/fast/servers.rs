@@ -7,7 +7,8 @@ use surus_core::input::Input;
 use surus_core::types::{Lsn, Timeline};
 
 use crate::clock::{MS, Time};
-use crate::fast::world::{Event, World};
+use crate::fast::event::Event;
+use crate::fast::world::World;
 use crate::model::postgres::{RECORD, Server0};
 use crate::net::Place;
 use crate::record::{End, Rebuild, Seen, Standing};

@@ -3,156 +3,21 @@
 //! An event of an agent that is frozen waits until it thaws; one of an agent that died is dropped, but what had left the agent (a
 //! request on its way, a promotion asked for) goes on without it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use surus_core::config::Config;
-use surus_core::decision::Decision;
-use surus_core::input::{Input, Outcome};
-use surus_core::node::{Boot, Node};
-use surus_core::types::{ActionId, Generation, LeaseId, MonoTime, NodeName};
-use surus_core::view::ClusterView;
-use surus_core::{Action, Lane, Order, Step};
+use surus_core::input::Input;
+use surus_core::types::{MonoTime, NodeName};
 
 use crate::clock::{Clock, MS, SEC, Time};
-use crate::fast::executor::{Round, Rpc};
-use crate::model::etcd::{Etcd, Response};
-use crate::model::guard::Guard;
+use crate::fast::event::Event;
+use crate::fast::host::Host;
+use crate::model::etcd::Etcd;
 use crate::model::postgres::{Postgres, Server0};
-use crate::nemesis::{self, Plan, Trap};
-use crate::net::{Net, Place};
-use crate::record::{Deed, Keep, OrderEnd, Recorder, Seen, Settings};
+use crate::nemesis::{self, Plan};
+use crate::net::Net;
+use crate::record::{Keep, Recorder, Seen};
 use crate::rng::Rng;
-
 use crate::zoo::Bug;
-
-/// Something that happens.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// The supervisor starts the agent.
-    Boot(usize),
-    /// The core asked to be called.
-    Wake(usize, u64, u64),
-    /// The agent hears something.
-    Input(usize, u64, Box<Input>),
-    /// A frozen agent goes on.
-    Thaw(usize),
-    /// The host has power again.
-    PowerOn(usize),
-    /// A request reaches etcd.
-    EtcdRequest(Box<Rpc>),
-    /// Its answer reaches the agent.
-    EtcdAnswer(Box<Rpc>, Box<Response>),
-    /// The agent waits no longer.
-    EtcdTimeout(usize, u64, ActionId),
-    /// etcd looks for leases that expired.
-    EtcdExpiry,
-    /// A stage of an order that the agent carries out itself.
-    Stage(usize, u64, Box<Action>, u8),
-    /// A server is up.
-    PgReady(usize, u64),
-    /// A promotion is done.
-    PgPromoted(usize, u64, u32),
-    /// The checkpoint that follows a promotion by itself is done.
-    PgCheckpoint(usize, u64),
-    /// A stop is done: (node, server, fast).
-    PgStopped(usize, u64, bool),
-    /// A hung server goes on.
-    PgThaw(usize, u64),
-    /// WAL arrives at a replica.
-    Replicate(usize, u64),
-    /// A replica has replayed what it has.
-    Replay(usize, u64),
-    /// The guard's deadline, of this version.
-    GuardDue(usize, u64),
-    /// A question of one member reaches another: (from, its agent, to, question, failsafe).
-    Ask(usize, u64, usize, u64, bool),
-    /// Its answer: (asker, its agent, who, question, what).
-    Answer(usize, u64, usize, u64, Box<Option<surus_core::view::PeerStatus>>),
-    /// A failsafe answer.
-    Grant(usize, u64, usize, u64, bool),
-    /// The asker waits no longer.
-    AskOver(usize, u64, u64),
-    /// Clients write.
-    Clients,
-    /// Walreceivers and watches reconnect.
-    Reconnect,
-    /// A fault of the plan begins.
-    Fault(usize),
-    /// A person's ttl and pause reach a node.
-    Configure(usize, Option<u64>, Option<bool>),
-}
-
-/// A running agent.
-#[derive(Debug)]
-pub struct Agent {
-    /// Its core.
-    pub core: Node,
-    /// Which agent of its node this is.
-    pub epoch: u64,
-    /// Requests to etcd under way.
-    pub rpcs: BTreeSet<ActionId>,
-    /// The lease it knows.
-    pub lease: Option<LeaseId>,
-    /// The youngest reign its executor has seen.
-    pub newest: Generation,
-    /// The order to PostgreSQL that it carries out.
-    pub postgres: Option<ActionId>,
-    /// Questions to peers that are not answered yet.
-    pub asks: BTreeMap<(u64, usize), MonoTime>,
-    /// The failsafe round under way.
-    pub round: Option<Round>,
-    /// Orders that have begun and not ended.
-    pub under_way: BTreeMap<ActionId, Deed>,
-    wakes: u64,
-    said: Option<Decision>,
-}
-
-/// A member's host.
-#[derive(Debug)]
-pub struct Host {
-    /// Its name.
-    pub name: NodeName,
-    /// Its clock.
-    pub clock: Clock,
-    /// Its agent.
-    pub agent: Option<Agent>,
-    /// Agents so far.
-    pub epoch: u64,
-    /// The agent is stopped until then.
-    pub frozen: Time,
-    /// It has power.
-    pub powered: bool,
-    /// PostgreSQL.
-    pub pg: Postgres,
-    /// The guard.
-    pub guard: Option<Guard>,
-    /// The deadline of its guard that the record knows, in world time.
-    pub armed: Option<Time>,
-    /// How much longer the next slow thing takes.
-    pub sluggish: Time,
-    /// The right to be primary ends here by all that was truly confirmed or granted, counted from when that was sent.
-    pub right: Time,
-    /// A server that a planted bug says is gone.
-    pub denied: Option<u64>,
-    /// A fault waits for the next act.
-    pub trap: Option<Trap>,
-    /// The watch is silent until then.
-    pub deaf: Time,
-    /// It missed something on its watch.
-    pub missed: bool,
-    /// The ttl its configuration says.
-    pub ttl: u64,
-    /// Its configuration says that the cluster is paused.
-    pub pause: bool,
-    /// When that last changed.
-    pub pause_changed: Time,
-    /// Its primary's deadline was lifted in a pause and has not come back: beyond what the lock covers (FOUND.md).
-    pub unfenced: bool,
-    /// Start the agent again after its orderly end.
-    pub again: Option<Time>,
-    pub(crate) deferred: Vec<Event>,
-}
 
 /// The world.
 #[derive(Debug)]
@@ -424,150 +289,6 @@ impl World {
         }
     }
 
-    fn config(&self, node: usize) -> Config {
-        Config {
-            ttl: Duration::from_secs(self.hosts[node].ttl),
-            pause: self.hosts[node].pause,
-            failsafe_mode: self.plan.failsafe,
-            use_pg_rewind: self.plan.rewind,
-            reclone_on_divergence: self.plan.reclone,
-            reclone_on_rewind_failure: self.plan.reclone,
-            ..Config::new(self.names[node].clone())
-        }
-    }
-
-    fn settings(&self, node: usize) -> Settings {
-        let config = self.config(node);
-        let time = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Settings {
-            ttl: time(config.ttl),
-            loop_wait: time(config.loop_wait),
-            retry_timeout: time(config.retry_timeout),
-            maximum_lag: config.maximum_lag_on_failover,
-            failsafe: config.failsafe_mode,
-            pause: config.pause,
-        }
-    }
-
-    /// Starts the agent, unless one runs or the host has no power.
-    pub fn boot(&mut self, node: usize) {
-        let host = &self.hosts[node];
-        if host.agent.is_some() || !host.powered {
-            return;
-        }
-        let guard = host.guard.as_ref();
-        let boot = Boot {
-            guard_deadline: guard
-                .filter(|_| host.pg.alive() && self.bug != Some(Bug::BootWithoutGuard))
-                .and_then(|guard| guard.deadline),
-            generation: guard.map(|guard| guard.generation).unwrap_or_default(),
-        };
-        let config = self.config(node);
-        let local = self.local(node);
-        self.see(node, Seen::AgentBegan);
-        self.see(node, Seen::Configured(self.settings(node)));
-        let (core, step) = Node::new(config, boot, local);
-        let host = &mut self.hosts[node];
-        host.epoch += 1;
-        host.frozen = 0;
-        host.missed = true;
-        host.agent = Some(Agent {
-            core,
-            epoch: host.epoch,
-            rpcs: BTreeSet::new(),
-            lease: None,
-            newest: boot.generation,
-            postgres: None,
-            asks: BTreeMap::new(),
-            round: None,
-            under_way: BTreeMap::new(),
-            wakes: 0,
-            said: None,
-        });
-        self.follow_step(node, step);
-    }
-
-    /// The agent is gone, and nothing was said.
-    pub fn kill_agent(&mut self, node: usize) {
-        if self.hosts[node].agent.take().is_some() {
-            self.see(node, Seen::AgentDied);
-        }
-        self.hosts[node].frozen = 0;
-        self.hosts[node].deferred.clear();
-    }
-
-    /// The agent will hear this in an instant.
-    pub fn hear(&mut self, node: usize, input: Input) {
-        if let Some(agent) = &self.hosts[node].agent {
-            let epoch = agent.epoch;
-            let delay = self.rng.range(MS / 10, MS);
-            self.after(delay, Event::Input(node, epoch, Box::new(input)));
-        }
-    }
-
-    /// An order ended.
-    pub fn complete(&mut self, node: usize, id: ActionId, outcome: Outcome) {
-        self.hear(node, Input::Done { id, outcome });
-    }
-
-    /// Tells the core, and does what it says.
-    pub fn step(&mut self, node: usize, input: Input) {
-        let local = self.local(node);
-        let Some(agent) = &mut self.hosts[node].agent else {
-            return;
-        };
-        let ended = match &input {
-            Input::Done { id, outcome } => agent
-                .under_way
-                .remove(id)
-                .map(|order| order_ended(*id, order, outcome)),
-            _ => None,
-        };
-        let step = agent.core.step(local, input);
-        if let Some(seen) = ended {
-            self.see(node, seen);
-        }
-        self.follow_step(node, step);
-    }
-
-    pub(crate) fn follow_step(&mut self, node: usize, step: Step) {
-        let local = self.local(node);
-        let Some(agent) = &mut self.hosts[node].agent else {
-            return;
-        };
-        let news = agent
-            .said
-            .as_ref()
-            .is_none_or(|said| !said.same_as(&step.decision));
-        agent.wakes += 1;
-        let (epoch, wakes) = (agent.epoch, agent.wakes);
-        if news {
-            agent.said = Some(step.decision.clone());
-            self.see(node, Seen::Decided(Box::new(step.decision)));
-        }
-        if step.wake.at <= local {
-            let text = "asked to be woken in the past".into();
-            self.see(node, Seen::Broken { text });
-        }
-        let delay = self.hosts[node]
-            .clock
-            .world(step.wake.at)
-            .saturating_sub(self.now)
-            .max(1);
-        self.after(delay, Event::Wake(node, epoch, wakes));
-        let act = step.actions.iter().any(|action| {
-            action.order.lane() == Lane::Postgres
-                || matches!(action.order, Order::Acquire { .. } | Order::Release { .. })
-        });
-        for action in step.actions {
-            self.execute(node, action);
-        }
-        if act && self.hosts[node].trap.is_some() {
-            // Requests have left the agent; what it does itself has not begun.
-            self.spring(node);
-        }
-    }
-
     /// Walreceivers and watches that were cut off try again.
     fn reconnect(&mut self) {
         for node in 0..self.hosts.len() {
@@ -580,41 +301,6 @@ impl World {
         }
         let delay = self.rng.range(200 * MS, 500 * MS);
         self.after(delay, Event::Reconnect);
-    }
-
-    /// Sends what etcd holds down the node's watch, if that works.
-    pub fn watch(&mut self, node: usize) {
-        let now = self.now;
-        let up = self.net.up(now, Place::Etcd, Place::Node(node)) && self.hosts[node].deaf <= now;
-        let Some(agent) = &self.hosts[node].agent else {
-            return;
-        };
-        let epoch = agent.epoch;
-        self.hosts[node].missed = !up;
-        if up {
-            let view = self.shown();
-            let delay = self.net.delay(now, Place::Etcd, Place::Node(node), &mut self.rng);
-            self.after(delay, Event::Input(node, epoch, Box::new(Input::Cluster(view))));
-        }
-    }
-
-    /// What an agent is shown of etcd.
-    fn shown(&self) -> ClusterView {
-        let mut view = self.etcd.read();
-        if self.bug == Some(Bug::NoOldRight)
-            && view.leader.is_none()
-            && let Some(status) = &mut view.status
-        {
-            status.vacated = Some("anybody".into());
-        }
-        view
-    }
-
-    /// Every watcher hears of a change.
-    pub fn changed(&mut self) {
-        for node in 0..self.hosts.len() {
-            self.watch(node);
-        }
     }
 
     /// All faults end; whoever is down comes up.
@@ -639,21 +325,5 @@ impl World {
             self.after(1, Event::Thaw(node));
             self.after(500 * MS, Event::Boot(node));
         }
-    }
-}
-
-fn order_ended(id: ActionId, order: Deed, outcome: &Outcome) -> Seen {
-    let (end, text) = match outcome {
-        Outcome::Failed(text) => (OrderEnd::Failed, Some(text.as_str().into())),
-        Outcome::Unknown(text) => (OrderEnd::Unknown, Some(text.as_str().into())),
-        Outcome::Refused(text) => (OrderEnd::Refused, Some(text.as_str().into())),
-        Outcome::NotLocked { .. } => (OrderEnd::Failed, None),
-        _ => (OrderEnd::Done, None),
-    };
-    Seen::OrderEnded {
-        id: id.0,
-        order,
-        end,
-        text,
     }
 }

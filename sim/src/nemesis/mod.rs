@@ -6,7 +6,8 @@ use surus_core::input::{Input, OperatorOrder, RequestId};
 use surus_core::types::NodeName;
 
 use crate::clock::{MS, SEC, Time};
-use crate::fast::world::{Event, World};
+use crate::fast::event::Event;
+use crate::fast::world::World;
 use crate::net::Place;
 use crate::record::{End, LeaseEnd, Seen};
 use crate::rng::Rng;

@@ -1,19 +1,19 @@
-//! The agent's conversations: with etcd in one or two round trips, with its peers in one.
+//! The agent's conversations with etcd, in one or two round trips, and its watch.
 //!
 //! A request can be lost before or after it had its effect, be late by seconds and still have it, or be refused at once; the agent
 //! waits for `retry_timeout` and then says that it does not know.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use surus_core::input::{Input, Outcome, RequestId};
-use surus_core::types::{ActionId, LeaseId, Lsn, MonoTime, NodeName, Term, Timeline};
-use surus_core::view::{Member, PeerStatus};
+use surus_core::input::{Input, Outcome};
+use surus_core::types::{ActionId, LeaseId, Lsn, MonoTime, NodeName, Term};
+use surus_core::view::{ClusterView, Member};
 use surus_core::{Action, Lane, Order};
 
 use crate::clock::{MS, SEC, Time};
-use crate::fast::executor::{Round, Rpc};
-use crate::fast::world::{Event, World};
+use crate::fast::event::Event;
+use crate::fast::host::Rpc;
+use crate::fast::world::World;
 use crate::model::etcd::{Request, Response};
 use crate::model::postgres::Server0;
 use crate::net::Place;
@@ -28,9 +28,6 @@ const LOCK_PATIENCE: Time = SEC;
 
 /// How long etcd keeps a proposal that finds no quorum.
 const LIMBO: Time = 7 * SEC;
-
-/// How long a peer may take to answer.
-const PEER_PATIENCE: Time = 700 * MS;
 
 impl World {
     /// Begins an order to etcd.
@@ -342,7 +339,7 @@ impl World {
     }
 
     /// A node's right was confirmed, or granted by all.
-    fn earn(&mut self, node: usize, sent: MonoTime, ttl: Duration, by: RightBy) {
+    pub(crate) fn earn(&mut self, node: usize, sent: MonoTime, ttl: Duration, by: RightBy) {
         let host = &mut self.hosts[node];
         let sent = host.clock.world(sent);
         let until = sent + u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
@@ -350,200 +347,38 @@ impl World {
         self.see(node, Seen::Right { sent, until, by });
     }
 
-    pub(crate) fn index(&self, name: &NodeName) -> Option<usize> {
-        self.names.iter().position(|known| known == name)
-    }
-
-    /// Asks the peers: each answer comes by itself, and silence after a while.
-    pub(crate) fn ask(&mut self, node: usize, whom: &BTreeMap<NodeName, String>, round: Option<ActionId>) {
-        self.counter += 1;
-        let question = self.counter;
-        let local = self.local(node);
-        let targets: Vec<usize> = whom.keys().filter_map(|name| self.index(name)).collect();
-        let Some(agent) = &mut self.hosts[node].agent else {
+    /// Sends what etcd holds down the node's watch, if that works.
+    pub fn watch(&mut self, node: usize) {
+        let now = self.now;
+        let up = self.net.up(now, Place::Etcd, Place::Node(node)) && self.hosts[node].deaf <= now;
+        let Some(agent) = &self.hosts[node].agent else {
             return;
         };
         let epoch = agent.epoch;
-        if let Some(id) = round {
-            agent.round = Some(Round {
-                id,
-                question,
-                sent: local,
-                asked: targets.iter().copied().collect(),
-                granted: BTreeSet::new(),
-                refused: BTreeSet::new(),
-            });
-        } else {
-            agent
-                .asks
-                .extend(targets.iter().map(|to| ((question, *to), local)));
-        }
-        for to in targets {
-            let (from, there) = (Place::Node(node), Place::Node(to));
-            if self.net.up(self.now, from, there) {
-                let delay = self.net.delay(self.now, from, there, &mut self.rng);
-                self.after(delay, Event::Ask(node, epoch, to, question, round.is_some()));
-            }
-        }
-        let delay = if whom.is_empty() { 1 } else { PEER_PATIENCE };
-        self.after(delay, Event::AskOver(node, epoch, question));
-    }
-
-    /// A question reaches a member.
-    pub(crate) fn asked(
-        &mut self,
-        from: usize,
-        epoch: u64,
-        to: usize,
-        question: u64,
-        failsafe: bool,
-        event: &Event,
-    ) {
-        let now = self.now;
-        let host = &self.hosts[to];
-        if host.agent.is_none() {
-            return;
-        }
-        if now < host.frozen {
-            // It waits in the socket's buffer.
-            let wait = host.frozen - now + 1;
-            self.after(wait, event.clone());
-            return;
-        }
-        let (here, back) = (Place::Node(to), Place::Node(from));
-        let answer = if failsafe {
-            let local = self.local(to);
-            let request = RequestId(question);
-            let leader = self.names[from].clone();
-            let Some(agent) = &mut self.hosts[to].agent else {
-                return;
-            };
-            if self.bug == Some(Bug::GrantWithoutPromise) {
-                self.see(to, Seen::Granted { to: from });
-                self.after(MS, Event::Grant(from, epoch, to, question, true));
-                return;
-            }
-            let input = Input::FailsafeAsked { request, leader };
-            let step = agent.core.step(local, input);
-            let granted = step.actions.iter().any(
-                |action| matches!(&action.order, Order::Reply { request: answered, ok: true, .. } if *answered == request),
-            );
-            if granted {
-                self.see(to, Seen::Granted { to: from });
-            }
-            self.follow_step(to, step);
-            Event::Grant(from, epoch, to, question, granted)
-        } else {
-            Event::Answer(from, epoch, to, question, Box::new(self.peer_status(to)))
-        };
-        if self.net.up(now, here, back) {
-            let delay = self.net.delay(now, here, back, &mut self.rng);
-            self.after(delay, answer);
+        self.hosts[node].missed = !up;
+        if up {
+            let view = self.shown();
+            let delay = self.net.delay(now, Place::Etcd, Place::Node(node), &mut self.rng);
+            self.after(delay, Event::Input(node, epoch, Box::new(Input::Cluster(view))));
         }
     }
 
-    fn peer_status(&self, node: usize) -> Option<PeerStatus> {
-        let host = &self.hosts[node];
-        let agent = host.agent.as_ref()?;
-        let explanation = agent.core.explain();
-        let serves = host.pg.answers();
-        let cluster = host.pg.cluster().filter(|_| serves);
-        let primary = host.pg.server == Server0::Primary;
-        Some(PeerStatus {
-            running: serves,
-            primary: serves && primary,
-            position: cluster.map(|cluster| {
-                let end = if primary || host.pg.received {
-                    cluster.wal.end
-                } else {
-                    cluster.replayed
-                };
-                Lsn(end)
-            }),
-            timeline: cluster.map(|cluster| Timeline(cluster.wal.timeline_at(cluster.replayed))),
-            nofailover: false,
-            failover_priority: 1,
-            can_take_lock: Some(explanation.could_take_lock.is_ok()),
-        })
-    }
-
-    pub(crate) fn answered(&mut self, node: usize, from: usize, question: u64, status: Option<PeerStatus>) {
-        let name = self.names[from].clone();
-        if let Some(agent) = &mut self.hosts[node].agent
-            && let Some(asked) = agent.asks.remove(&(question, from))
+    /// What an agent is shown of etcd.
+    fn shown(&self) -> ClusterView {
+        let mut view = self.etcd.read();
+        if self.bug == Some(Bug::NoOldRight)
+            && view.leader.is_none()
+            && let Some(status) = &mut view.status
         {
-            self.step(node, Input::Peer { name, asked, status });
+            status.vacated = Some("anybody".into());
         }
+        view
     }
 
-    pub(crate) fn granted(&mut self, node: usize, from: usize, question: u64, granted: bool) {
-        let name = self.names[from].clone();
-        let Some(agent) = &mut self.hosts[node].agent else {
-            return;
-        };
-        let Some(round) = agent.round.as_mut().filter(|round| round.question == question) else {
-            return;
-        };
-        let heard = if granted {
-            &mut round.granted
-        } else {
-            &mut round.refused
-        };
-        heard.insert(name);
-        if round.granted.len() + round.refused.len() == round.asked.len() {
-            self.ask_over(node, question);
-        }
-    }
-
-    pub(crate) fn ask_over(&mut self, node: usize, question: u64) {
-        let names = self.names.clone();
-        let Some(agent) = &mut self.hosts[node].agent else {
-            return;
-        };
-        if let Some(mut round) = agent.round.take_if(|round| round.question == question) {
-            let (sent, all) = (round.sent, round.granted.len() == round.asked.len());
-            if self.bug == Some(Bug::FailsafeWithoutGrants) {
-                round.granted.extend(names.iter().cloned());
-            }
-            if all {
-                let ttl = Duration::from_secs(self.hosts[node].ttl);
-                self.earn(node, sent, ttl, RightBy::Grants);
-            }
-            let outcome = Outcome::Failsafe {
-                sent: round.sent,
-                granted: round.granted,
-                refused: round.refused,
-            };
-            self.step(
-                node,
-                Input::Done {
-                    id: round.id,
-                    outcome,
-                },
-            );
-            return;
-        }
-        let silent: Vec<(usize, MonoTime)> = agent
-            .asks
-            .range((question, 0)..(question + 1, 0))
-            .map(|((_, peer), asked)| (*peer, *asked))
-            .collect();
-        agent.asks.retain(|(known, _), _| *known != question);
-        for (peer, asked) in silent {
-            let input = Input::Peer {
-                name: names[peer].clone(),
-                asked,
-                status: None,
-            };
-            self.step(node, input);
-        }
-    }
-
-    /// A change of the configuration reaches each node in its own time.
-    pub(crate) fn spread_config(&mut self, ttl: Option<u64>, pause: Option<bool>, after: Time) {
+    /// Every watcher hears of a change.
+    pub fn changed(&mut self) {
         for node in 0..self.hosts.len() {
-            let delay = after + self.rng.below(2 * SEC);
-            self.after(delay, Event::Configure(node, ttl, pause));
+            self.watch(node);
         }
     }
 }

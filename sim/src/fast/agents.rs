@@ -1,0 +1,179 @@
+//! Agents: how they begin and end, and how a core is told something and obeyed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use surus_core::config::Config;
+use surus_core::input::{Input, Outcome};
+use surus_core::node::{Boot, Node};
+use surus_core::types::ActionId;
+use surus_core::{Lane, Order, Step};
+
+use crate::clock::MS;
+use crate::fast::event::Event;
+use crate::fast::host::Agent;
+use crate::fast::world::World;
+use crate::record::{Deed, OrderEnd, Seen, Settings};
+use crate::zoo::Bug;
+
+impl World {
+    pub(crate) fn config(&self, node: usize) -> Config {
+        Config {
+            ttl: Duration::from_secs(self.hosts[node].ttl),
+            pause: self.hosts[node].pause,
+            failsafe_mode: self.plan.failsafe,
+            use_pg_rewind: self.plan.rewind,
+            reclone_on_divergence: self.plan.reclone,
+            reclone_on_rewind_failure: self.plan.reclone,
+            ..Config::new(self.names[node].clone())
+        }
+    }
+
+    pub(crate) fn settings(&self, node: usize) -> Settings {
+        let config = self.config(node);
+        let time = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Settings {
+            ttl: time(config.ttl),
+            loop_wait: time(config.loop_wait),
+            retry_timeout: time(config.retry_timeout),
+            maximum_lag: config.maximum_lag_on_failover,
+            failsafe: config.failsafe_mode,
+            pause: config.pause,
+        }
+    }
+
+    /// Starts the agent, unless one runs or the host has no power.
+    pub fn boot(&mut self, node: usize) {
+        let host = &self.hosts[node];
+        if host.agent.is_some() || !host.powered {
+            return;
+        }
+        let guard = host.guard.as_ref();
+        let boot = Boot {
+            guard_deadline: guard
+                .filter(|_| host.pg.alive() && self.bug != Some(Bug::BootWithoutGuard))
+                .and_then(|guard| guard.deadline),
+            generation: guard.map(|guard| guard.generation).unwrap_or_default(),
+        };
+        let config = self.config(node);
+        let local = self.local(node);
+        self.see(node, Seen::AgentBegan);
+        self.see(node, Seen::Configured(self.settings(node)));
+        let (core, step) = Node::new(config, boot, local);
+        let host = &mut self.hosts[node];
+        host.epoch += 1;
+        host.frozen = 0;
+        host.missed = true;
+        host.agent = Some(Agent {
+            core,
+            epoch: host.epoch,
+            rpcs: BTreeSet::new(),
+            lease: None,
+            newest: boot.generation,
+            postgres: None,
+            asks: BTreeMap::new(),
+            round: None,
+            under_way: BTreeMap::new(),
+            wakes: 0,
+            said: None,
+        });
+        self.follow_step(node, step);
+    }
+
+    /// The agent is gone, and nothing was said.
+    pub fn kill_agent(&mut self, node: usize) {
+        if self.hosts[node].agent.take().is_some() {
+            self.see(node, Seen::AgentDied);
+        }
+        self.hosts[node].frozen = 0;
+        self.hosts[node].deferred.clear();
+    }
+
+    /// The agent will hear this in an instant.
+    pub fn hear(&mut self, node: usize, input: Input) {
+        if let Some(agent) = &self.hosts[node].agent {
+            let epoch = agent.epoch;
+            let delay = self.rng.range(MS / 10, MS);
+            self.after(delay, Event::Input(node, epoch, Box::new(input)));
+        }
+    }
+
+    /// An order ended.
+    pub fn complete(&mut self, node: usize, id: ActionId, outcome: Outcome) {
+        self.hear(node, Input::Done { id, outcome });
+    }
+
+    /// Tells the core, and does what it says.
+    pub fn step(&mut self, node: usize, input: Input) {
+        let local = self.local(node);
+        let Some(agent) = &mut self.hosts[node].agent else {
+            return;
+        };
+        let ended = match &input {
+            Input::Done { id, outcome } => agent
+                .under_way
+                .remove(id)
+                .map(|order| order_ended(*id, order, outcome)),
+            _ => None,
+        };
+        let step = agent.core.step(local, input);
+        if let Some(seen) = ended {
+            self.see(node, seen);
+        }
+        self.follow_step(node, step);
+    }
+
+    pub(crate) fn follow_step(&mut self, node: usize, step: Step) {
+        let local = self.local(node);
+        let Some(agent) = &mut self.hosts[node].agent else {
+            return;
+        };
+        let news = agent
+            .said
+            .as_ref()
+            .is_none_or(|said| !said.same_as(&step.decision));
+        agent.wakes += 1;
+        let (epoch, wakes) = (agent.epoch, agent.wakes);
+        if news {
+            agent.said = Some(step.decision.clone());
+            self.see(node, Seen::Decided(Box::new(step.decision)));
+        }
+        if step.wake.at <= local {
+            let text = "asked to be woken in the past".into();
+            self.see(node, Seen::Broken { text });
+        }
+        let delay = self.hosts[node]
+            .clock
+            .world(step.wake.at)
+            .saturating_sub(self.now)
+            .max(1);
+        self.after(delay, Event::Wake(node, epoch, wakes));
+        let act = step.actions.iter().any(|action| {
+            action.order.lane() == Lane::Postgres
+                || matches!(action.order, Order::Acquire { .. } | Order::Release { .. })
+        });
+        for action in step.actions {
+            self.execute(node, action);
+        }
+        if act && self.hosts[node].trap.is_some() {
+            // Requests have left the agent; what it does itself has not begun.
+            self.spring(node);
+        }
+    }
+}
+
+fn order_ended(id: ActionId, order: Deed, outcome: &Outcome) -> Seen {
+    let (end, text) = match outcome {
+        Outcome::Failed(text) => (OrderEnd::Failed, Some(text.as_str().into())),
+        Outcome::Unknown(text) => (OrderEnd::Unknown, Some(text.as_str().into())),
+        Outcome::Refused(text) => (OrderEnd::Refused, Some(text.as_str().into())),
+        Outcome::NotLocked { .. } => (OrderEnd::Failed, None),
+        _ => (OrderEnd::Done, None),
+    };
+    Seen::OrderEnded {
+        id: id.0,
+        order,
+        end,
+        text,
+    }
+}

@@ -1,0 +1,123 @@
+//! A member's host: its clock, its agent, its PostgreSQL and its guard, and what the agent has under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use surus_core::Order;
+use surus_core::decision::Decision;
+use surus_core::node::Node;
+use surus_core::types::{ActionId, Generation, LeaseId, MonoTime, NodeName, Term};
+
+use crate::clock::{Clock, Time};
+use crate::fast::event::Event;
+use crate::model::etcd::Request;
+use crate::model::guard::Guard;
+use crate::model::postgres::Postgres;
+use crate::nemesis::Trap;
+use crate::record::Deed;
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its core.
+    pub core: Node,
+    /// Which agent of its node this is.
+    pub epoch: u64,
+    /// Requests to etcd under way.
+    pub rpcs: BTreeSet<ActionId>,
+    /// The lease it knows.
+    pub lease: Option<LeaseId>,
+    /// The youngest reign its executor has seen.
+    pub newest: Generation,
+    /// The order to PostgreSQL that it carries out.
+    pub postgres: Option<ActionId>,
+    /// Questions to peers that are not answered yet.
+    pub asks: BTreeMap<(u64, usize), MonoTime>,
+    /// The failsafe round under way.
+    pub round: Option<Round>,
+    /// Orders that have begun and not ended.
+    pub under_way: BTreeMap<ActionId, Deed>,
+    pub(crate) wakes: u64,
+    pub(crate) said: Option<Decision>,
+}
+
+/// A member's host.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name.
+    pub name: NodeName,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its agent.
+    pub agent: Option<Agent>,
+    /// Agents so far.
+    pub epoch: u64,
+    /// The agent is stopped until then.
+    pub frozen: Time,
+    /// It has power.
+    pub powered: bool,
+    /// PostgreSQL.
+    pub pg: Postgres,
+    /// The guard.
+    pub guard: Option<Guard>,
+    /// The deadline of its guard that the record knows, in world time.
+    pub armed: Option<Time>,
+    /// How much longer the next slow thing takes.
+    pub sluggish: Time,
+    /// The right to be primary ends here by all that was truly confirmed or granted, counted from when that was sent.
+    pub right: Time,
+    /// A server that a planted bug says is gone.
+    pub denied: Option<u64>,
+    /// A fault waits for the next act.
+    pub trap: Option<Trap>,
+    /// The watch is silent until then.
+    pub deaf: Time,
+    /// It missed something on its watch.
+    pub missed: bool,
+    /// The ttl its configuration says.
+    pub ttl: u64,
+    /// Its configuration says that the cluster is paused.
+    pub pause: bool,
+    /// When that last changed.
+    pub pause_changed: Time,
+    /// Its primary's deadline was lifted in a pause and has not come back: beyond what the lock covers (FOUND.md).
+    pub unfenced: bool,
+    /// Start the agent again after its orderly end.
+    pub again: Option<Time>,
+    pub(crate) deferred: Vec<Event>,
+}
+
+/// A request to etcd on its way.
+#[derive(Debug, Clone)]
+pub struct Rpc {
+    /// Whose.
+    pub node: usize,
+    /// Which agent's.
+    pub epoch: u64,
+    /// The order.
+    pub id: ActionId,
+    /// The order.
+    pub order: Order,
+    /// The round trip under way.
+    pub request: Request,
+    /// When the first round trip was sent.
+    pub sent: MonoTime,
+    /// The term of the first round trip's answer.
+    pub term: Term,
+}
+
+/// A failsafe round under way.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// The order.
+    pub id: ActionId,
+    /// Its questions.
+    pub question: u64,
+    /// When they were sent.
+    pub sent: MonoTime,
+    /// Whom.
+    pub asked: BTreeSet<usize>,
+    /// Who granted.
+    pub granted: BTreeSet<NodeName>,
+    /// Who did not.
+    pub refused: BTreeSet<NodeName>,
+}
