@@ -188,6 +188,8 @@ pub enum Seen {
         next: Option<Timeline>,
         /// It stopped its PostgreSQL cleanly.
         vacated: bool,
+        /// Its primary may run without a deadline, as a pause wants it.
+        unfenced: bool,
     },
     /// `initialize` changed.
     InitializeWritten {

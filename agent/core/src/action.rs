@@ -293,6 +293,8 @@ pub struct StatusRecord {
     pub next: Option<Timeline>,
     /// It stopped PostgreSQL cleanly and its right is over.
     pub vacated: bool,
+    /// Its PostgreSQL may be writable without a deadline of the guard, as a pause wants it.
+    pub unfenced: bool,
 }
 
 /// The part of a member's key that the core decides.

@@ -239,6 +239,8 @@ pub enum Guard {
     PostgresNotReady,
     /// The cluster is paused.
     PauseOn,
+    /// This member's primary ran in a pause without a deadline, and has not said since that it is under one again or has ended.
+    Unfenced(NodeName),
     /// What is known of the DCS is too old to act on.
     ViewStale {
         /// Its age.
@@ -302,6 +304,7 @@ impl Guard {
             Self::Cooldown { .. } => "cooldown",
             Self::PostgresNotReady => "postgres-not-ready",
             Self::PauseOn => "pause-on",
+            Self::Unfenced(_) => "unfenced",
             Self::ViewStale { .. } => "view-stale",
             Self::NoRight => "no-right",
             Self::NoReservation => "no-reservation",
@@ -355,6 +358,11 @@ impl fmt::Display for Guard {
             }
             Self::PostgresNotReady => f.write_str("PostgreSQL here is not a running replica"),
             Self::PauseOn => f.write_str("the cluster is paused"),
+            Self::Unfenced(name) => write!(
+                f,
+                "{name} ran as primary in a pause, without a deadline, and has not said that it is over: start its agent, or make \
+                 sure that its PostgreSQL is stopped and name another member with `surus failover`"
+            ),
             Self::ViewStale { age } => {
                 write!(f, "what is known of etcd is {:.1} s old", seconds(age))
             }

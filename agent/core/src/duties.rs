@@ -63,7 +63,8 @@ fn renew(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     pace(ctx, &mut due.renew, ctx.config.loop_wait, order)
 }
 
-/// The guard's deadline follows the right. It is lifted only when PostgreSQL certainly is no primary, or in a pause.
+/// The guard's deadline follows the right. It is lifted only when PostgreSQL certainly is no primary, or in a pause that everybody can
+/// know it to be exempt in.
 fn set_deadline(ctx: &Context<'_>) -> Option<Order> {
     if ctx.facts.postgres.is_none() && !ctx.state.unsure {
         return None;
@@ -71,12 +72,17 @@ fn set_deadline(ctx: &Context<'_>) -> Option<Order> {
     let writable = ctx.may_write();
     let right = ctx.state.lease.until != MonoTime::ZERO;
     let guarded = ctx.facts.server().is_none_or(|server| server.guarded);
-    let deadline = match (writable, ctx.config.pause) {
-        (true, true) => None,
-        (true, false) if right => Some(ctx.guard_until()),
-        (true, false) => return None,
-        (false, _) if !ctx.settled() => return None,
-        (false, _) => None,
+    let deadline = if !writable {
+        if !ctx.settled() {
+            return None;
+        }
+        None
+    } else if ctx.exempt() {
+        None
+    } else if right {
+        Some(ctx.guard_until())
+    } else {
+        return None;
     };
     let known = ctx.state.deadline == Some(deadline);
     (guarded && !known && ctx.lanes.idle(Lane::Guard)).then_some(Order::SetDeadline(deadline))

@@ -132,8 +132,14 @@ impl Node {
             Order::Promote { .. } | Order::Bootstrap { .. } | Order::Restart { guard_until: Some(_) } => {
                 self.state.unsure = true;
             }
-            Order::Acquire { ttl, .. } | Order::Renew { ttl, .. } => self.state.lease.announce(*ttl, now),
-            Order::Release { .. } => self.state.releasing = true,
+            Order::Acquire { ttl, status, .. } | Order::Renew { ttl, status } => {
+                self.state.lease.announce(*ttl, now);
+                self.state.unfenced &= status.unfenced;
+            }
+            Order::Release { status, .. } => {
+                self.state.releasing = true;
+                self.state.unfenced &= status.unfenced;
+            }
             Order::WriteFailsafe { seen, list } => {
                 let sent = self.state.failsafe_sent.get_or_insert((*seen, BTreeMap::new()));
                 if sent.0 != *seen {
@@ -163,6 +169,10 @@ impl Node {
                 self.state.due.probe = now;
             }
             Input::Config(config) => {
+                if self.config.pause != config.pause {
+                    // The guard's deadline is lifted, or set again, only after `status` says so.
+                    self.state.due.renew = now;
+                }
                 self.config = config;
                 self.state.due.keys = now;
                 self.state.due.publish = now;

@@ -25,6 +25,10 @@ pub struct State {
     pub reserved: Option<Timeline>,
     /// The order to give the lock back was sent and may have its effect at any time: nothing may become writable in this reign.
     pub releasing: bool,
+    /// `status` is known to say that this node's primary runs without a deadline, and nothing that says otherwise has been sent since.
+    pub unfenced: bool,
+    /// When an order to the lock was last left without an answer (or this agent began): it may still arrive and overwrite `status`.
+    pub doubt: MonoTime,
     /// PostgreSQL has been primary in this reign.
     pub reigned: bool,
     /// Since when PostgreSQL of this reign does not serve.
@@ -170,6 +174,8 @@ impl State {
             unsure: false,
             reserved: None,
             releasing: false,
+            unfenced: false,
+            doubt: now,
             reigned: false,
             down_since: None,
             failed_starts: 0,

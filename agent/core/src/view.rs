@@ -149,6 +149,9 @@ pub struct Status {
     pub next: Option<Timeline>,
     /// Ours: this leader stopped PostgreSQL cleanly and gave the lock back, so its right is over.
     pub vacated: Option<NodeName>,
+    /// Ours: this member's primary runs in a pause without a deadline: it may be writable for as long as this stands here, whoever
+    /// holds the lock and whether its agent lives or not.
+    pub unfenced: Option<NodeName>,
 }
 
 /// The `failover` key: an operator's wish.

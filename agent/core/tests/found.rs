@@ -403,3 +403,105 @@ fn an_older_timeline_takes_no_lock_in_a_pause() {
             .any(|order| matches!(order, Order::Acquire { .. }))
     );
 }
+
+fn paused() -> Config {
+    Config {
+        pause: true,
+        ..Config::new("a".into())
+    }
+}
+
+/// What the renewal under way would write to `status` about the guard's deadline.
+fn renewal_says_unfenced(story: &Story) -> Option<bool> {
+    match story.under_way(Lane::Lock) {
+        Some(Order::Renew { status, .. }) => Some(status.unfenced),
+        _ => None,
+    }
+}
+
+fn lifts(story: &Story) -> bool {
+    matches!(story.under_way(Lane::Guard), Some(Order::SetDeadline(None)))
+}
+
+#[test]
+fn a_deadline_is_lifted_in_a_pause_only_when_status_says_so() {
+    let mut story = leading(Config::new("a".into()));
+    story.done(Lane::Guard, Outcome::Ok);
+    // Nothing that was left without an answer by an agent before this one can arrive any more.
+    for _ in 0..10 {
+        story.later(1000);
+        story.locked(12);
+        if story.orders.contains_key(&Lane::Guard) {
+            story.done(Lane::Guard, Outcome::Ok);
+        }
+    }
+    story.hear(Input::Config(paused()));
+    assert!(!lifts(&story));
+    story.later(1000);
+    assert!(!lifts(&story));
+    assert_eq!(renewal_says_unfenced(&story), Some(true));
+    story.locked(13);
+    if !lifts(&story) {
+        story.done(Lane::Guard, Outcome::Ok);
+    }
+    assert!(lifts(&story));
+    story.done(Lane::Guard, Outcome::Ok);
+
+    // The pause ends: the deadline is back before anything else is said.
+    story.hear(Input::Config(Config::new("a".into())));
+    assert!(matches!(
+        story.under_way(Lane::Guard),
+        Some(Order::SetDeadline(Some(_)))
+    ));
+    story.later(1000);
+    assert_eq!(renewal_says_unfenced(&story), Some(true));
+    story.done(Lane::Guard, Outcome::Ok);
+    story.locked(14);
+    story.later(1000);
+    assert_eq!(renewal_says_unfenced(&story), Some(false));
+}
+
+#[test]
+fn nobody_but_a_person_takes_the_lock_of_a_primary_without_a_deadline() {
+    let mut story = Story::new(Config::new("a".into()));
+    let mut gone = view(10, None, 9);
+    if let Some(status) = &mut gone.status {
+        status.unfenced = Some("b".into());
+    }
+    story.read(gone.clone());
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    let wait = |story: &mut Story, view: &ClusterView| {
+        for _ in 0..40 {
+            story.later(500);
+            if story.orders.contains_key(&Lane::Read) {
+                story.read(view.clone());
+            }
+            story.hear(Input::Peer {
+                name: "b".into(),
+                asked: MonoTime::from_millis(story.now),
+                status: None,
+            });
+        }
+    };
+    wait(&mut story, &gone);
+    assert!(!story.orders.contains_key(&Lane::Lock));
+    assert_eq!(
+        story
+            .node
+            .explain()
+            .could_take_lock
+            .err()
+            .map(|guard| guard.code()),
+        Some("unfenced")
+    );
+
+    gone.revision = Revision(11);
+    gone.failover = Some(FailoverKey {
+        leader: None,
+        candidate: Some("a".into()),
+        due: Due::Now,
+        revision: Revision(11),
+    });
+    wait(&mut story, &gone);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })));
+}

@@ -121,6 +121,7 @@ impl Dice {
                 timeline: dice.maybe(2, Self::timeline),
                 next: dice.maybe(2, Self::timeline),
                 vacated: dice.maybe(2, Self::name),
+                unfenced: if dice.one_in(5) { Some(dice.name()) } else { None },
             }),
             status_revision: Revision(self.roll(9) as i64),
             failover: self.maybe(2, |dice| FailoverKey {
@@ -361,6 +362,7 @@ impl Harness {
             );
             assert!(lanes.insert(lane), "two orders of one lane in one step");
             self.check_right(&action.order);
+            self.check_lifted(&action.order);
             if self.config.pause && lane == Lane::Postgres {
                 self.check_pause(step.decision.rule, &action.order);
             }
@@ -398,10 +400,23 @@ impl Harness {
         );
         assert!(self.now < guard_until, "{order:?} would be killed at once");
         assert!(valid_until <= lease.until, "{order:?} outlives the right");
+        let exempt = self.config.pause && self.node.explain().state.unfenced;
         assert!(
-            self.config.pause || guard_until < lease.until,
+            exempt || guard_until < lease.until,
             "the guard of {order:?} outlives the right"
         );
+    }
+
+    /// A deadline over a primary is lifted only when `status` is known to say so.
+    fn check_lifted(&self, order: &Order) {
+        let explanation = self.node.explain();
+        let exempt = self.config.pause && explanation.state.unfenced;
+        if *order == Order::SetDeadline(None) && !exempt {
+            assert!(
+                !explanation.facts.may_write(),
+                "the deadline of a primary is lifted and nobody can know"
+            );
+        }
     }
 
     fn check_pause(&self, rule: Rule, order: &Order) {

@@ -146,6 +146,7 @@ fn status(raw: &RawCluster) -> Option<Status> {
         timeline: ours("timeline").and_then(timeline),
         next: ours("next").and_then(timeline),
         vacated: ours("vacated").and_then(Value::as_str).map(NodeName::from),
+        unfenced: ours("unfenced").and_then(Value::as_str).map(NodeName::from),
     })
 }
 

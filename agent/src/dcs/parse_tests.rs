@@ -287,6 +287,7 @@ fn what_we_write_is_what_we_read() {
         next: Some(Timeline(4)),
         timeline: Some(Timeline(3)),
         vacated: true,
+        unfenced: true,
     };
     let record = MemberRecord {
         ttl: status.ttl,
@@ -322,8 +323,13 @@ fn what_we_write_is_what_we_read() {
         (status.optime, status.slots, status.retain_slots)
     );
     assert_eq!(
-        (read.ttl, read.timeline, read.vacated),
-        (Some(status.ttl), status.timeline, Some("n1".into()))
+        (read.ttl, read.timeline, read.vacated, read.unfenced),
+        (
+            Some(status.ttl),
+            status.timeline,
+            Some("n1".into()),
+            Some("n1".into())
+        )
     );
     let member = &view.members[&"n1".into()];
     assert_eq!(
@@ -346,6 +352,7 @@ fn any_json() -> impl Strategy<Value = String> {
         "ttl",
         "timeline",
         "vacated",
+        "unfenced",
         "tags",
         "nofailover",
         "failover_priority",

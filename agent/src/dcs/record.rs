@@ -86,7 +86,8 @@ pub fn member_json(record: &MemberRecord, facts: &MemberFacts) -> String {
 }
 
 /// The value of `status`. What is ours stands under `surus`, where Patroni does not look: the ttl in seconds that the leader's
-/// right is counted with, its timeline, and its name once it has stopped cleanly and given the lock back.
+/// right is counted with, its timeline, its name once it has stopped cleanly and given the lock back, and its name while its primary
+/// runs without a deadline in a pause.
 pub(super) fn status_json(status: &StatusRecord, name: &str) -> String {
     let mut value = Map::new();
     value.insert("optime".to_owned(), json!(status.optime.0));
@@ -111,6 +112,9 @@ pub(super) fn status_json(status: &StatusRecord, name: &str) -> String {
     }
     if status.vacated {
         ours.insert("vacated".to_owned(), json!(name));
+    }
+    if status.unfenced {
+        ours.insert("unfenced".to_owned(), json!(name));
     }
     value.insert("surus".to_owned(), Value::Object(ours));
     Value::Object(value).to_string()

@@ -212,6 +212,7 @@ impl World {
             timeline: status.timeline,
             next: status.next,
             vacated: status.vacated,
+            unfenced: status.unfenced,
         };
         self.see(node, seen);
     }

@@ -154,6 +154,7 @@ impl fmt::Display for Seen {
                 timeline,
                 next,
                 vacated,
+                unfenced,
             } => {
                 write!(f, "status: {optime}")?;
                 if let Some(timeline) = timeline {
@@ -162,7 +163,8 @@ impl fmt::Display for Seen {
                 if let Some(next) = next {
                     write!(f, ", next {next}")?;
                 }
-                f.write_str(if *vacated { ", vacated" } else { "" })
+                f.write_str(if *vacated { ", vacated" } else { "" })?;
+                f.write_str(if *unfenced { ", unfenced" } else { "" })
             }
             Self::InitializeWritten { to } => write!(f, "initialize: {to:?}"),
             Self::FailsafeWritten { list } => {

@@ -72,6 +72,9 @@ impl Node {
                 if matches!(order, Order::Release { .. }) && matches!(outcome, Outcome::Failed(_)) {
                     self.state.releasing = false;
                 }
+                if matches!(outcome, Outcome::Unknown(_)) {
+                    self.state.doubt = now;
+                }
                 // Unknown: the next answer tells. The right is what it was before.
                 self.state.due.read = now;
                 self.state.due.renew = now;
@@ -87,6 +90,7 @@ impl Node {
             _ => return,
         };
         self.state.reserved = status.next;
+        self.state.unfenced = status.unfenced;
         self.state.lease.confirmed = self.state.lease.confirmed.max(revision);
         if !self.state.lease.held {
             self.state.lost_lock();

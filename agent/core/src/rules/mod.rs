@@ -332,7 +332,7 @@ impl<'a> Context<'a> {
 
     /// The guard's deadline that belongs to the present right.
     pub(crate) fn guard_until(&self) -> MonoTime {
-        if self.config.pause {
+        if self.exempt() {
             MonoTime::NEVER
         } else {
             self.state.lease.until.minus(self.config.guard_margin())
@@ -352,9 +352,12 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Somebody else's right that may still run: the last leader's, or one this node has granted. The lock can have come late, by
-    /// an order of long ago, so this is looked at again before anything becomes writable.
+    /// Somebody else's right that may still run: the last leader's, one this node has granted, or that of a primary without a
+    /// deadline. The lock can have come late, by an order of long ago, so this is looked at again before anything becomes writable.
     pub(crate) fn others_right(&self) -> Option<Guard> {
+        if let Some(guard) = self.unfenced_other() {
+            return Some(guard);
+        }
         if self.facts.foreign.may_run(self.now) {
             let left = self.facts.foreign.until.since(self.now);
             return Some(Guard::OldRight { left });
@@ -403,6 +406,7 @@ impl<'a> Context<'a> {
                 .or(old.and_then(|status| status.timeline)),
             next: self.state.reserved.max(old.and_then(|status| status.next)),
             vacated,
+            unfenced: self.says_unfenced(),
         };
         if let Some(Handover {
             stopped: Some((Some(checkpoint), _)),

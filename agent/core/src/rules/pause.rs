@@ -1,15 +1,18 @@
 //! Maintenance: the cluster is paused.
 
+use std::time::Duration;
+
 use super::{Context, Plan, Trail, primary, race, replica};
 use crate::action::Lane;
-use crate::decision::Rule;
+use crate::decision::{Guard, Rule};
+use crate::types::MonoTime;
 use crate::view::DataDir;
 
 /// Holds still in a pause.
 ///
 /// What remains: a running primary keeps (or takes) the lock; a holder whose PostgreSQL is not primary gives it back,
 /// unless a person chose it as candidate; a person's switchover, restart and reinit are obeyed (by other rules).
-/// Nothing is started, stopped, promoted or demoted.
+/// Nothing is started, stopped, promoted or demoted. The guard's deadline is lifted once `status` says so (see [`Context::exempt`]).
 pub(super) fn paused(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if !ctx.config.pause {
         return None;
@@ -44,4 +47,44 @@ fn chosen(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         return None;
     }
     replica::promote(ctx, trail).or_else(|| race::take_lock(ctx, trail))
+}
+
+/// How long a request that was left without an answer may still arrive at etcd: its own limit for a proposal is 5 s and two elections.
+const LATE: Duration = Duration::from_secs(10);
+
+/// A primary without a deadline.
+///
+/// A pause lifts the guard's deadline, and a primary that cannot hear of its end runs on: no right that runs out would ever stop it.
+/// So it says so in `status` first, and nobody takes the lock after it until it has taken that back: it is under a deadline
+/// again, or it is certainly no primary any more. Only a person can overrule that, by a manual failover that names another.
+impl Context<'_> {
+    /// This node's primary may run without a deadline: the cluster is paused, and everybody can know.
+    pub(crate) fn exempt(&self) -> bool {
+        self.config.pause && self.state.unfenced && self.state.doubt.plus(LATE) <= self.now
+    }
+
+    /// `status` says that this node's primary runs without a deadline.
+    pub(crate) fn known_unfenced(&self) -> bool {
+        let status = self.facts.view().and_then(|view| view.status.as_ref());
+        self.state.unfenced || status.is_some_and(|status| status.unfenced.as_ref() == Some(self.me()))
+    }
+
+    /// What to say of this node's primary in `status`: before the deadline is lifted, and until it is certainly back.
+    pub(crate) fn says_unfenced(&self) -> bool {
+        let unknown = self.facts.postgres.is_none() || !self.settled();
+        let armed = matches!(self.state.deadline, Some(Some(deadline)) if deadline != MonoTime::NEVER);
+        let fenced = armed && !self.becoming_writable();
+        match (self.config.pause, self.may_write()) {
+            (true, true) => true,
+            (false, true) => self.known_unfenced() && !fenced,
+            (_, false) => self.known_unfenced() && unknown,
+        }
+    }
+
+    /// Another member's primary may run without a deadline, and no person has overruled that.
+    pub(crate) fn unfenced_other(&self) -> Option<Guard> {
+        let name = self.facts.view()?.status.as_ref()?.unfenced.as_ref()?;
+        let blocked = name != self.me() && !race::forced(self);
+        blocked.then(|| Guard::Unfenced(name.clone()))
+    }
 }

@@ -112,6 +112,10 @@ pub(super) fn take_free_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pla
         }
         Some(Initialize::InProgress | Initialize::Done(_)) => {}
     }
+    if let Some(guard) = ctx.unfenced_other() {
+        trail.block(Rule::Reacquire, guard);
+        return None;
+    }
     let another_primary = ctx.facts.peers.iter().find(|(name, peer)| {
         *name != ctx.me()
             && peer

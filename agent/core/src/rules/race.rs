@@ -65,6 +65,9 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     if ctx.config.pause && !manual {
         return Err(Guard::PauseOn);
     }
+    if let Some(guard) = ctx.unfenced_other() {
+        return Err(guard);
+    }
     if ctx.config.nofailover {
         return Err(Guard::NoFailover);
     }
@@ -158,7 +161,7 @@ fn chosen(ctx: &Context<'_>) -> bool {
 /// A person named this node in a manual failover: whatever it costs. A switchover (which names the leader too) is no such
 /// word: if its leader is lost half-way, its candidate is one of several, and a leader that is only cut off may be alive by failsafe
 /// grants that this node was not asked for.
-fn forced(ctx: &Context<'_>) -> bool {
+pub(super) fn forced(ctx: &Context<'_>) -> bool {
     let key = ctx.facts.view().and_then(|view| view.failover.as_ref());
     chosen(ctx) && key.is_some_and(|key| key.leader.is_none())
 }

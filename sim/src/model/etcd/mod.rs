@@ -194,6 +194,7 @@ impl Etcd {
             timeline: record.timeline,
             next: record.next,
             vacated: record.vacated.then(|| name.clone()),
+            unfenced: record.unfenced.then(|| name.clone()),
         });
     }
 
