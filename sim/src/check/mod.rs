@@ -23,7 +23,7 @@ use surus_core::view::Initialize;
 use crate::clock::{MS, Time};
 use crate::fast::host::{Host, Rpc};
 use crate::fast::world::World;
-use crate::model::etcd::{Etcd, Request, Response};
+use crate::model::etcd::single::{Etcd, Request, Response};
 use crate::model::postgres::Server0;
 use crate::nemesis::Plan;
 use crate::record::Seen;

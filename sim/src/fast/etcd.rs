@@ -14,7 +14,7 @@ use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::host::Rpc;
 use crate::fast::world::World;
-use crate::model::etcd::{Request, Response};
+use crate::model::etcd::single::{Request, Response};
 use crate::model::postgres::Server0;
 use crate::net::Place;
 use crate::record::{LeaseEnd, RightBy, Seen};

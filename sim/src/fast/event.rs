@@ -5,7 +5,7 @@ use surus_core::input::Input;
 use surus_core::types::ActionId;
 
 use crate::fast::host::Rpc;
-use crate::model::etcd::Response;
+use crate::model::etcd::single::Response;
 
 /// Something that happens.
 #[derive(Debug, Clone)]

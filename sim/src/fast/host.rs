@@ -9,7 +9,7 @@ use surus_core::types::{ActionId, Generation, LeaseId, MonoTime, NodeName, Term}
 
 use crate::clock::{Clock, Time};
 use crate::fast::event::Event;
-use crate::model::etcd::Request;
+use crate::model::etcd::single::Request;
 use crate::model::guard::Guard;
 use crate::model::postgres::Postgres;
 use crate::nemesis::Trap;

@@ -11,7 +11,7 @@ use surus_core::types::{MonoTime, NodeName};
 use crate::clock::{Clock, MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::host::Host;
-use crate::model::etcd::Etcd;
+use crate::model::etcd::single::Etcd;
 use crate::model::postgres::{Postgres, Server0};
 use crate::nemesis::{self, Plan};
 use crate::net::Net;

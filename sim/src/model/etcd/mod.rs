@@ -1,297 +1,313 @@
-//! etcd: keys with revisions, leases, transactions. One logical store; members show as terms, outages and delays.
+//! A cluster of etcd, sans IO, at the level of its v3 API: what a client of one member is answered, and when, and what is not true
+//! of the cluster although a member says so.
 //!
-//! Modelled: keep-alive and transaction as two requests that may meet two terms; leases that expire up to half a second late,
-//! all of them extended when etcd changes its leader, and revoked early by a leader that the cluster left behind
-//! (incidents.md B-095, B-097). What is lost, late or doubled is the network's business (`executor.rs`).
+//! Both worlds use it: the fast one calls it with typed keys and values, the other serves it over gRPC with bytes. Whoever owns one
+//! - says who can reach whom ([`Etcd::set_links`]) and which members run ([`Etcd::stop`], [`Etcd::freeze`], …),
+//! - hands it requests as they reach a member ([`Etcd::handle`], [`Etcd::watch`]),
+//! - calls [`Etcd::tick`] at [`Etcd::next_deadline`] or later,
+//! - and carries each [`Output`] to its client, unless the connection or the member is gone by `at`.
+//!
+//! Raft is abstracted: there is one committed log, and of each member what it has applied, which term it knows, and whom it takes
+//! for the leader. So two leaders (one of them deposed, without knowing it), lost and late proposals, members that lag and leases
+//! that outlive or underlive what their holders were told come out as they do in etcd, at a small part of its price.
+//!
+//! - [`api`]: requests, answers, errors with etcd's codes and texts; `store`: keys and revisions; `lessor`: when leases expire
+//! - `raft`: terms, elections, who hears whom; `serve`: what becomes of a request; `wait`: those that wait; `watch`: watches
+//! - [`Mischief`]: what a real one does by chance only, on order
+//!
+//! What is known of etcd's behaviour and was compared with etcd 3.4: `sim/conformance/etcd`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+pub mod api;
+mod lessor;
+mod mischief;
+mod raft;
+mod serve;
+pub mod single;
+mod store;
+#[cfg(test)]
+mod tests;
+mod wait;
+mod watch;
 
-use surus_core::action::{Order, StatusRecord};
-use surus_core::types::{LeaseId, NodeName, Revision, Term};
-use surus_core::view::{ClusterView, FailoverKey, Initialize, LeaderKey, Member, Status};
+pub use api::{
+    Call, Compare, Delete, Error, Event, Header, KeyValue, Keys, LeaseId, Op, Output, Put, Range, Relation,
+    Request, Response, Revision, Target, Told, Txn, Watch,
+};
+pub use mischief::{Kind, Mischief};
 
-use crate::clock::Time;
-use crate::zoo::Bug;
+use crate::clock::{MS, SEC, Time};
+use crate::rng::Rng;
+use raft::Member;
+use store::Store;
+use wait::Waiting;
+use watch::Watcher;
 
-/// A request of one round trip.
-#[derive(Debug, Clone)]
-pub enum Request {
-    /// Keeps this lease alive, or grants one of `ttl` if it is gone or has another ttl.
-    KeepAlive {
-        /// The lease the agent knows.
-        lease: Option<LeaseId>,
-        /// The ttl wanted.
-        ttl: Duration,
-    },
-    /// The transaction of a lock order, on this lease.
-    Lock {
-        /// Who.
-        name: NodeName,
-        /// The lease to bind the key to.
-        lease: LeaseId,
-        /// Acquire, Renew or Release.
-        order: Order,
-    },
-    /// A linearizable read of everything.
-    Read,
-    /// Another write.
-    Publish {
-        /// Who.
-        name: NodeName,
-        /// The lease the agent knows.
-        lease: Option<LeaseId>,
-        /// What, with the member's key if it is that.
-        order: Order,
-        /// The member's key as the agent completes it.
-        member: Option<Box<Member>>,
-    },
+/// How a cluster is set up. The default is etcd 3.4's, with three members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// 1, 3 or 5.
+    pub members: usize,
+    /// `--election-timeout`.
+    pub election: Time,
+    /// `--pre-vote`: without it, on by default since 3.5, a member that was cut off upsets the leader when it comes back.
+    pub pre_vote: bool,
+    /// A leader that was stuck while others elected another lets revocations of leases out that are then applied (B-095): so up
+    /// to 3.4.28 and 3.5.10.
+    pub late_revokes: bool,
+    /// Keep-alives need a token where authentication is on (B-100): since 3.4.42, 3.5.28 and 3.6.9.
+    pub lease_auth: bool,
+    /// How long a member takes to answer, at least and at most: what agreement and its disk cost.
+    pub latency: (Time, Time),
+    /// How long a deposed leader that thaws takes to find out, at least and at most.
+    pub awakening: (Time, Time),
 }
 
-/// An answer.
-#[derive(Debug, Clone)]
-pub enum Response {
-    /// The lease lives.
-    Lease(LeaseId, Term),
-    /// The key is the caller's.
-    Locked(Revision, Term),
-    /// It is not.
-    NotLocked(Option<NodeName>),
-    /// Everything.
-    View(Box<ClusterView>),
-    /// Done, with the lease used if any.
-    Ok(Option<LeaseId>),
-    /// A condition did not hold.
-    Conflict,
-    /// There is no quorum: certainly not done.
-    Unavailable,
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            members: 3,
+            election: SEC,
+            pre_vote: false,
+            late_revokes: true,
+            lease_auth: false,
+            latency: (MS / 2, 3 * MS),
+            awakening: (MS, 30 * MS),
+        }
+    }
 }
 
-/// A lease.
-#[derive(Debug, Clone, Copy)]
-pub struct Lease {
-    /// Its life.
-    pub ttl: Duration,
-    /// It expires then, or a little later.
-    pub expires: Time,
-}
-
-/// The store.
-#[derive(Debug, Clone, Default)]
-pub struct Etcd {
-    /// What the keys hold.
-    pub view: ClusterView,
-    /// The leases that live.
-    pub leases: BTreeMap<LeaseId, Lease>,
-    /// A condition that the client forgets to put into its transactions.
-    pub careless: Option<Bug>,
-    members: BTreeMap<NodeName, LeaseId>,
-    last_lease: i64,
-}
-
-impl Etcd {
-    /// Everything, as of now.
+impl Settings {
+    /// The shortest life of a lease, in seconds: one and a half election timeouts, rounded up.
     #[must_use]
-    pub fn read(&self) -> ClusterView {
-        self.view.clone()
+    pub fn least_ttl(&self) -> i64 {
+        i64::try_from((self.election + self.election / 2).div_ceil(SEC)).unwrap_or(i64::MAX)
     }
 
-    fn bump(&mut self) -> Revision {
-        self.view.revision.0 += 1;
-        self.view.revision
+    /// How long a member waits for its own proposal: five seconds and two election timeouts.
+    #[must_use]
+    pub fn request_timeout(&self) -> Time {
+        5 * SEC + 2 * self.election
+    }
+}
+
+/// Which members' messages reach which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Links([u8; 8]);
+
+impl Default for Links {
+    fn default() -> Self {
+        Self([u8::MAX; 8])
+    }
+}
+
+impl Links {
+    /// Every member reaches every other.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
     }
 
-    fn keep(&mut self, now: Time, lease: Option<LeaseId>, ttl: Duration) -> LeaseId {
-        let expires = now + u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-        let known = lease.filter(|id| self.leases.get(id).is_some_and(|lease| lease.ttl == ttl));
-        let id = known.unwrap_or_else(|| {
-            self.last_lease += 1;
-            LeaseId(self.last_lease)
-        });
-        self.leases.insert(id, Lease { ttl, expires });
-        id
-    }
-
-    /// Carries out a request.
-    pub fn handle(&mut self, now: Time, request: &Request) -> Response {
-        match request {
-            Request::KeepAlive { lease, ttl } => {
-                let id = self.keep(now, *lease, *ttl);
-                Response::Lease(id, self.view.term)
+    /// What `up(from, to)` says.
+    #[must_use]
+    pub fn of(mut up: impl FnMut(usize, usize) -> bool) -> Self {
+        let mut links = Self([0; 8]);
+        for from in 0..8 {
+            for to in 0..8 {
+                if from == to || up(from, to) {
+                    links.0[from] |= 1 << to;
+                }
             }
-            Request::Lock { name, lease, order } => self.lock(name, *lease, order),
-            Request::Read => Response::View(Box::new(self.read())),
-            Request::Publish {
-                name,
-                lease,
-                order,
-                member,
-            } => self.publish(now, name, *lease, order, member.as_deref()),
+        }
+        links
+    }
+
+    /// Messages of `from` reach `to`.
+    #[must_use]
+    pub fn up(&self, from: usize, to: usize) -> bool {
+        self.0[from] & (1 << to) != 0
+    }
+
+    /// Sets one direction.
+    pub fn set(&mut self, from: usize, to: usize, up: bool) {
+        if up {
+            self.0[from] |= 1 << to;
+        } else {
+            self.0[from] &= !(1 << to);
         }
     }
+}
 
-    fn holder(&self) -> Option<NodeName> {
-        self.view.leader.as_ref().map(|key| key.name.clone())
-    }
+/// How far the log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Point {
+    /// Entries.
+    index: u64,
+    /// The term of the last one.
+    term: u64,
+    /// The store's revision after it.
+    revision: Revision,
+    /// Up to where the store was compacted.
+    compacted: Revision,
+}
 
-    fn lock(&mut self, name: &NodeName, lease: LeaseId, order: &Order) -> Response {
-        let mine = self.holder().as_ref() == Some(name);
-        match order {
-            Order::Acquire {
-                config,
-                failsafe,
-                seen,
-                status,
-                ..
-            } => {
-                let unchanged = self.view.config_revision == *config
-                    && self.view.failsafe_revision == *failsafe
-                    && (self.view.status_revision == *seen || self.careless == Some(Bug::AcquireUnseenReign));
-                if self.view.leader.is_some() || !unchanged || !self.leases.contains_key(&lease) {
-                    return Response::NotLocked(self.holder());
-                }
-                let revision = self.bump();
-                self.view.leader = Some(LeaderKey {
-                    name: name.clone(),
-                    lease: Some(lease),
-                    created: revision,
-                });
-                self.put_status(name, status);
-                Response::Locked(revision, self.view.term)
-            }
-            Order::Renew { status, .. } => {
-                if !mine || !self.leases.contains_key(&lease) {
-                    return Response::NotLocked(self.holder());
-                }
-                let revision = self.bump();
-                if let Some(key) = &mut self.view.leader {
-                    key.lease = Some(lease);
-                }
-                self.put_status(name, status);
-                Response::Locked(revision, self.view.term)
-            }
-            Order::Release { seen, status } => {
-                let bound = self.careless != Some(Bug::ReleaseAnyReign);
-                if !mine || bound && self.view.status_revision != *seen {
-                    return Response::NotLocked(self.holder());
-                }
-                self.bump();
-                self.view.leader = None;
-                self.put_status(name, status);
-                Response::Ok(None)
-            }
-            other => unreachable!("{other:?} is no lock order"),
-        }
-    }
+/// A cluster of etcd.
+#[derive(Debug, Clone)]
+pub struct Etcd<K, V> {
+    settings: Settings,
+    rng: Rng,
+    links: Links,
+    members: Vec<Member<K, V>>,
+    /// What is agreed.
+    store: Store<K, V>,
+    /// The newest entry that is agreed.
+    committed: Point,
+    waiting: Vec<Waiting<K, V>>,
+    watchers: Vec<Watcher<K>>,
+    mischief: Vec<Mischief>,
+    last_lease: LeaseId,
+    /// Where authentication is on, the one token that is valid.
+    token: Option<u64>,
+    due: Time,
+}
 
-    fn put_status(&mut self, name: &NodeName, record: &StatusRecord) {
-        self.view.status_revision = self.view.revision;
-        self.view.status = Some(Status {
-            optime: record.optime,
-            slots: record.slots.clone(),
-            retain_slots: record.retain_slots.clone(),
-            ttl: Some(record.ttl),
-            timeline: record.timeline,
-            next: record.next,
-            vacated: record.vacated.then(|| name.clone()),
-            unfenced: record.unfenced.then(|| name.clone()),
-        });
-    }
-
-    fn publish(
-        &mut self,
-        now: Time,
-        name: &NodeName,
-        lease: Option<LeaseId>,
-        order: &Order,
-        member: Option<&Member>,
-    ) -> Response {
-        let leads = self.holder().as_ref() == Some(name);
-        let allowed = match order {
-            Order::ClaimInitialize => self.view.initialize.is_none(),
-            Order::WriteInitialize {
-                bootstrapped: true, ..
-            } => leads,
-            Order::WriteInitialize { .. } => {
-                matches!(self.view.initialize, None | Some(Initialize::Garbage))
-            }
-            Order::UnclaimInitialize => self.view.initialize == Some(Initialize::InProgress),
-            Order::WriteConfig => leads && self.view.config_revision.is_none(),
-            Order::WriteHistory(_) => leads,
-            Order::WriteFailsafe { seen, .. } => leads && self.view.failsafe_revision == *seen,
-            Order::ClearFailover(revision) => self
-                .view
-                .failover
-                .as_ref()
-                .is_some_and(|key| key.revision == *revision),
-            _ => true,
+impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
+    /// A cluster that has elected a leader and holds nothing.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let mut rng = Rng::new(seed, 7);
+        let first = rng.index(settings.members);
+        let store = Store::new();
+        let mut etcd = Self {
+            settings,
+            rng,
+            links: Links::all(),
+            members: (0..settings.members).map(|_| Member::new()).collect(),
+            committed: Point {
+                index: 4,
+                term: 1,
+                revision: store.revision,
+                compacted: 0,
+            },
+            store,
+            waiting: Vec::new(),
+            watchers: Vec::new(),
+            mischief: Vec::new(),
+            last_lease: 0,
+            token: None,
+            due: Time::MAX,
         };
-        if !allowed {
-            return Response::Conflict;
-        }
-        let revision = self.bump();
-        let mut used = None;
-        match order {
-            Order::ClaimInitialize => self.view.initialize = Some(Initialize::InProgress),
-            Order::WriteInitialize { system_id, .. } => {
-                self.view.initialize = Some(Initialize::Done(*system_id));
-            }
-            Order::UnclaimInitialize => self.view.initialize = None,
-            Order::WriteConfig => self.view.config_revision = Some(revision),
-            Order::WriteMember(record) => {
-                let id = self.keep(now, lease, record.ttl);
-                self.members.insert(name.clone(), id);
-                if let Some(member) = member {
-                    self.view.members.insert(name.clone(), member.clone());
-                }
-                used = Some(id);
-            }
-            Order::WriteHistory(lines) => self.view.history = lines.clone(),
-            Order::WriteFailsafe { list, .. } => {
-                self.view.failsafe = Some(list.clone());
-                self.view.failsafe_revision = revision;
-            }
-            Order::ClearFailover(_) => self.view.failover = None,
-            _ => {}
-        }
-        Response::Ok(used)
+        let mut nobody = Vec::new();
+        etcd.elect(0, first, &mut nobody);
+        etcd
     }
 
-    /// A person writes the `failover` key.
-    pub fn put_failover(&mut self, leader: Option<NodeName>, candidate: Option<NodeName>) {
-        let revision = self.bump();
-        self.view.failover = Some(FailoverKey {
-            leader,
-            candidate,
-            due: surus_core::view::Due::Now,
-            revision,
-        });
+    /// How it is set up.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// Revokes a lease, with the keys on it.
-    pub fn revoke(&mut self, id: LeaseId) {
-        if self.leases.remove(&id).is_none() {
-            return;
-        }
-        let gone: BTreeSet<NodeName> = self
-            .members
-            .iter()
-            .filter(|(_, lease)| **lease == id)
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.members.retain(|_, lease| *lease != id);
-        self.view.members.retain(|name, _| !gone.contains(name));
-        if self.view.leader.as_ref().is_some_and(|key| key.lease == Some(id)) {
-            self.view.leader = None;
-        }
-        self.bump();
+    /// When [`Self::tick`] is wanted next; `Time::MAX` for never.
+    #[must_use]
+    pub fn next_deadline(&self) -> Time {
+        self.due
     }
 
-    /// A new leader of etcd: a new term, and every lease lives anew.
-    pub fn elect(&mut self, now: Time) {
-        self.view.term.0 += 1;
-        for lease in self.leases.values_mut() {
-            lease.expires = now + u64::try_from(lease.ttl.as_nanos()).unwrap_or(u64::MAX);
+    /// What is agreed about a key, whatever any member believes.
+    #[must_use]
+    pub fn agreed(&self, key: &K) -> Option<&KeyValue<K, V>> {
+        self.store.get(key, self.store.revision)
+    }
+
+    /// The agreed revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.store.revision
+    }
+
+    /// The agreed term.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.committed.term
+    }
+
+    /// The leases there are.
+    pub fn leases(&self) -> impl Iterator<Item = LeaseId> + '_ {
+        self.store.leases.keys().copied()
+    }
+
+    /// The member that leads, and can.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        (0..self.members.len()).find(|member| self.commits(*member))
+    }
+
+    /// Whom a member takes for the leader.
+    #[must_use]
+    pub fn believed_leader(&self, member: usize) -> Option<usize> {
+        self.members[member].leader
+    }
+
+    /// The member's process runs, frozen or not.
+    #[must_use]
+    pub fn runs(&self, member: usize) -> bool {
+        self.members[member].up
+    }
+
+    /// The member's process is stopped by a signal.
+    #[must_use]
+    pub fn frozen(&self, member: usize) -> bool {
+        self.members[member].frozen
+    }
+
+    /// The member's header, as of what it has applied.
+    #[must_use]
+    pub fn header(&self, member: usize) -> Header {
+        let applied = self.members[member].applied;
+        Header {
+            member,
+            term: applied.term,
+            revision: applied.revision,
         }
+    }
+
+    /// Switches authentication on, with this one token valid, or off. The client gets it by [`Request::Authenticate`]; to change
+    /// it is to let all tokens expire.
+    pub fn set_token(&mut self, token: Option<u64>) {
+        self.token = token;
+    }
+
+    /// The alarm for lack of space is on.
+    #[must_use]
+    pub fn full(&self) -> bool {
+        self.store.full
+    }
+
+    /// Something that a real etcd does only by chance.
+    pub fn plant(&mut self, mischief: Mischief) {
+        self.mischief.push(mischief);
+    }
+
+    /// No more of [`Self::plant`].
+    pub fn behave(&mut self) {
+        self.mischief.clear();
+    }
+
+    fn reschedule(&mut self) {
+        let members = self.members.iter().filter(|member| member.live());
+        let members = members.map(Member::next_deadline).min();
+        let waits = self.waiting.iter().map(|waiting| waiting.deadline).min();
+        let watches = self.watches_due();
+        self.due = members
+            .into_iter()
+            .chain(waits)
+            .chain([watches])
+            .min()
+            .unwrap_or(Time::MAX);
+    }
+
+    fn latency(&mut self) -> Time {
+        let (least, most) = self.settings.latency;
+        self.rng.range(least, most)
     }
 }
