@@ -2,12 +2,18 @@
 
 use surus_core::types::MonoTime;
 
+use crate::task::BoxFuture;
+
 /// Where the agent takes time from: the machine's clocks in production, simulated ones in the simulator.
 pub trait Clock: Send + Sync + 'static {
     /// The monotonic clock that counts suspend.
     fn now(&self) -> MonoTime;
     /// Wall time as a duration since 1970: data for people, and for schedules that people wrote.
     fn wall(&self) -> std::time::Duration;
+    /// Returns when [`Clock::now`] has reached `at`. The machine's own sleeps do not count suspend, so it may return late then.
+    fn sleep_until(&self, at: MonoTime) -> BoxFuture<'_, ()> {
+        Box::pin(tokio::time::sleep(at.since(self.now())))
+    }
 }
 
 /// CLOCK_BOOTTIME and CLOCK_REALTIME.

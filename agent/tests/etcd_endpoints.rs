@@ -240,8 +240,7 @@ async fn a_password_is_used_and_its_token_renewed() {
         let mut settings = settings(cluster.hosts());
         settings.username = Some("patroni".to_owned());
         settings.password = Some("pass".to_owned());
-        let clock = std::sync::Arc::new(surus::clock::SystemClock);
-        surus::dcs::Etcd::new(&settings, "/service/other/", "a", &surus::net::TcpDial, clock).unwrap()
+        surus::dcs::Etcd::new(&settings, "/service/other/", "a", surus::machine::Machine::real()).unwrap()
     };
     let error = elsewhere.write_config("{}", LIMIT).await.unwrap_err();
     assert!(
@@ -385,9 +384,8 @@ async fn tls_with_a_ca_of_ones_own_and_client_certificates() {
         .unwrap_err();
     println!("http to https: {error}");
 
-    let clock = || std::sync::Arc::new(surus::clock::SystemClock);
     good.cacert = path("nowhere.crt");
-    let error = surus::dcs::Etcd::new(&good, "/service/x/", "a", &surus::net::TcpDial, clock());
+    let error = surus::dcs::Etcd::new(&good, "/service/x/", "a", surus::machine::Machine::real());
     let error = error.err().unwrap().to_string();
     assert!(error.contains("etcd3.cacert: cannot read"), "{error}");
 }

@@ -262,9 +262,13 @@ async fn a_compacted_watch_reads_anew() {
     }
     let mut cluster = Cluster::start(1, &[]);
     let gate = Gate::default();
-    let clock = Arc::new(surus::clock::SystemClock);
-    let watcher =
-        surus::dcs::Etcd::new(&settings(cluster.hosts()), "/service/batman/", "a", &gate, clock).unwrap();
+    let watcher = surus::dcs::Etcd::new(
+        &settings(cluster.hosts()),
+        "/service/batman/",
+        "a",
+        gate.machine(),
+    )
+    .unwrap();
     let (states, mut seen) = watch::channel(None);
     let task = tokio::spawn(async move { watcher.watch(states).await });
     cluster.ctl(&["put", "/service/batman/config", "1"]);

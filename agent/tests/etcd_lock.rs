@@ -268,8 +268,13 @@ async fn without_an_answer_the_end_is_in_doubt_and_later_told() {
 
     // What left on a connection is in doubt, even if no further connection can be made.
     let gate = Gate::default();
-    let clock = Arc::new(SystemClock);
-    let gated = Etcd::new(&settings(cluster.hosts()), "/service/batman/", "a", &gate, clock).unwrap();
+    let gated = Etcd::new(
+        &settings(cluster.hosts()),
+        "/service/batman/",
+        "a",
+        gate.machine(),
+    )
+    .unwrap();
     gated.read(LIMIT).await.unwrap();
     gate.shut.store(true, std::sync::atomic::Ordering::SeqCst);
     cluster.members[0].freeze();

@@ -1,5 +1,6 @@
 //! What the REST API asks of the agent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,14 @@ use surus_core::input::{Input, OperatorOrder};
 use surus_core::types::{MonoTime, NodeName, Revision};
 use surus_core::view::PeerStatus;
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
 use super::driver::News;
 use super::executor::{Tools, Waiting};
 use crate::config;
 use crate::dcs::Swap;
 use crate::dcs::snapshot::Snapshot;
+use crate::net::Network;
 use crate::rest::NodeStatus;
 use crate::rest::backend::{Backend, BoxFuture, DcsError, FailsafeAnswer, FailsafeAsk, Reply};
 
@@ -24,6 +27,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub struct Agent {
     /// What orders are carried out with.
     pub tools: Arc<Tools>,
+    /// The network, for names.
+    pub net: Arc<dyn Network>,
     /// Who waits for a reply.
     pub waiting: Arc<Waiting>,
     /// The driver's inbox.
@@ -43,12 +48,20 @@ impl Agent {
 }
 
 impl Backend for Agent {
+    fn resolve(&self, host: String) -> BoxFuture<'_, Vec<IpAddr>> {
+        self.net.resolve(host)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> AbortHandle {
+        self.tools.machine.tasks.spawn(task)
+    }
+
     fn now(&self) -> MonoTime {
-        self.tools.clock.now()
+        self.tools.machine.clock.now()
     }
 
     fn wall(&self) -> Duration {
-        self.tools.clock.wall()
+        self.tools.machine.clock.wall()
     }
 
     fn order(&self, order: OperatorOrder) -> BoxFuture<'_, Reply> {

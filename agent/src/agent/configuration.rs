@@ -2,28 +2,29 @@
 //!
 //! A configuration that does not pass is refused whole, said so, and the one before stays in force.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use surus_core::config::Config;
 
+use super::env::Source;
 use super::facts::{Present, Publisher, cache_of};
-use crate::config::{self, Settings, Surroundings};
+use crate::config::{self, Settings};
 use crate::dcs::snapshot::RawCluster;
 use crate::log::Logging;
 use crate::postgres::Postgres;
 use crate::rest::Rest;
+use crate::task::Spawn;
 
 /// The configuration in force and where it comes from.
 pub struct Configuration {
-    path: PathBuf,
-    around: Surroundings,
+    source: Arc<dyn Source>,
     publisher: Arc<Publisher>,
     postgres: Arc<Postgres>,
     rest: Rest,
-    logging: Arc<Logging>,
+    tasks: Arc<dyn Spawn>,
+    log: Option<Arc<Logging>>,
     /// The revision of the `config` key that was last looked at.
     seen: Option<i64>,
     /// A member of the cluster runs Patroni.
@@ -38,23 +39,23 @@ const PATRONI_FLOORS: [Duration; 3] = [
 ];
 
 impl Configuration {
-    /// The configuration read from `path`.
+    /// The configuration that comes from `source`.
     #[must_use]
     pub fn new(
-        path: PathBuf,
-        around: Surroundings,
+        source: Arc<dyn Source>,
         publisher: Arc<Publisher>,
         postgres: Arc<Postgres>,
         rest: Rest,
-        logging: Arc<Logging>,
+        tasks: Arc<dyn Spawn>,
+        log: Option<Arc<Logging>>,
     ) -> Self {
         Self {
-            path,
-            around,
+            source,
             publisher,
             postgres,
             rest,
-            logging,
+            tasks,
+            log,
             seen: None,
             mixed: false,
         }
@@ -75,7 +76,7 @@ impl Configuration {
 
     /// Reads the local files anew. True if anything has changed.
     pub async fn reread(&mut self) -> bool {
-        let settings = match config::load(Some(&self.path), &self.around) {
+        let settings = match self.source.load() {
             Ok((settings, warnings)) => {
                 report(&warnings);
                 settings
@@ -91,7 +92,9 @@ impl Configuration {
         if let Err(error) = self.rest.reconfigure(settings.restapi.clone()) {
             tracing::error!(%error, "the REST API keeps its former settings");
         }
-        if let Err(error) = self.logging.apply(&settings.log) {
+        if let Some(log) = &self.log
+            && let Err(error) = log.apply(&settings.log)
+        {
             tracing::error!(%error, "the log keeps its former settings");
         }
         let dynamic = self.publisher.present().effective.dynamic.clone();
@@ -161,7 +164,7 @@ impl Configuration {
     /// In a task of its own: files and a signal, while the lease goes on.
     fn reload_postgres(&self, settings: config::settings::PostgresSettings) {
         let postgres = Arc::clone(&self.postgres);
-        tokio::spawn(async move {
+        self.tasks.spawn(Box::pin(async move {
             match postgres.reload(settings).await {
                 Ok(report) => {
                     for (name, pending) in &report.pending_restart {
@@ -169,10 +172,10 @@ impl Configuration {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(error = %error.chain(), "PostgreSQL's configuration is not reloaded")
+                    tracing::error!(error = %error.chain(), "PostgreSQL's configuration is not reloaded");
                 }
             }
-        });
+        }));
     }
 }
 

@@ -5,14 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use surus_core::input::Input;
 use surus_core::types::{Generation, MonoTime};
 use tokio::sync::{mpsc, watch};
 
-use super::driver::News;
+use super::env::{Custody, Found, GuardNews};
 use crate::chain::chain;
 use crate::guard::{Guard, GuardView, Link, Order, Phase, Start, Status, kill_all_of};
 use crate::postgres::{BoxFuture, ControlError, ControlStatus, ProcessControl, Signal, StartRequest};
@@ -20,14 +19,17 @@ use crate::postgres::{BoxFuture, ControlError, ControlStatus, ProcessControl, Si
 /// Between two looks for processes that a dead guard left behind.
 const SWEEP_AGAIN: Duration = Duration::from_millis(50);
 
-/// The hold on PostgreSQL's processes.
+/// The hold on PostgreSQL's processes through the guard.
+#[derive(Debug, Clone)]
+pub struct Guarded(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Custody {
+struct Inner {
     socket: PathBuf,
     program: PathBuf,
     data_dir: PathBuf,
     log: Option<PathBuf>,
-    news: mpsc::UnboundedSender<News>,
+    news: OnceLock<mpsc::UnboundedSender<GuardNews>>,
     guard: Mutex<Option<Arc<Guard>>>,
     connecting: tokio::sync::Mutex<()>,
     last_program: Mutex<Option<PathBuf>>,
@@ -35,32 +37,54 @@ pub struct Custody {
     leaving: AtomicBool,
 }
 
-impl Custody {
-    /// Custody of the PostgreSQL in `data_dir`, through the guard at `socket`, with news sent to `news`. `program` is our own
-    /// binary; PostgreSQL's output goes to `log`.
+impl Guarded {
+    /// Custody of the PostgreSQL in `data_dir`. `program` is our own binary, which guards are started with; PostgreSQL's output goes
+    /// to `log`.
     #[must_use]
-    pub fn new(
-        socket: PathBuf,
-        program: PathBuf,
-        data_dir: PathBuf,
-        log: Option<PathBuf>,
-        news: mpsc::UnboundedSender<News>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            socket,
+    pub fn new(program: PathBuf, data_dir: PathBuf, log: Option<PathBuf>) -> Self {
+        Self(Arc::new(Inner {
+            socket: socket_of(&data_dir),
             program,
             data_dir,
             log,
-            news,
+            news: OnceLock::new(),
             guard: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             last_program: Mutex::default(),
             leaving: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Custody for Guarded {
+    fn find(&self, news: mpsc::UnboundedSender<GuardNews>) -> BoxFuture<'_, Option<Found>> {
+        Box::pin(async move {
+            // Asked once, when the agent begins; a second asker would not be heard.
+            let _ = self.0.news.set(news);
+            let status = self.0.find().await?;
+            Some(Found {
+                deadline: (status.phase != Phase::Idle && status.deadline_ns != 0)
+                    .then_some(MonoTime(status.deadline_ns)),
+                generation: Generation(status.generation),
+            })
         })
     }
 
+    fn quit(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.quit())
+    }
+}
+
+impl Inner {
+    fn tell(&self, news: GuardNews) {
+        if let Some(listener) = self.news.get() {
+            // Who does not listen any more is ending.
+            let _ = listener.send(news);
+        }
+    }
+
     /// Takes over a guard that is alive, if there is one.
-    pub async fn find(self: &Arc<Self>) -> Option<Status> {
+    async fn find(self: &Arc<Self>) -> Option<Status> {
         match Guard::connect(&self.socket).await {
             Ok((guard, status)) => {
                 tracing::info!(
@@ -87,7 +111,7 @@ impl Custody {
     }
 
     /// Ends the guard, if it has nothing to guard.
-    pub async fn quit(&self) {
+    async fn quit(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         let guard = self.lock().clone();
         if let Some(guard) = guard
@@ -132,7 +156,7 @@ impl Custody {
     async fn bury(&self) {
         self.sweep().await;
         *self.lock() = None;
-        let _ = self.news.send(News::Input(Input::PostgresExited));
+        self.tell(GuardNews::Exited);
     }
 
     /// Kills what a dead guard left of PostgreSQL, until nothing is left.
@@ -162,7 +186,7 @@ impl Custody {
 }
 
 /// Turns what the guard reports into inputs, until the connection ends.
-async fn follow(custody: Arc<Custody>, mut views: watch::Receiver<GuardView>) {
+async fn follow(custody: Arc<Inner>, mut views: watch::Receiver<GuardView>) {
     let mut exits = views.borrow().status.exits;
     loop {
         let view = *views.borrow_and_update();
@@ -171,7 +195,7 @@ async fn follow(custody: Arc<Custody>, mut views: watch::Receiver<GuardView>) {
             if let Some(exit) = view.status.last_exit {
                 tracing::info!(status = %exit.status, killed = ?exit.killed, survivors = exit.survivors_killed, "PostgreSQL ended");
             }
-            let _ = custody.news.send(News::Input(Input::PostgresExited));
+            custody.tell(GuardNews::Exited);
         }
         match view.link {
             Link::Up => {}
@@ -179,7 +203,7 @@ async fn follow(custody: Arc<Custody>, mut views: watch::Receiver<GuardView>) {
                 tracing::error!(
                     "another agent has taken the guard over: a second agent runs on this data directory, and this one ends"
                 );
-                let _ = custody.news.send(News::Detach);
+                custody.tell(GuardNews::Replaced);
                 return;
             }
             Link::Gone => break,
@@ -192,7 +216,7 @@ async fn follow(custody: Arc<Custody>, mut views: watch::Receiver<GuardView>) {
         return;
     }
     tracing::error!("the guard is gone; what it left of PostgreSQL is being killed");
-    let _ = custody.news.send(News::Input(Input::GuardLost));
+    custody.tell(GuardNews::Lost);
     let _one_at_a_time = custody.connecting.lock().await;
     let dead = custody.known().is_some_and(|view| view.link == Link::Gone);
     if dead {
@@ -200,11 +224,7 @@ async fn follow(custody: Arc<Custody>, mut views: watch::Receiver<GuardView>) {
     }
 }
 
-/// The handle that the PostgreSQL adapter holds.
-#[derive(Debug, Clone)]
-pub struct Holder(pub Arc<Custody>);
-
-impl ProcessControl for Holder {
+impl ProcessControl for Guarded {
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<u32, ControlError>> {
         Box::pin(async move {
             let guard = self.0.guard().await?;

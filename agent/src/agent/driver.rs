@@ -75,14 +75,13 @@ impl Driver {
     /// Runs until the core, or a signal, ends it.
     pub async fn run(mut self, boot: Boot) -> Ending {
         let config = self.configuration.core();
-        let (mut node, step) = Node::new(config, boot, self.tools.clock.now());
+        let (mut node, step) = Node::new(config, boot, self.tools.machine.clock.now());
         let mut last: Option<Decision> = None;
         let mut wake = self.take(&node, step, &mut last);
         loop {
-            let pause = wake.since(self.tools.clock.now());
             let news = tokio::select! { biased;
                 news = self.inbox.recv() => news,
-                () = tokio::time::sleep(pause) => Some(News::Input(Input::Tick)),
+                () = self.tools.machine.clock.sleep_until(wake) => Some(News::Input(Input::Tick)),
             };
             let Some(news) = news else {
                 return Ending {
@@ -96,10 +95,10 @@ impl Driver {
                 Err(ending) => return ending,
             };
             for input in inputs {
-                let step = node.step(self.tools.clock.now(), input);
+                let step = node.step(self.tools.machine.clock.now(), input);
                 wake = self.take(&node, step, &mut last);
             }
-            self.systemd.alive(self.tools.clock.now());
+            self.systemd.alive(self.tools.machine.clock.now());
         }
     }
 
@@ -138,7 +137,8 @@ impl Driver {
                 self.apply(changed)
             }
             News::Cluster { at, snapshot, read } => {
-                self.statuses.observe(self.tools.clock.as_ref(), at, &snapshot);
+                self.statuses
+                    .observe(self.tools.machine.clock.as_ref(), at, &snapshot);
                 let changed = self.configuration.observe(&snapshot.raw).await;
                 let mut inputs = self.apply(changed);
                 if !read {
@@ -177,7 +177,7 @@ impl Driver {
             tracing::debug!(id = action.id.0, order = ?action.order, "order");
             self.executor.start(action);
         }
-        let now = self.tools.clock.now();
+        let now = self.tools.machine.clock.now();
         let next_run = wake.at.max(now.plus(Duration::from_millis(1)));
         let explanation = node.explain();
         let old = self.published.borrow().clone();

@@ -13,16 +13,16 @@ use tokio::task::AbortHandle;
 
 use super::driver::News;
 use super::facts::Publisher;
-use crate::clock::Clock;
 use crate::dcs::{Etcd, member_json};
+use crate::machine::Machine;
 use crate::peers::{Client, FailsafeReply};
 use crate::postgres::{Postgres, ProcessControl};
 use crate::rest::backend::Reply;
 
 /// What orders are carried out with.
 pub struct Tools {
-    /// The machine's clocks.
-    pub clock: Arc<dyn Clock>,
+    /// Time and tasks.
+    pub machine: Machine,
     /// etcd.
     pub etcd: Arc<Etcd>,
     /// PostgreSQL.
@@ -137,11 +137,11 @@ impl Executor {
                     former.abort();
                 }
                 let (tools, news) = (Arc::clone(&self.tools), self.news.clone());
-                let task = tokio::spawn(async move {
+                let task = self.tools.machine.tasks.spawn(Box::pin(async move {
                     let outcome = tools.carry_out(generation, order, &news).await;
                     let _ = news.send(News::Input(Input::Done { id, outcome }));
-                });
-                self.running.insert(lane, task.abort_handle());
+                }));
+                self.running.insert(lane, task);
             }
         }
     }
@@ -154,11 +154,11 @@ impl Executor {
         let limit = self.tools.limits().peer();
         for (name, url) in addresses {
             let (tools, news) = (Arc::clone(&self.tools), self.news.clone());
-            tokio::spawn(async move {
-                let asked = tools.clock.now();
+            self.tools.machine.tasks.spawn(Box::pin(async move {
+                let asked = tools.machine.clock.now();
                 let status = tools.peers.ask_status(&url, limit).await;
                 let _ = news.send(News::Input(Input::Peer { name, asked, status }));
-            });
+            }));
         }
     }
 }
@@ -206,11 +206,11 @@ impl Tools {
     /// What people ask beyond what the core needs; the core does not wait for it.
     fn look_closer(&self) {
         let (postgres, publisher) = (Arc::clone(&self.postgres), Arc::clone(&self.publisher));
-        tokio::spawn(async move {
+        self.machine.tasks.spawn(Box::pin(async move {
             if let Some(details) = postgres.details().await {
                 publisher.observe(details);
             }
-        });
+        }));
     }
 
     async fn lock(&self, order: Order) -> Outcome {
@@ -286,7 +286,7 @@ impl Tools {
 
     /// The newest line gets the present time, for people.
     fn dated(&self, mut lines: Vec<HistoryLine>) -> Vec<HistoryLine> {
-        let now = super::facts::timestamp(self.clock.as_ref());
+        let now = super::facts::timestamp(self.machine.clock.as_ref());
         for line in &mut lines {
             if line.at.is_none() && line.leader.is_some() {
                 line.at = now.map(|now| now.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string());
@@ -296,7 +296,7 @@ impl Tools {
     }
 
     async fn ask_failsafe(&self, voters: BTreeMap<NodeName, String>) -> Outcome {
-        let sent = self.clock.now();
+        let sent = self.machine.clock.now();
         let limit = self.limits().failsafe();
         let question = self.publisher.failsafe_question();
         let answers = futures_util::future::join_all(voters.iter().map(|(name, url)| {

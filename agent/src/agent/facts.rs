@@ -16,7 +16,7 @@ use crate::config::settings::{Effective, Settings};
 use crate::dcs::MemberFacts;
 use crate::dcs::snapshot::Snapshot;
 use crate::postgres::{Details, Postgres};
-use crate::rest::Rest;
+use crate::rest::Schedule;
 use crate::rest::state::{
     ClusterStatus, Explanation as Explained, NodeStatus, PostgresStatus, Progress, ServerDetail, Timing,
     WalSender,
@@ -26,7 +26,7 @@ use crate::rest::state::{
 pub struct Publisher {
     postgres: Arc<Postgres>,
     now: RwLock<Present>,
-    rest: RwLock<Option<Rest>>,
+    schedule: RwLock<Option<Schedule>>,
     details: RwLock<Details>,
 }
 
@@ -46,7 +46,7 @@ impl Publisher {
         Self {
             postgres,
             now: RwLock::new(present),
-            rest: RwLock::default(),
+            schedule: RwLock::default(),
             details: RwLock::default(),
         }
     }
@@ -62,9 +62,9 @@ impl Publisher {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = present;
     }
 
-    /// Names the REST server, whose scheduled restart is published.
-    pub fn serve(&self, rest: Rest) {
-        *self.rest.write().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+    /// Names where a scheduled restart is kept, which is published.
+    pub fn serve(&self, schedule: Schedule) {
+        *self.schedule.write().unwrap_or_else(PoisonError::into_inner) = Some(schedule);
     }
 
     /// Takes in what people ask of the running server, beyond what the core needs.
@@ -94,7 +94,11 @@ impl Publisher {
                 )
             })
             .collect();
-        let rest = self.rest.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let schedule = self
+            .schedule
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         MemberFacts {
             conn_url: format!("postgres://{}/{}", postgres.connect_address, postgres.database),
             api_url: api_url(&settings),
@@ -105,7 +109,7 @@ impl Publisher {
             tags: settings.tags.published.clone(),
             pending_restart: !reasons.is_empty(),
             pending_restart_reason: reasons,
-            scheduled_restart: rest.and_then(|rest| rest.scheduled_restart()),
+            scheduled_restart: schedule.and_then(|schedule| schedule.record()),
         }
     }
 

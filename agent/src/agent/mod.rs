@@ -10,44 +10,45 @@
 //!        └────────────────────────────── completions ─────────────────────────────────────────┘
 //! ```
 //!
-//! - [`executor`]: carries orders out; [`custody`]: the guard; [`configuration`]: files and the `config` key
+//! - [`env`]: the world it stands in, the only seam between production and a simulator; [`executor`]: carries orders out;
+//!   [`custody`]: the guard; [`configuration`]: files and the `config` key
 //! - [`facts`]: what is published; [`backend`]: what REST asks; [`systemd`]: what the service manager is told
 
 pub mod backend;
 pub mod configuration;
 pub mod custody;
 pub mod driver;
+pub mod env;
 pub mod executor;
 pub mod facts;
 pub mod systemd;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use surus_core::Boot;
-use surus_core::types::{Generation, MonoTime};
-use tokio::signal::unix::{SignalKind, signal};
+use surus_core::input::Input;
 use tokio::sync::{mpsc, watch};
 
 use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Settings, Surroundings};
 use crate::dcs::Etcd;
-use crate::guard::Phase;
-use crate::log::Logging;
-use crate::net::TcpDial;
-use crate::peers::{TcpConnect, member_client};
-use crate::postgres::Postgres;
+use crate::machine::Machine;
+use crate::net::{Dial, Listener, Network};
+use crate::peers::member_client;
+use crate::postgres::{Postgres, ProcessControl};
 use crate::rest::{NodeStatus, Rest};
+use crate::task;
 use backend::Agent;
 use configuration::{Configuration, first_dynamic};
-use custody::{Custody, Holder};
-use driver::{Driver, Ending, News};
+pub use driver::Ending;
+use driver::{Driver, News};
+pub use env::{Custody, Env, Files, Found, GuardNews, Source, Told};
 use executor::{Executor, Limits, Tools, Waiting};
 use facts::{Present, Publisher, Statuses, timing};
-use systemd::Systemd;
 
 /// How long the REST API may go on answering after the loop has ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
@@ -79,7 +80,14 @@ pub fn run_command(path: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("error: no threads to run on: {error}")),
     };
-    let ending = runtime.block_on(run(settings, path.to_owned(), around, Arc::clone(&logging)));
+    let source = Arc::new(Files {
+        path: path.to_owned(),
+        around,
+    });
+    let ending = runtime.block_on(async {
+        let env = Env::of_machine(&settings, source, Some(Arc::clone(&logging)))?;
+        run(settings, env).await
+    });
     // A backup or rewind that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ending {
@@ -113,14 +121,21 @@ fn refuse(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Connects the parts and drives them.
-async fn run(
-    settings: Settings,
-    path: PathBuf,
-    around: Surroundings,
-    logging: Arc<Logging>,
-) -> Result<Ending, String> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+/// Connects the parts and drives them, in the world of `env`. Returns how it ended; dropped before that, it leaves everything as
+/// `kill -9` would.
+///
+/// # Errors
+/// Why it cannot begin, for people.
+pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
+    // Held to the end: the tasks of this agent end with it, however it ends.
+    let (tasks, _hold) = task::Group::new(env.tasks);
+    let net: Arc<dyn Dial> = env.net.clone();
+    let machine = Machine {
+        clock: Arc::clone(&env.clock),
+        dial: net,
+        tasks,
+    };
+    let clock = &machine.clock;
     let dynamic = first_dynamic(&settings);
     let (effective, warnings) =
         config::effective(&settings, &dynamic).map_err(|problems| config::render(&problems))?;
@@ -129,40 +144,21 @@ async fn run(
     }
     let (news, inbox) = mpsc::unbounded_channel();
     let prefix = format!("/{}/{}/", settings.namespace, settings.scope);
-    let etcd = Etcd::new(
-        &settings.etcd,
-        &prefix,
-        &settings.name,
-        &TcpDial,
-        Arc::clone(&clock),
-    )
-    .map(Arc::new)
-    .map_err(|error| format!("error: {}", chain(&error)))?;
-    let peers = member_client(Arc::new(TcpConnect), &settings.ctl, &settings.restapi)
+    let etcd = Etcd::new(&settings.etcd, &prefix, &settings.name, machine.clone())
         .map(Arc::new)
         .map_err(|error| format!("error: {}", chain(&error)))?;
-    let listener = crate::rest::bind(&settings.restapi).await.map_err(|error| {
-        format!(
-            "error: restapi.listen: cannot listen on {}: {error}\n\nhint: is another agent running? `ss -ltnp` tells who has the port",
-            settings.restapi.listen
-        )
-    })?;
+    let peers = member_client(Arc::clone(&machine.dial), &settings.ctl, &settings.restapi)
+        .map(Arc::new)
+        .map_err(|error| format!("error: {}", chain(&error)))?;
+    let listener = listen(env.net.as_ref(), &settings).await?;
     refuse_namesake(&etcd, &peers, &settings).await?;
 
-    let data_dir = effective.postgres.data_dir.clone();
-    let exe = std::env::current_exe().map_err(|error| format!("error: where is my own binary? {error}"))?;
-    let custody = Custody::new(
-        custody::socket_of(&data_dir),
-        exe,
-        data_dir.clone(),
-        server_log(&data_dir),
-        news.clone(),
-    );
-    let found = custody.find().await;
-    let control = Arc::new(Holder(Arc::clone(&custody)));
+    let (sender, guard) = mpsc::unbounded_channel();
+    let found = env.custody.find(sender).await;
+    let control: Arc<dyn ProcessControl> = env.custody.clone();
     let postgres = Arc::new(Postgres::new(
-        Arc::clone(&clock),
-        control.clone(),
+        machine.clone(),
+        Arc::clone(&control),
         effective.postgres.clone(),
         settings.bootstrap.clone(),
     ));
@@ -178,7 +174,7 @@ async fn run(
     }));
     let waiting = Arc::new(Waiting::default());
     let tools = Arc::new(Tools {
-        clock: Arc::clone(&clock),
+        machine: machine.clone(),
         etcd: Arc::clone(&etcd),
         postgres: Arc::clone(&postgres),
         control,
@@ -192,6 +188,7 @@ async fn run(
     let (published, statuses) = watch::channel(Arc::new(first));
     let agent = Arc::new(Agent {
         tools: Arc::clone(&tools),
+        net: env.net,
         waiting,
         news: news.clone(),
         statuses: statuses.clone(),
@@ -203,15 +200,19 @@ async fn run(
         crate::rest::Limits::default(),
     )
     .map_err(|error| format!("error: {}", chain(&error)))?;
-    publisher.serve(rest.clone());
-    let serving = tokio::spawn({
+    publisher.serve(rest.schedule());
+    let serving = machine.tasks.spawn({
         let rest = rest.clone();
-        async move { rest.serve(listener).await }
+        Box::pin(async move { rest.serve(listener).await })
     });
-    tokio::spawn(follow_etcd(etcd, Arc::clone(&clock), news.clone()));
-    tokio::spawn(follow_signals(news.clone()));
+    let _serving = task::Owned(serving);
+    let watching = follow_etcd(etcd, Arc::clone(clock), news.clone());
+    machine.tasks.spawn(Box::pin(watching));
+    machine
+        .tasks
+        .spawn(Box::pin(follow_env(env.told, guard, news.clone())));
 
-    let systemd = Systemd::new();
+    let systemd = env.systemd;
     systemd.ready();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -220,8 +221,15 @@ async fn run(
         "surus runs"
     );
     let driver = Driver {
-        executor: Executor::new(Arc::clone(&tools), news.clone()),
-        configuration: Configuration::new(path, around, publisher, postgres, rest, logging),
+        executor: Executor::new(Arc::clone(&tools), news),
+        configuration: Configuration::new(
+            env.source,
+            publisher,
+            postgres,
+            rest,
+            Arc::clone(&machine.tasks),
+            env.log,
+        ),
         tools,
         inbox,
         statuses: Statuses::default(),
@@ -229,18 +237,29 @@ async fn run(
         limits,
         systemd,
     };
-    let boot = found.map_or_else(Boot::default, |status| Boot {
-        guard_deadline: (status.phase != Phase::Idle && status.deadline_ns != 0)
-            .then_some(MonoTime(status.deadline_ns)),
-        generation: Generation(status.generation),
+    let boot = found.map_or_else(Boot::default, |found| Boot {
+        guard_deadline: found.deadline,
+        generation: found.generation,
     });
     let ending = driver.run(boot).await;
     if !ending.detach {
-        custody.quit().await;
+        env.custody.quit().await;
     }
     tokio::time::sleep(LAST_ANSWERS).await;
-    serving.abort();
     Ok(ending)
+}
+
+/// Opens the REST API's address.
+async fn listen(net: &dyn Network, settings: &Settings) -> Result<Box<dyn Listener>, String> {
+    let restapi = &settings.restapi;
+    // Patroni's default backlog of 5 is for its five threads; the accept loop here is never busy for long.
+    let backlog = restapi.request_queue_size.max(256);
+    let at = &restapi.listen;
+    net.listen(&at.host, at.port, backlog).await.map_err(|error| {
+        format!(
+            "error: restapi.listen: cannot listen on {at}: {error}\n\nhint: is another agent running? `ss -ltnp` tells who has the port"
+        )
+    })
 }
 
 /// Refuses to begin while a living member of the same name answers at the address it has published.
@@ -272,51 +291,50 @@ async fn refuse_namesake(
     }
 }
 
-/// Where PostgreSQL's own output goes until its logging collector takes over: the file that pg_ctl users look for, beside
-/// the data directory.
-fn server_log(data_dir: &Path) -> Option<PathBuf> {
-    let mut name = data_dir.file_name()?.to_owned();
-    name.push(".log");
-    Some(data_dir.with_file_name(name))
-}
-
+/// Passes on each new state of the cluster's keys.
 async fn follow_etcd(etcd: Arc<Etcd>, clock: Arc<dyn Clock>, news: mpsc::UnboundedSender<News>) {
     let (states, mut changes) = watch::channel(None);
-    let watching = tokio::spawn(async move { etcd.watch(states).await });
-    while changes.changed().await.is_ok() {
-        let snapshot = changes.borrow_and_update().clone();
-        if let Some(snapshot) = snapshot
-            && news
-                .send(News::Cluster {
-                    at: clock.now(),
-                    snapshot,
-                    read: false,
-                })
-                .is_err()
-        {
-            break;
+    let pass_on = async move {
+        while changes.changed().await.is_ok() {
+            let snapshot = changes.borrow_and_update().clone();
+            if let Some(snapshot) = snapshot
+                && news
+                    .send(News::Cluster {
+                        at: clock.now(),
+                        snapshot,
+                        read: false,
+                    })
+                    .is_err()
+            {
+                break;
+            }
         }
+    };
+    tokio::select! { biased;
+        () = pass_on => {}
+        () = etcd.watch(states) => {}
     }
-    watching.abort();
 }
 
-async fn follow_signals(news: mpsc::UnboundedSender<News>) {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-        signal(SignalKind::user_defined1()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut detach)) = signals else {
-        tracing::error!("cannot listen for signals");
-        return;
-    };
+/// Passes on what comes from outside: what the process is told, and what the guard tells.
+async fn follow_env(
+    mut told: mpsc::UnboundedReceiver<Told>,
+    mut guard: mpsc::UnboundedReceiver<GuardNews>,
+    news: mpsc::UnboundedSender<News>,
+) {
     loop {
         let what = tokio::select! { biased;
-            _ = terminate.recv() => News::Shutdown,
-            _ = interrupt.recv() => News::Shutdown,
-            _ = hangup.recv() => News::Reload,
-            _ = detach.recv() => News::Detach,
+            Some(heard) = guard.recv() => match heard {
+                GuardNews::Exited => News::Input(Input::PostgresExited),
+                GuardNews::Lost => News::Input(Input::GuardLost),
+                GuardNews::Replaced => News::Detach,
+            },
+            Some(told) = told.recv() => match told {
+                Told::Shutdown => News::Shutdown,
+                Told::Reload => News::Reload,
+                Told::Detach => News::Detach,
+            },
+            else => return,
         };
         if news.send(what).is_err() {
             return;

@@ -11,15 +11,24 @@ pub struct Systemd {
     /// Half of `WATCHDOG_USEC`: how often a life sign is due.
     every: Option<Duration>,
     last: MonoTime,
+    /// There may be somebody to tell.
+    listens: bool,
 }
 
 impl Systemd {
-    /// Reads what the service manager wants.
+    /// No service manager.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The one that started this process, if any: reads what it wants.
+    #[must_use]
+    pub fn of_process() -> Self {
         let mut micros = 0;
         let wanted = sd_notify::watchdog_enabled(false, &mut micros);
         Self {
+            listens: true,
             every: wanted.then(|| Duration::from_micros(micros) / 2),
             last: MonoTime::ZERO,
         }
@@ -27,21 +36,23 @@ impl Systemd {
 
     /// The agent serves.
     pub fn ready(&self) {
-        notify(&[NotifyState::Ready]);
+        self.notify(&[NotifyState::Ready]);
     }
 
     /// The configuration is being read anew.
     pub fn reloading(&self) {
-        let monotonic = NotifyState::monotonic_usec_now();
-        match monotonic {
-            Ok(monotonic) => notify(&[NotifyState::Reloading, monotonic]),
-            Err(_) => notify(&[NotifyState::Reloading]),
+        if !self.listens {
+            return;
+        }
+        match NotifyState::monotonic_usec_now() {
+            Ok(monotonic) => self.notify(&[NotifyState::Reloading, monotonic]),
+            Err(_) => self.notify(&[NotifyState::Reloading]),
         }
     }
 
     /// The agent ends.
     pub fn stopping(&self) {
-        notify(&[NotifyState::Stopping]);
+        self.notify(&[NotifyState::Stopping]);
     }
 
     /// The loop turns. Called from the loop and from nowhere else: a loop that hangs must be missed.
@@ -50,13 +61,15 @@ impl Systemd {
             && self.last.plus(every) <= now
         {
             self.last = now;
-            notify(&[NotifyState::Watchdog]);
+            self.notify(&[NotifyState::Watchdog]);
         }
     }
-}
 
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(false, states) {
-        tracing::debug!(%error, "systemd cannot be notified");
+    fn notify(&self, states: &[NotifyState<'_>]) {
+        if self.listens
+            && let Err(error) = sd_notify::notify(false, states)
+        {
+            tracing::debug!(%error, "systemd cannot be notified");
+        }
     }
 }

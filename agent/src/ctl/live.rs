@@ -14,8 +14,9 @@ use crate::ctl::failure::Failure;
 use crate::ctl::settings::CtlSettings;
 use crate::dcs::snapshot::RawCluster;
 use crate::dcs::{DcsError, Etcd, Swap};
-use crate::net::TcpDial;
-use crate::peers::{Client, RequestError, TcpConnect, Trust, sibling};
+use crate::machine::Machine;
+use crate::net::Tcp;
+use crate::peers::{Client, RequestError, Trust, sibling};
 
 /// How long etcd may take for one answer, over all its endpoints. An operator at the keyboard wants to hear of an outage
 /// within seconds; etcd needs milliseconds, or about one second while it elects a leader.
@@ -57,7 +58,7 @@ impl Live {
             etcd_source: settings.etcd_source.clone(),
             namespace: settings.node.namespace.clone(),
             stores: BTreeMap::new(),
-            members: Client::new(Arc::new(TcpConnect), tls, settings.ctl.authentication.clone()),
+            members: Client::new(Arc::new(Tcp), tls, settings.ctl.authentication.clone()),
         })
     }
 
@@ -65,13 +66,7 @@ impl Live {
     fn store(&mut self, scope: &str) -> Result<(&tokio::runtime::Runtime, &Etcd), Failure> {
         if !self.stores.contains_key(scope) {
             let prefix = format!("/{}/{scope}/", self.namespace);
-            let etcd = Etcd::new(
-                &self.settings,
-                &prefix,
-                "surus-ctl",
-                &TcpDial,
-                Arc::new(SystemClock),
-            );
+            let etcd = Etcd::new(&self.settings, &prefix, "surus-ctl", Machine::real());
             let etcd = etcd.map_err(|error| {
                 Failure::new("cannot use etcd")
                     .because(&error)

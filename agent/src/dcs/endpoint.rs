@@ -24,7 +24,9 @@ use super::fault::{DcsError, Failure, Kind};
 use super::snapshot::RawKey;
 use crate::clock::Clock;
 use crate::config::settings::{self, HostPort};
-use crate::net::{Dial, Stream};
+use crate::machine::Machine;
+use crate::net::Stream;
+use crate::task::Executor;
 
 /// Longest wait for a connection, TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -155,7 +157,7 @@ impl Question for WatchFrom<'_> {
     }
 }
 
-/// Opens a connection to this endpoint, whatever the [`Dial`].
+/// Opens a connection to this endpoint, whatever the network.
 type Opener = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>> + Send + Sync>;
 
 /// One etcd member.
@@ -166,6 +168,7 @@ pub(super) struct Endpoint {
     opener: Opener,
     gauge: Arc<Gauge>,
     clock: Arc<dyn Clock>,
+    tasks: Executor,
     state: Mutex<State>,
 }
 
@@ -191,17 +194,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// TLS files that cannot be read, or hold no certificates.
-    pub(super) fn new(
-        at: HostPort,
-        settings: &settings::Etcd,
-        dial: &impl Dial,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, DcsError> {
+    pub(super) fn new(at: HostPort, settings: &settings::Etcd, machine: &Machine) -> Result<Self, DcsError> {
         let gauge = Arc::new(Gauge::default());
         let opener: Opener = {
-            let (dial, at, gauge) = (dial.clone(), at.clone(), Arc::clone(&gauge));
+            let (dial, at, gauge) = (Arc::clone(&machine.dial), at.clone(), Arc::clone(&gauge));
             Arc::new(move || {
-                let (dial, at, gauge) = (dial.clone(), at.clone(), Arc::clone(&gauge));
+                let (dial, at, gauge) = (Arc::clone(&dial), at.clone(), Arc::clone(&gauge));
                 Box::pin(async move {
                     let inner = dial.dial(&at.host, at.port).await?;
                     gauge.dials.fetch_add(1, Ordering::SeqCst);
@@ -215,7 +213,8 @@ impl Endpoint {
             settings: settings.clone(),
             opener,
             gauge,
-            clock,
+            clock: Arc::clone(&machine.clock),
+            tasks: Executor(Arc::clone(&machine.tasks)),
             state: Mutex::default(),
         };
         endpoint.transport()?;
@@ -429,6 +428,7 @@ impl Endpoint {
         };
         let transport = tonic::transport::Endpoint::from_shared(format!("{scheme}://{}", self.at))
             .map_err(bad)?
+            .executor(self.tasks.clone())
             .connect_timeout(CONNECT_LIMIT)
             .http2_keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PING_LIMIT)

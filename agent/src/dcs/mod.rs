@@ -34,7 +34,7 @@ pub use record::{MemberFacts, PATRONI_VERSION, member_json};
 
 use crate::clock::Clock;
 use crate::config::settings;
-use crate::net::Dial;
+use crate::machine::Machine;
 
 /// The cluster's keys in etcd, as one member uses them. Lanes may use it at the same time; within a lane, one order at a time.
 pub struct Etcd {
@@ -49,7 +49,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// The cluster under `prefix` (`/{namespace}/{scope}/`), used by the member `name`. Connects when first needed, through `dial`.
+    /// The cluster under `prefix` (`/{namespace}/{scope}/`), used by the member `name`. Connects when first needed, through `machine`.
     ///
     /// # Errors
     /// [`DcsError::Settings`]: no endpoint, or TLS files that cannot be read.
@@ -57,8 +57,7 @@ impl Etcd {
         settings: &settings::Etcd,
         prefix: &str,
         name: &str,
-        dial: &impl Dial,
-        clock: Arc<dyn Clock>,
+        machine: Machine,
     ) -> Result<Self, DcsError> {
         if settings.hosts.is_empty() {
             return Err(DcsError::Settings("no endpoint; set etcd3.hosts".to_owned()));
@@ -66,8 +65,9 @@ impl Etcd {
         let endpoints = settings
             .hosts
             .iter()
-            .map(|at| endpoint::Endpoint::new(at.clone(), settings, dial, Arc::clone(&clock)))
+            .map(|at| endpoint::Endpoint::new(at.clone(), settings, &machine))
             .collect::<Result<Vec<_>, _>>()?;
+        let clock = machine.clock;
         Ok(Self {
             pool: pool::Pool::new(endpoints, Arc::clone(&clock)),
             prefix: prefix.to_owned(),

@@ -1,8 +1,7 @@
 //! One HTTP exchange: connect, handshake if https, one request, one reply, all within one time limit.
 
-use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,41 +14,13 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::config::settings::BasicAuth;
+use crate::net::{Dial, Stream};
 
 /// Bytes of a reply that are read at most; a cluster of a thousand members has a smaller one.
 const MAX_REPLY: usize = 4 << 20;
-
-/// Any stream.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// A future of [`Connect`].
-type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
-
-/// Opens connections: TCP in production, the simulator's network there.
-pub trait Connect: Send + Sync + 'static {
-    /// Connects to a host (name or address, IPv6 without brackets) and port. The client bounds the time.
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
-}
-
-/// The operating system's TCP.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TcpConnect;
-
-impl Connect for TcpConnect {
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
-        Box::pin(async move {
-            let stream = tokio::net::TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
-    }
-}
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +93,7 @@ pub enum RequestError {
 /// An HTTP client for members' REST APIs.
 #[derive(Clone)]
 pub struct Client {
-    connect: Arc<dyn Connect>,
+    dial: Arc<dyn Dial>,
     tls: Arc<ClientConfig>,
     auth: Option<BasicAuth>,
 }
@@ -130,8 +101,8 @@ pub struct Client {
 impl Client {
     /// A client that shows `auth` with unsafe methods.
     #[must_use]
-    pub fn new(connect: Arc<dyn Connect>, tls: Arc<ClientConfig>, auth: Option<BasicAuth>) -> Self {
-        Self { connect, tls, auth }
+    pub fn new(dial: Arc<dyn Dial>, tls: Arc<ClientConfig>, auth: Option<BasicAuth>) -> Self {
+        Self { dial, tls, auth }
     }
 
     /// Sends one request and reads the whole reply, whatever its status.
@@ -175,14 +146,14 @@ impl Client {
 
         let address = authority.to_string();
         let stream = self
-            .connect
-            .connect(host, port)
+            .dial
+            .dial(host, port)
             .await
             .map_err(|source| RequestError::Connect {
                 address: address.clone(),
                 source,
             })?;
-        let stream: Box<dyn Stream> = if secure {
+        let stream: Stream = if secure {
             let server_name = ServerName::try_from(host.to_owned()).map_err(|_| bad_url())?;
             let connector = TlsConnector::from(self.tls.clone());
             let stream =
@@ -234,7 +205,7 @@ impl Client {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn send(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Response, Failure> {
+async fn send(stream: Stream, request: Request<Full<Bytes>>) -> Result<Response, Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();

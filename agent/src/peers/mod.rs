@@ -1,6 +1,6 @@
 //! Questions to other members over their REST API, and the CLI's requests.
 //!
-//! A client over any stream: the dial seam ([`Connect`]) is all that a simulator replaces. One connection per request, one
+//! A client over any stream: the dial seam ([`Dial`]) is all that a simulator replaces. One connection per request, one
 //! bound in time and size for the whole of it (name, connect, handshake, reply), nothing left behind when it is over.
 //!
 //! Answers of members are judged leniently, as Patroni members and ours write them; whatever cannot be read is "no
@@ -19,7 +19,9 @@ use serde_json::Value;
 use surus_core::types::{Lsn, Timeline};
 use surus_core::view::PeerStatus;
 
-pub use client::{Client, Connect, RequestError, Response, Stream, TcpConnect};
+use crate::net::Dial;
+
+pub use client::{Client, RequestError, Response};
 pub use trust::Trust;
 
 /// The answer to a primary that asks to stay primary without the DCS.
@@ -129,7 +131,7 @@ pub fn read_status(document: &Value) -> Option<PeerStatus> {
 /// # Errors
 /// The certificates cannot be used.
 pub fn member_client(
-    connect: Arc<dyn Connect>,
+    dial: Arc<dyn Dial>,
     ctl: &crate::config::settings::Ctl,
     restapi: &crate::config::settings::RestApi,
 ) -> Result<Client, crate::rest::TlsError> {
@@ -137,7 +139,7 @@ pub fn member_client(
         .authentication
         .clone()
         .or_else(|| restapi.authentication.clone());
-    Ok(Client::new(connect, Trust::members(ctl, restapi).config()?, auth))
+    Ok(Client::new(dial, Trust::members(ctl, restapi).config()?, auth))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! of `use_unix_socket`: a pg_hba.conf that shuts one of the two still leaves the other.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio_postgres::{Client, NoTls, Statement};
 use super::directory::PidFile;
 use super::{Error, Postgres, blocking, files, text};
 use crate::config::settings::{Credentials, PostgresSettings};
+use crate::task::Owned;
 
 /// Connecting to the own machine takes 3 ms. Longer than this, and the server does not answer.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -22,13 +24,7 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client: Client,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: Owned,
 }
 
 /// The connection that probes use, with what was learnt when it was made.
@@ -87,18 +83,19 @@ impl Postgres {
                 settings.data_dir.display()
             ))
         })?;
-        open(&settings, &file, name, limit).await
+        self.open(&settings, &file, name, limit).await
     }
-}
 
-pub(super) async fn open(
-    settings: &PostgresSettings,
-    file: &PidFile,
-    name: &str,
-    limit: Duration,
-) -> Result<Session, Error> {
-    let mut config = tokio_postgres::Config::new();
-    config
+    /// Connects as superuser to the server of a pid file.
+    pub(super) async fn open(
+        &self,
+        settings: &PostgresSettings,
+        file: &PidFile,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Session, Error> {
+        let mut config = tokio_postgres::Config::new();
+        config
         .user(&settings.superuser.username)
         .dbname(&settings.database)
         .application_name(name)
@@ -109,56 +106,81 @@ pub(super) async fn open(
              -c log_statement=none -c log_min_duration_statement=-1",
             limit.as_millis()
         ));
-    if let Some(password) = &settings.superuser.password {
-        config.password(password);
-    }
-    let port = file.port.unwrap_or(settings.port);
-    config.port(port);
-    let listen = file.listen.as_deref().and_then(|listen| match listen {
-        "*" | "0.0.0.0" => Some("127.0.0.1"),
-        "::" => Some("::1"),
-        "" => None,
-        other => Some(other),
-    });
-    let tcp = listen.map(|host| config.clone().host(host).to_owned());
-    let socket = file
-        .socket_dir
-        .as_ref()
-        .map(|dir| config.clone().host_path(dir).to_owned());
-    let ways = if settings.use_unix_socket {
-        [socket, tcp]
-    } else {
-        [tcp, socket]
-    };
-    let attempts = async {
-        let mut first = None;
-        for way in ways.into_iter().flatten() {
-            match way.connect(NoTls).await {
-                Ok(connected) => return Ok(connected),
-                // The server is there and says that it takes nobody now: the other way leads to the same answer.
-                Err(error) if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => return Err(Some(error)),
-                Err(error) => first = first.or(Some(error)),
-            }
+        if let Some(password) = &settings.superuser.password {
+            config.password(password);
         }
-        Err(first)
-    };
-    let connected = tokio::time::timeout(CONNECT_LIMIT, attempts)
-        .await
-        .map_err(|_| Error::Timeout {
-            what: "connecting to the local server".to_owned(),
-            limit: CONNECT_LIMIT,
-        })?;
-    let (client, connection) = connected.map_err(|error| match error {
-        Some(error) => Error::query("take a connection of the agent")(error),
-        None => Error::Condition(
-            "the server listens nowhere; set postgresql.listen or unix_socket_directories".to_owned(),
-        ),
-    })?;
-    let task = tokio::spawn(async move {
-        // What went wrong with the connection is told by the query that needed it.
-        let _ = connection.await;
-    });
-    Ok(Session { client, task })
+        let port = file.port.unwrap_or(settings.port);
+        let listen = file.listen.as_deref().and_then(|listen| match listen {
+            "*" | "0.0.0.0" => Some("127.0.0.1"),
+            "::" => Some("::1"),
+            "" => None,
+            other => Some(other),
+        });
+        let tcp = listen.map(Way::Tcp);
+        let socket = file
+            .socket_dir
+            .as_ref()
+            .map(|dir| Way::Unix(dir.join(format!(".s.PGSQL.{port}"))));
+        let ways = if settings.use_unix_socket {
+            [socket, tcp]
+        } else {
+            [tcp, socket]
+        };
+        let attempts = async {
+            let mut first = None;
+            for way in ways.into_iter().flatten() {
+                let dialled = match &way {
+                    Way::Tcp(host) => self.dial.dial(host, port).await,
+                    Way::Unix(path) => self.dial.dial_unix(path).await,
+                };
+                let stream = match dialled {
+                    Ok(stream) => stream,
+                    Err(source) => {
+                        first = first.or(Some(Error::Unreachable(source)));
+                        continue;
+                    }
+                };
+                match config.connect_raw(stream, NoTls).await {
+                    Ok(connected) => return Ok(connected),
+                    Err(error) => {
+                        let now = error.code() == Some(&SqlState::CANNOT_CONNECT_NOW);
+                        let error = Error::query("take a connection of the agent")(error);
+                        if now {
+                            // The server is there and says that it takes nobody now: the other way leads to the same answer.
+                            return Err(error);
+                        }
+                        first = first.or(Some(error));
+                    }
+                }
+            }
+            Err(first.unwrap_or_else(|| {
+                Error::Condition(
+                    "the server listens nowhere; set postgresql.listen or unix_socket_directories".to_owned(),
+                )
+            }))
+        };
+        let connected = tokio::time::timeout(CONNECT_LIMIT, attempts)
+            .await
+            .map_err(|_| Error::Timeout {
+                what: "connecting to the local server".to_owned(),
+                limit: CONNECT_LIMIT,
+            })?;
+        let (client, connection) = connected?;
+        let task = self.tasks.spawn(Box::pin(async move {
+            // What went wrong with the connection is told by the query that needed it.
+            let _ = connection.await;
+        }));
+        Ok(Session {
+            client,
+            _task: Owned(task),
+        })
+    }
+}
+
+/// A way to the own server.
+enum Way<'a> {
+    Tcp(&'a str),
+    Unix(PathBuf),
 }
 
 /// Where a member's PostgreSQL is.

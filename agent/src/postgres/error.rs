@@ -50,6 +50,9 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The local server cannot be connected to.
+    #[error("cannot connect to the local server")]
+    Unreachable(#[source] io::Error),
     /// Something did not happen in time.
     #[error("{what} took longer than {limit:?}")]
     Timeout {

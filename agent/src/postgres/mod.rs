@@ -32,6 +32,9 @@ use surus_core::view::HistoryLine;
 
 use crate::clock::Clock;
 use crate::config::settings::{Bootstrap, PostgresSettings};
+use crate::machine::Machine;
+use crate::net::Dial;
+use crate::task::Spawn;
 
 mod answer;
 mod basebackup;
@@ -67,6 +70,8 @@ pub use reload::{PendingRestart, ReloadReport};
 /// Methods of different lanes may run at the same time; within the lane `Postgres` the driver runs one at a time.
 pub struct Postgres {
     clock: Arc<dyn Clock>,
+    dial: Arc<dyn Dial>,
+    tasks: Arc<dyn Spawn>,
     control: Arc<dyn ProcessControl>,
     settings: RwLock<Arc<PostgresSettings>>,
     bootstrap: Option<Arc<Bootstrap>>,
@@ -106,13 +111,15 @@ impl Postgres {
     /// A handle on the PostgreSQL of `settings`. Touches nothing.
     #[must_use]
     pub fn new(
-        clock: Arc<dyn Clock>,
+        machine: Machine,
         control: Arc<dyn ProcessControl>,
         settings: PostgresSettings,
         bootstrap: Option<Bootstrap>,
     ) -> Self {
         Self {
-            clock,
+            clock: machine.clock,
+            dial: machine.dial,
+            tasks: machine.tasks,
             control,
             settings: RwLock::new(Arc::new(settings)),
             bootstrap: bootstrap.map(Arc::new),

@@ -15,7 +15,7 @@ use surus_core::view::{
 use tokio_postgres::error::SqlState;
 
 use super::answer::{Answer, QUERY};
-use super::connect::{Heartbeat, host_and_port, open};
+use super::connect::{Heartbeat, host_and_port};
 use super::directory::{Found, Marker, PidFile};
 use super::error::chain;
 use super::{Error, Memory, Postgres, blocking, conf, control, directory};
@@ -266,7 +266,7 @@ impl Postgres {
     /// Makes the heartbeat connection, and makes sure that it leads to our own server.
     async fn meet(&self, file: &PidFile) -> Result<Arc<Heartbeat>, Error> {
         let settings = self.settings();
-        let session = open(&settings, file, "Surus heartbeat", QUERY_LIMIT).await?;
+        let session = self.open(&settings, file, "Surus heartbeat", QUERY_LIMIT).await?;
         let named = session
             .client
             .query_one("SELECT current_setting('data_directory')", &[])

@@ -1,14 +1,11 @@
 //! The seam to whoever is the postmaster's parent: in production the guard, in tests a few lines.
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 
 use surus_core::types::{Generation, MonoTime};
 
-/// A boxed future, so that the trait can stand behind `dyn`.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub use crate::task::BoxFuture;
 
 /// Starts, signals and watches the postmaster.
 pub trait ProcessControl: Send + Sync + 'static {

@@ -5,20 +5,19 @@
 //! outer bound where a client waits.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::time::Duration;
 
 use serde_json::Value;
 use surus_core::input::OperatorOrder;
 use surus_core::types::{Lsn, MonoTime};
 use surus_core::view::PeerStatus;
+use tokio::task::AbortHandle;
 
 use crate::dcs::snapshot::Snapshot;
-
-/// A future that does not name its type.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+use crate::net::{Network as _, Tcp};
+pub use crate::task::BoxFuture;
+use crate::task::{Spawn as _, Tokio};
 
 /// The agent behind the REST API.
 pub trait Backend: Send + Sync + 'static {
@@ -67,12 +66,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Addresses of a host name of the allowlist; none if it cannot be resolved.
     fn resolve(&self, host: String) -> BoxFuture<'_, Vec<IpAddr>> {
-        Box::pin(async move {
-            match tokio::net::lookup_host((host, 0)).await {
-                Ok(addresses) => addresses.map(|address| address.ip()).collect(),
-                Err(_) => Vec::new(),
-            }
-        })
+        Tcp.resolve(host)
+    }
+
+    /// Runs a connection's task.
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> AbortHandle {
+        Tokio.spawn(task)
     }
 }
 

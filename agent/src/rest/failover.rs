@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::StatusCode;
 use serde_json::{Map, Value};
 use surus_core::types::NodeName;
 use surus_core::view::{Member, PeerStatus};
-use tokio::task::JoinSet;
 
 use super::actions::{bad, only_keys, string};
 use super::answer::Answer;
@@ -177,19 +178,15 @@ async fn check_possible(shared: &Shared, wish: &Wish, cluster: &ClusterStatus) -
             None => format!("{action} is not possible: cluster does not have members except leader"),
         }));
     }
-    let mut asked = JoinSet::new();
-    for (_, member) in candidates {
-        let backend = Arc::clone(&shared.backend);
-        let api_url = member.api_url.clone();
-        asked.spawn(async move {
-            let answer = tokio::time::timeout(PEER_TIMEOUT, backend.ask_status(api_url)).await;
-            answer.ok().flatten()
-        });
-    }
-    while let Some(answered) = asked.join_next().await {
-        if let Ok(Some(status)) = answered
-            && good(&status)
-        {
+    let mut asked: FuturesUnordered<_> = candidates
+        .into_iter()
+        .map(|(_, member)| async {
+            let asked = shared.backend.ask_status(member.api_url.clone());
+            tokio::time::timeout(PEER_TIMEOUT, asked).await.ok().flatten()
+        })
+        .collect();
+    while let Some(answered) = asked.next().await {
+        if answered.is_some_and(|status| good(&status)) {
             return Ok(());
         }
     }

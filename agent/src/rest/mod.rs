@@ -41,7 +41,7 @@ mod time_text;
 pub(crate) mod tls;
 
 pub use backend::Backend;
-pub use server::{Limits, Listener, Rest, bind};
+pub use server::{Limits, Rest, Schedule};
 pub use state::NodeStatus;
 pub use tls::TlsError;
 

@@ -1,16 +1,14 @@
 //! Connections: accepting them, bounding what each may cost, and letting go of the idlest when there are too many.
 //!
-//! Generic in the listener, so that a simulator can serve the very same code. Each connection is a task of its own with a
+//! The listener stands behind `dyn`, so that a simulator serves the very same code. Each connection is a task of its own with a
 //! time limit for the handshake, for the header (idle keep-alive included), for the body and for writes that stall. Nothing
 //! a client does holds up the accept loop.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -18,9 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use surus_core::types::MonoTime;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::backend::{Backend, BoxFuture, DcsError};
@@ -31,6 +27,8 @@ use super::tls::{self, TlsError};
 use super::{PATRONI_VERSION, route, security};
 use crate::config::settings::{BasicAuth, RestApi};
 use crate::dcs::snapshot::Snapshot;
+use crate::net::{Listener, Stream};
+use crate::task::Owned;
 
 /// Bounds on what clients may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,59 +73,6 @@ impl Default for Limits {
             core_timeout: Duration::from_secs(30),
         }
     }
-}
-
-/// Where connections come from.
-pub trait Listener: Send + 'static {
-    /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-
-    /// The next connection and the address of its client. Must be cancel safe.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
-}
-
-impl Listener for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = Self::accept(self).await?;
-        // Answers are one small write; they must not wait for an acknowledgement. A socket that refuses is slower, no more.
-        let _ = stream.set_nodelay(true);
-        Ok((stream, peer))
-    }
-}
-
-/// Listens where `restapi.listen` says; `*` or an empty host is every address.
-///
-/// # Errors
-/// The name cannot be resolved, or none of its addresses can be listened on (in use, not ours, not allowed).
-pub async fn bind(settings: &RestApi) -> io::Result<TcpListener> {
-    let port = settings.listen.port;
-    let addresses: Vec<SocketAddr> = match settings.listen.host.as_str() {
-        "" | "*" => vec![
-            (std::net::Ipv6Addr::UNSPECIFIED, port).into(),
-            (std::net::Ipv4Addr::UNSPECIFIED, port).into(),
-        ],
-        host => tokio::net::lookup_host((host, port)).await?.collect(),
-    };
-    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for address in addresses {
-        let socket = match address {
-            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
-            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
-        };
-        let listening = socket.and_then(|socket| {
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            // Patroni's default of 5 is for its five threads; the accept loop here is never busy for long.
-            socket.listen(settings.request_queue_size.max(256))
-        });
-        match listening {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }
 
 /// The settings in force, with what is computed from them once.
@@ -244,6 +189,18 @@ impl Shared {
     }
 }
 
+/// The scheduled restart.
+#[derive(Clone)]
+pub struct Schedule(Weak<Shared>);
+
+impl Schedule {
+    /// The scheduled restart, as the member's key shows it. The backend is woken when it changes.
+    #[must_use]
+    pub fn record(&self) -> Option<Value> {
+        self.0.upgrade()?.restarts.record()
+    }
+}
+
 /// The REST API of one node.
 #[derive(Clone)]
 pub struct Rest {
@@ -289,10 +246,10 @@ impl Rest {
         Ok(())
     }
 
-    /// The scheduled restart, as the member's key shows it. The backend is woken when it changes.
+    /// The scheduled restart without the server: who holds it does not keep the server alive.
     #[must_use]
-    pub fn scheduled_restart(&self) -> Option<Value> {
-        self.shared.restarts.record()
+    pub fn schedule(&self) -> Schedule {
+        Schedule(Arc::downgrade(&self.shared))
     }
 
     /// The password that others must show for unsafe methods, if there is one.
@@ -302,7 +259,7 @@ impl Rest {
     }
 
     /// Serves until the future is dropped, which closes all connections. Scheduled restarts are executed meanwhile.
-    pub async fn serve<L: Listener>(&self, listener: L) {
+    pub async fn serve(&self, listener: Box<dyn Listener>) {
         tokio::select! {
             biased;
             () = super::restart::run_scheduled(&self.shared) => {}
@@ -344,22 +301,32 @@ impl Drop for Busy<'_> {
     }
 }
 
+/// An open connection; it closes when dropped.
 struct Slot {
     usage: Arc<Usage>,
-    task: AbortHandle,
+    _task: Owned,
 }
 
-async fn accept<L: Listener>(shared: &Arc<Shared>, mut listener: L) {
-    let mut tasks = JoinSet::new();
+/// Tells that a connection has ended, also one whose handler panicked.
+struct End {
+    number: u64,
+    ended: mpsc::UnboundedSender<u64>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Nobody listens any more when the server ends itself.
+        let _ = self.ended.send(self.number);
+    }
+}
+
+async fn accept(shared: &Arc<Shared>, mut listener: Box<dyn Listener>) {
+    let (ended, mut ends) = mpsc::unbounded_channel();
     let mut open: BTreeMap<u64, Slot> = BTreeMap::new();
     loop {
         tokio::select! {
             biased;
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
-                Ok(number) => drop(open.remove(&number)),
-                // Closed by us, and taken off the list then; or a handler that panicked, which costs that connection.
-                Err(_) => open.retain(|_, slot| !slot.task.is_finished()),
-            },
+            Some(number) = ends.recv() => drop(open.remove(&number)),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if open.len() >= shared.limits.max_connections && !close_idlest(&mut open) {
@@ -368,11 +335,12 @@ async fn accept<L: Listener>(shared: &Arc<Shared>, mut listener: L) {
                     let number = shared.tick();
                     let usage = Arc::new(Usage { last: AtomicU64::new(number), orders: AtomicUsize::new(0) });
                     let connection = serve_connection(shared.clone(), stream, peer, usage.clone());
-                    let task = tasks.spawn(async move {
+                    let end = End { number, ended: ended.clone() };
+                    let task = shared.backend.spawn(Box::pin(async move {
+                        let _end = end;
                         connection.await;
-                        number
-                    });
-                    open.insert(number, Slot { usage, task });
+                    }));
+                    open.insert(number, Slot { usage, _task: Owned(task) });
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: make room, and do not spin.
@@ -394,17 +362,14 @@ fn close_idlest(open: &mut BTreeMap<u64, Slot>) -> bool {
         .map(|(number, _)| *number);
     match idlest.and_then(|number| open.remove(&number)) {
         Some(slot) => {
-            slot.task.abort();
+            drop(slot);
             true
         }
         None => false,
     }
 }
 
-async fn serve_connection<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, usage: Arc<Usage>)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn serve_connection(shared: Arc<Shared>, stream: Stream, peer: SocketAddr, usage: Arc<Usage>) {
     let live = shared.live();
     let stream = Patient::new(stream, shared.limits.write_timeout);
     let connection = Connection {

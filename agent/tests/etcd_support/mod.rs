@@ -14,7 +14,6 @@ use std::time::Duration;
 use surus::clock::{Clock, SystemClock};
 use surus::config::settings::{self, HostPort};
 use surus::dcs::Etcd;
-use surus::net::TcpDial;
 use surus_core::action::StatusRecord;
 use surus_core::types::Lsn;
 
@@ -272,8 +271,7 @@ pub fn node_with(name: &str, settings: &settings::Etcd) -> Arc<Etcd> {
         settings,
         "/service/batman/",
         name,
-        &TcpDial,
-        Arc::new(SystemClock),
+        surus::machine::Machine::real(),
     )
     .unwrap();
     Arc::new(etcd)
@@ -319,10 +317,24 @@ pub struct Gate {
 }
 
 impl surus::net::Dial for Gate {
-    async fn dial(&self, host: &str, port: u16) -> std::io::Result<surus::net::Stream> {
+    fn dial<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> surus::task::BoxFuture<'a, std::io::Result<surus::net::Stream>> {
         if self.shut.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(std::io::Error::other("the gate is shut"));
+            return Box::pin(async { Err(std::io::Error::other("the gate is shut")) });
         }
-        surus::net::TcpDial.dial(host, port).await
+        surus::net::Tcp.dial(host, port)
+    }
+}
+
+impl Gate {
+    /// This machine behind the gate.
+    pub fn machine(&self) -> surus::machine::Machine {
+        surus::machine::Machine {
+            dial: Arc::new(self.clone()),
+            ..surus::machine::Machine::real()
+        }
     }
 }

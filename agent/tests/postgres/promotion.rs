@@ -87,7 +87,7 @@ fn promotion_takes_milliseconds_whenever_it_comes() {
             n1.postgres.stop(StopMode::Immediate, false).await;
             n2.until(|server| !streaming(server)).await;
             let restarted = surus::postgres::Postgres::new(
-                std::sync::Arc::new(surus::clock::SystemClock),
+                surus::machine::Machine::real(),
                 std::sync::Arc::clone(&n2.control) as std::sync::Arc<dyn surus::postgres::ProcessControl>,
                 n2.settings.clone(),
                 None,

@@ -308,7 +308,7 @@ impl Node {
             ..Direct::default()
         });
         let postgres = Arc::new(Postgres::new(
-            Arc::new(SystemClock),
+            surus::machine::Machine::real(),
             Arc::clone(&control) as Arc<dyn ProcessControl>,
             settings.clone(),
             bootstrap,

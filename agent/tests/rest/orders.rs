@@ -384,7 +384,7 @@ async fn restart_later() {
     );
     let shown = json!({"schedule": "2026-11-20T09:30:00+00:00", "role": "primary"});
     assert_eq!(node.get("/patroni").await.json()["scheduled_restart"], shown);
-    let record = node.rest.scheduled_restart().unwrap();
+    let record = node.rest.schedule().record().unwrap();
     assert_eq!(
         record["postmaster_start_time"],
         "2026-11-20 09:22:40.696997+00:00"
@@ -394,7 +394,7 @@ async fn restart_later() {
         (reply.status, reply.body.as_str()),
         (200, "scheduled restart deleted")
     );
-    assert!(node.rest.scheduled_restart().is_none());
+    assert!(node.rest.schedule().record().is_none());
 
     // Due: executed. In pause: waits. Another postmaster, or conditions that do not hold: dropped.
     let due = 1_795_167_000_000;
@@ -435,7 +435,7 @@ async fn restart_later() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let ordered = node.fake.take_calls().contains(&"order Restart".to_owned());
         assert_eq!(ordered, executed, "{case}");
-        assert!(node.rest.scheduled_restart().is_none(), "{case}");
+        assert!(node.rest.schedule().record().is_none(), "{case}");
     }
     node.publish(NodeStatus {
         pause: true,

@@ -1,15 +1,15 @@
 //! Server and client over streams that are no sockets: what a simulator does.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use surus::config::settings::Ctl;
-use surus::peers::{Connect, Stream, member_client};
-use surus::rest::{Limits, Listener, Rest};
+use surus::net::{Dial, Listener, Stream};
+use surus::peers::member_client;
+use surus::rest::{Limits, Rest};
+use surus::task::BoxFuture;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 
@@ -18,29 +18,25 @@ use crate::support::*;
 struct Pipes(mpsc::UnboundedReceiver<DuplexStream>);
 
 impl Listener for Pipes {
-    type Stream = DuplexStream;
-
-    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
-        match self.0.recv().await {
-            Some(stream) => Ok((stream, ([10, 0, 0, 7], 1).into())),
-            None => std::future::pending().await,
-        }
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
+        Box::pin(async {
+            match self.0.recv().await {
+                Some(stream) => Ok((Box::new(stream) as Stream, ([10, 0, 0, 7], 1).into())),
+                None => std::future::pending().await,
+            }
+        })
     }
 }
 
 struct Dialer(mpsc::UnboundedSender<DuplexStream>);
 
-impl Connect for Dialer {
-    fn connect<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>> {
+impl Dial for Dialer {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async move {
             assert_eq!((host, port), ("n1.example", 8008));
             let (near, far) = tokio::io::duplex(1024);
             self.0.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
-            Ok(Box::new(near) as Box<dyn Stream>)
+            Ok(Box::new(near) as Stream)
         })
     }
 }
@@ -51,7 +47,7 @@ async fn members_talk_over_pipes() {
     let (_statuses, receiver) = watch::channel(Arc::new(primary()));
     let rest = Rest::new(fake, receiver, settings(), Limits::default()).unwrap();
     let (dial, accept) = mpsc::unbounded_channel();
-    let server = tokio::spawn(async move { rest.serve(Pipes(accept)).await });
+    let server = tokio::spawn(async move { rest.serve(Box::new(Pipes(accept))).await });
     let client = member_client(Arc::new(Dialer(dial)), &Ctl::default(), &settings()).unwrap();
     for _ in 0..100 {
         let status = client

@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use surus::config::settings::{BasicAuth, Ctl, RestApi, VerifyClient};
-use surus::peers::{Client, FailsafeReply, RequestError, TcpConnect, Trust, member_client};
+use surus::net::Tcp;
+use surus::peers::{Client, FailsafeReply, RequestError, Trust, member_client};
 use surus::rest::backend::FailsafeAnswer;
 use surus::rest::{Limits, TlsError};
 use tokio::io::AsyncReadExt;
@@ -81,7 +82,7 @@ async fn passwords_are_asked_for_unsafe_methods_only() {
 
     let url = format!("http://{}/patroni", node.address);
     let ours = member_client(
-        Arc::new(TcpConnect),
+        Arc::new(Tcp),
         &Ctl::default(),
         &RestApi {
             authentication: auth(),
@@ -104,7 +105,7 @@ async fn passwords_are_asked_for_unsafe_methods_only() {
     assert_eq!(ours.ask_failsafe(&url, &json!({"name": "n2"}), SOON).await, None);
     let status = ours.ask_status(&url, SOON).await.unwrap();
     assert!(status.primary && status.running && status.can_take_lock == Some(true));
-    let stranger = member_client(Arc::new(TcpConnect), &Ctl::default(), &settings()).unwrap();
+    let stranger = member_client(Arc::new(Tcp), &Ctl::default(), &settings()).unwrap();
     assert_eq!(
         stranger.ask_failsafe(&url, &json!({"name": "n2"}), SOON).await,
         None
@@ -214,7 +215,7 @@ async fn tls_and_client_certificates() {
         ..Limits::default()
     };
     let node = Node::with(primary(), tls.clone(), limits).await;
-    let client = |trust: Trust| Client::new(Arc::new(TcpConnect), trust.config().unwrap(), None);
+    let client = |trust: Trust| Client::new(Arc::new(Tcp), trust.config().unwrap(), None);
     let ctl = |cacert: Option<PathBuf>, certificate: bool| Ctl {
         cacert,
         certfile: if certificate { file("client.pem") } else { None },
@@ -327,7 +328,7 @@ async fn tls_and_client_certificates() {
 
 #[tokio::test]
 async fn requests_that_get_no_reply_say_why() {
-    let client = member_client(Arc::new(TcpConnect), &Ctl::default(), &settings()).unwrap();
+    let client = member_client(Arc::new(Tcp), &Ctl::default(), &settings()).unwrap();
     for url in ["", "x", "ftp://a/", "http://", "/patroni", "http://[::1/"] {
         let error = client.request(Method::GET, url, None, SOON).await.unwrap_err();
         assert!(matches!(error, RequestError::Url(_)), "{url}: {error:?}");

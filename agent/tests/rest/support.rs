@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use surus::config::settings::{HostPort, RestApi, Tags, VerifyClient};
 use surus::dcs::snapshot::{RawCluster, RawKey, Snapshot};
+use surus::net::Tcp;
 use surus::rest::backend::{Backend, BoxFuture, DcsError, FailsafeAnswer, FailsafeAsk, Reply};
 use surus::rest::state::{ClusterStatus, Explanation, PostgresStatus, ServerDetail, Timing, WalSender};
 use surus::rest::{Limits, NodeStatus, Rest};
@@ -414,11 +415,13 @@ impl Node {
         let snapshot = status.cluster.as_ref().map(|seen| seen.value.snapshot.clone());
         let fake = Fake::new(snapshot.unwrap_or_default());
         let (statuses, receiver) = watch::channel(Arc::new(status));
-        let listener: TcpListener = surus::rest::bind(&settings).await.unwrap();
+        let listener: TcpListener = Tcp::bind(&settings.listen.host, settings.listen.port, 256)
+            .await
+            .unwrap();
         let address = listener.local_addr().unwrap();
         let rest = Rest::new(fake.clone(), receiver, settings, limits).unwrap();
         let serving = rest.clone();
-        let task = tokio::spawn(async move { serving.serve(listener).await });
+        let task = tokio::spawn(async move { serving.serve(Box::new(listener)).await });
         Self {
             address,
             fake,
