@@ -534,6 +534,10 @@ pub struct Entry {
     pub node: Option<NodeIndex>,
     /// What.
     pub seen: Seen,
+    /// Counts the entries of a run, messages excepted, from zero; a message has the number of the next entry.
+    pub serial: u64,
+    /// The serial number of the entry that led to it, where that is known.
+    pub cause: Option<u64>,
 }
 
 /// What a recorder keeps.
@@ -559,6 +563,8 @@ pub struct Recorder {
     keep: Keep,
     entries: Vec<Entry>,
     hash: Mixer,
+    serial: u64,
+    cause: Option<u64>,
 }
 
 impl Recorder {
@@ -572,6 +578,8 @@ impl Recorder {
             keep,
             entries: Vec::new(),
             hash: Mixer::default(),
+            serial: 0,
+            cause: None,
         }
     }
 
@@ -582,9 +590,38 @@ impl Recorder {
             self.checker.see(at, node, &seen);
             self.coverage.see(&seen);
         }
-        if self.keep == Keep::Messages || self.keep == Keep::Facts && !seen.is_detail() {
-            self.entries.push(Entry { at, node, seen });
+        let (serial, cause) = (self.serial, self.cause);
+        if !seen.is_detail() {
+            self.serial += 1;
+            self.cause = Some(serial);
         }
+        if self.keep == Keep::Messages || self.keep == Keep::Facts && !seen.is_detail() {
+            self.entries.push(Entry {
+                at,
+                node,
+                seen,
+                serial,
+                cause,
+            });
+        }
+    }
+
+    /// The entry that what happens now is an effect of: the last one, or what [`Self::resume`] was told since.
+    #[must_use]
+    pub fn cause(&self) -> Option<u64> {
+        self.cause
+    }
+
+    /// What happens from here on is an effect of that entry. A world that puts an event off remembers [`Self::cause`] with it, and says
+    /// so here when the event's time has come.
+    pub fn resume(&mut self, cause: Option<u64>) {
+        self.cause = cause;
+    }
+
+    /// The serial number of the last entry.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.serial.checked_sub(1)
     }
 
     /// Somebody wants [`Seen::Message`]s; otherwise a world need not make them.

@@ -10,8 +10,10 @@
 //! | S8 | data is discarded only where that is allowed, for a copy that is the cluster's present |
 //! | S11 | a cluster's identity never changes |
 //! | S12 | no panic, no wake in the past (in `world.rs`) |
-//! | L1, L3 | after the last fault there is one primary, and everybody streams from it (in `lib.rs`) |
-//! | L2 | faults shorter than the tolerance do not move the primary (in `lib.rs`) |
+//! | L1, L3 | after the last fault there is one primary, and everybody streams from it (in `fast/play.rs`) |
+//! | L2 | faults shorter than the tolerance do not move the primary (in `fast/play.rs`) |
+
+mod invariant;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +29,8 @@ use crate::model::etcd::single::{Etcd, Request, Response};
 use crate::model::postgres::Server0;
 use crate::nemesis::Plan;
 use crate::record::Seen;
+
+pub use invariant::{Invariant, Violation};
 
 /// From its deadline to the last backend's death: the kill took 64 ms in the prototype, and is drawn from that.
 const KILL: Time = 70 * MS;

@@ -4,6 +4,7 @@
 //! - [`agents`]: a core is told something and obeyed; [`executor`], [`orders`]: what becomes of its orders
 //! - [`etcd`]: the conversations with etcd; [`peers`]: those between members
 //! - [`servers`]: what PostgreSQL, guards and clients do by themselves
+//! - [`play()`]: a run, from its first event to the verdict
 
 pub mod agents;
 pub mod etcd;
@@ -12,5 +13,8 @@ pub mod executor;
 pub mod host;
 pub mod orders;
 pub mod peers;
+mod play;
 pub mod servers;
 pub mod world;
+
+pub use play::play;

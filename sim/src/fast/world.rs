@@ -48,7 +48,7 @@ pub struct World {
     pub events: u64,
     /// The planted bug.
     pub bug: Option<Bug>,
-    queue: BTreeMap<(Time, u64), Event>,
+    queue: BTreeMap<(Time, u64), (Option<u64>, Event)>,
     sequence: u64,
 }
 
@@ -123,8 +123,10 @@ impl World {
     /// Puts an event into the queue.
     pub fn after(&mut self, delay: Time, event: Event) {
         self.sequence += 1;
-        self.queue
-            .insert((self.now.saturating_add(delay), self.sequence), event);
+        self.queue.insert(
+            (self.now.saturating_add(delay), self.sequence),
+            (self.record.cause(), event),
+        );
     }
 
     /// Something happened.
@@ -143,8 +145,9 @@ impl World {
         while self.record.checker.violation.is_none()
             && let Some(((time, _), _)) = self.queue.first_key_value()
             && *time <= end
-            && let Some(((time, _), event)) = self.queue.pop_first()
+            && let Some(((time, _), (cause, event))) = self.queue.pop_first()
         {
+            self.record.resume(cause);
             self.now = time;
             self.events += 1;
             self.handle(event);

@@ -204,13 +204,14 @@ fn paused_fault(rng: &mut Rng, nodes: usize) -> Fault {
     }
 }
 
-/// The plan of a seed.
+/// The plan of a seed, for so many members or as many as the seed draws.
 #[must_use]
-pub fn plan(seed: u64) -> Plan {
+pub fn plan(seed: u64, members: Option<usize>) -> Plan {
     let mut rng = Rng::new(seed, 1);
     let mild = seed % 10 == 9;
     let pauses = seed % 10 == 8;
-    let nodes = [1, 2, 2, 3, 3, 3, 3, 4, 5, 3][rng.index(10)];
+    let drawn = [1, 2, 2, 3, 3, 3, 3, 4, 5, 3][rng.index(10)];
+    let nodes = members.unwrap_or(drawn);
     let allowed: Vec<u64> = (0..KINDS)
         .filter(|kind| if *kind == 19 { rng.one_in(6) } else { rng.one_in(2) })
         .collect();

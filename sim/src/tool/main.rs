@@ -1,11 +1,11 @@
 //! `surus-sim`: runs seeds, and replays one.
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use surus_sim::Report;
+use surus_sim::record::Keep;
+use surus_sim::run::Job;
 use surus_sim::zoo::{self, Bug};
 
 /// Simulated clusters of Surus, with faults.
@@ -49,11 +49,6 @@ enum Verb {
     },
 }
 
-fn safely(seed: u64, keep: bool) -> Result<Report, String> {
-    catch_unwind(AssertUnwindSafe(|| surus_sim::run(seed, keep)))
-        .map_err(|_| format!("seed {seed}: S12: panic"))
-}
-
 fn range(text: &str) -> Option<std::ops::Range<u64>> {
     let (first, end) = text.split_once("..")?;
     Some(first.parse().ok()?..end.parse().ok()?)
@@ -67,21 +62,14 @@ fn run(seeds: &str, limit: usize) -> ExitCode {
     let (mut failures, mut simulated, mut acks, mut promotions, mut events, mut runs) = (0, 0, 0, 0, 0, 0u64);
     for seed in seeds {
         runs += 1;
-        match safely(seed, false) {
-            Ok(report) => {
-                simulated += report.simulated;
-                acks += report.acks;
-                promotions += report.promotions;
-                events += report.events;
-                if let Some(violation) = report.violation {
-                    failures += 1;
-                    println!("seed {seed}: {violation}");
-                }
-            }
-            Err(text) => {
-                failures += 1;
-                println!("{text}");
-            }
+        let outcome = Job::seed(seed).run(Keep::Hash);
+        simulated += outcome.simulated;
+        acks += outcome.acks;
+        promotions += outcome.promotions;
+        events += outcome.events;
+        if let Some(violation) = outcome.violation {
+            failures += 1;
+            println!("seed {seed}: {violation}");
         }
         if limit <= failures {
             break;
@@ -123,24 +111,21 @@ fn zoo(seeds: u64, only: Option<&str>) -> ExitCode {
 fn main() -> ExitCode {
     match Args::parse().verb {
         Verb::Run { seeds, failures } => run(&seeds, failures),
-        Verb::Replay { seed } => match safely(seed, true) {
-            Ok(report) => {
-                for line in &report.lines {
-                    println!("{line}");
-                }
-                let verdict = report.violation.unwrap_or_else(|| "all well".to_owned());
-                println!("seed {seed}: {verdict} (hash {:016x})", report.hash);
-                ExitCode::SUCCESS
+        Verb::Replay { seed } => {
+            let outcome = Job::seed(seed).run(Keep::Facts);
+            for line in outcome.lines() {
+                println!("{line}");
             }
-            Err(text) => {
-                println!("{text}");
-                ExitCode::FAILURE
-            }
-        },
+            let verdict = outcome
+                .violation
+                .map_or_else(|| "all well".to_owned(), |violation| violation.to_string());
+            println!("seed {seed}: {verdict} (hash {:016x})", outcome.hash);
+            ExitCode::SUCCESS
+        }
         Verb::Zoo { seeds, bug } => zoo(seeds, bug.as_deref()),
         Verb::Determinism { seeds } => {
             for seed in 0..seeds {
-                let (one, two) = (surus_sim::run(seed, false), surus_sim::run(seed, false));
+                let [one, two] = [0, 1].map(|_| Job::seed(seed).run(Keep::Hash));
                 if one.hash != two.hash {
                     println!("seed {seed}: two runs differ");
                     return ExitCode::FAILURE;

@@ -1,6 +1,10 @@
 //! Planted bugs: each takes one safeguard away from the adapters or from what the core is told. A sweep that does not find
 //! each of them proves nothing.
 
+use crate::check::Violation;
+use crate::record::Keep;
+use crate::run::Job;
+
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bug {
@@ -56,9 +60,12 @@ impl Bug {
 
 /// Looks for a bug: the first seed that finds it, and what it found.
 #[must_use]
-pub fn hunt(bug: Bug, seeds: std::ops::Range<u64>) -> Option<(u64, String)> {
+pub fn hunt(bug: Bug, seeds: std::ops::Range<u64>) -> Option<(u64, Violation)> {
     seeds.into_iter().find_map(|seed| {
-        let report = crate::run_with(seed, false, Some(bug));
-        report.violation.map(|violation| (seed, violation))
+        let job = Job {
+            bug: Some(bug),
+            ..Job::seed(seed)
+        };
+        Some((seed, job.run(Keep::Hash).violation?))
     })
 }

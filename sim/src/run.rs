@@ -1,0 +1,171 @@
+//! One run: what to run, in which world, and how it ended.
+//!
+//! ```text
+//!   Job { world, seed, plan, bug } ── run ──▶ Outcome { violation, hash, entries, coverage, … }
+//! ```
+//!
+//! A run depends on its [`Job`] alone. Without a plan of its own the plan is made from the seed; with one the seed still
+//! draws the delays, so that a plan printed from a seed and played with that seed gives the same bytes. A panic ends a run as S12
+//! with its message and place, and what was recorded until then is kept.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+
+use surus_core::types::NodeName;
+
+use crate::check::Violation;
+use crate::clock::Time;
+use crate::coverage::Coverage;
+use crate::fast;
+use crate::nemesis::{self, Plan};
+use crate::record::{Entry, Keep};
+use crate::zoo::Bug;
+
+/// The worlds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Kind {
+    /// Cores and models in one queue of events.
+    #[default]
+    Fast,
+}
+
+impl Kind {
+    /// All that this build has.
+    pub const ALL: &'static [Self] = &[Self::Fast];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    /// In which world.
+    pub world: Kind,
+    /// The source of all chance.
+    pub seed: u64,
+    /// What happens; `None`: what the seed makes.
+    pub plan: Option<Plan>,
+    /// Members, if the seed shall not draw their number. Has no effect on a plan that is given.
+    pub nodes: Option<usize>,
+    /// The planted bug.
+    pub bug: Option<Bug>,
+}
+
+impl Job {
+    /// A seed in the fast world.
+    #[must_use]
+    pub fn seed(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
+    /// What will happen.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        match &self.plan {
+            Some(plan) => plan.clone(),
+            None => nemesis::plan(self.seed, self.nodes),
+        }
+    }
+
+    /// Runs it: a phase with faults in which nothing unsafe may happen, and one without in which all must become well.
+    #[must_use]
+    pub fn run(&self, keep: Keep) -> Outcome {
+        match self.world {
+            Kind::Fast => fast::play(self, keep),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What must not happen and did.
+    pub violation: Option<Violation>,
+    /// The hash of all that happened, messages excepted.
+    pub hash: u64,
+    /// The members' names.
+    pub names: Vec<NodeName>,
+    /// What happened, if it was kept.
+    pub entries: Vec<Entry>,
+    /// What has fired.
+    pub coverage: Coverage,
+    /// What was played.
+    pub plan: Plan,
+    /// World time at the end.
+    pub simulated: Time,
+    /// Events handled.
+    pub events: u64,
+    /// Writes acknowledged.
+    pub acks: u64,
+    /// Promotions.
+    pub promotions: u64,
+    /// From the end of the faults until all was well.
+    pub recovered: Time,
+}
+
+impl Outcome {
+    /// What happened, a line each.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.entries.iter().map(|entry| entry.line(&self.names))
+    }
+}
+
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Calls `f`; a panic in it is told in words, with its place, and is not printed.
+///
+/// # Errors
+/// The panic.
+pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !CATCHING.get() {
+                return usual(panic);
+            }
+            let words = panic.payload_as_str().unwrap_or("a panic without words");
+            let place = panic
+                .location()
+                .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+            CAUGHT.set(Some(format!("panicked{place}: {words}")));
+        }));
+    });
+    let before = CATCHING.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    CATCHING.set(before);
+    result.map_err(|_| CAUGHT.take().unwrap_or_else(|| "panicked".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_with_its_place() {
+        let text = caught(|| panic!("{} is too much", 7)).unwrap_err();
+        assert!(text.starts_with("panicked at sim/src/run.rs:"), "{text}");
+        assert!(text.ends_with(": 7 is too much"), "{text}");
+        assert_eq!(caught(|| 7), Ok(7));
+    }
+}
