@@ -1,4 +1,5 @@
 //! What the model does, by topic.
+mod incidents;
 mod kv;
 
 use super::api::Range;
