@@ -19,6 +19,7 @@ pub mod fault;
 pub mod load;
 pub mod operator;
 mod parse;
+pub mod play;
 pub mod shape;
 pub mod story;
 pub mod text;
@@ -32,6 +33,7 @@ pub use fault::{
 };
 pub use load::Load;
 pub use operator::Operator;
+pub use play::{Failure, Outcome, Played, play};
 pub use shape::{Client, EtcdMember, Health, Member, Route, Router, Settings, Shape, SyncMode, Tags};
 pub use story::{Planned, Step, Story, Strike};
 pub use text::{Name, Nanos, ParseError};
