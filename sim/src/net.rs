@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use crate::clock::{MS, Time};
 use crate::rng::Rng;
 
-/// Where a message comes from or goes to: a node by its index, or etcd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a message comes from or goes to, each by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
-    /// A node.
+    /// A member's host.
     Node(usize),
-    /// etcd.
-    Etcd,
+    /// A member of etcd.
+    Etcd(usize),
+    /// A router.
+    Router(usize),
+    /// A client that runs beside no server.
+    Client(usize),
 }
 
 /// The state of the links.

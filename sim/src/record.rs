@@ -20,6 +20,7 @@ use surus_core::view::Initialize;
 use crate::check::Checker;
 use crate::clock::Time;
 use crate::coverage::Coverage;
+use crate::net::Place;
 
 mod deed;
 mod line;
@@ -123,19 +124,6 @@ pub struct Settings {
     pub failsafe: bool,
     /// The cluster is paused.
     pub pause: bool,
-}
-
-/// A place that messages go from or to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Station {
-    /// A member's host.
-    Node(NodeIndex),
-    /// A member of etcd.
-    Etcd(usize),
-    /// A router.
-    Router(usize),
-    /// A client.
-    Client(usize),
 }
 
 /// One thing that happens. The node it happens at is told beside it.
@@ -507,9 +495,9 @@ pub enum Seen {
     /// A message.
     Message {
         /// From.
-        from: Station,
+        from: Place,
         /// To.
-        to: Station,
+        to: Place,
         /// It arrives then; `None`: lost.
         arrives: Option<Time>,
         /// What it says, in a word or two.
@@ -736,8 +724,8 @@ mod tests {
         assert_ne!(one, hash(&[(5, Some(1), Seen::AgentBegan)]));
         assert_ne!(one, hash(&[(5, Some(0), Seen::AgentDied)]));
         let message = Seen::Message {
-            from: Station::Node(0),
-            to: Station::Etcd(0),
+            from: Place::Node(0),
+            to: Place::Etcd(0),
             arrives: None,
             what: "renew",
         };

@@ -10,7 +10,7 @@ use surus_core::types::ActionId;
 use surus_core::{Lane, Order, Step};
 
 use crate::clock::MS;
-use crate::fast::event::Event;
+use crate::fast::event::{Event, Part};
 use crate::fast::host::Agent;
 use crate::fast::world::World;
 use crate::record::{Deed, OrderEnd, Seen, Settings};
@@ -85,8 +85,15 @@ impl World {
         if self.hosts[node].agent.take().is_some() {
             self.see(node, Seen::AgentDied);
         }
-        self.hosts[node].frozen = 0;
-        self.hosts[node].deferred.clear();
+        self.forget_agent(node);
+    }
+
+    /// What waited for an agent that is gone is dropped.
+    pub(crate) fn forget_agent(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        host.frozen = 0;
+        host.deferred
+            .retain(|event| !matches!(event.part(), Some((_, Part::Agent(_)))));
     }
 
     /// The agent will hear this in an instant.

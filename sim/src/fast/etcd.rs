@@ -94,8 +94,8 @@ impl World {
 
     fn send_rpc(&mut self, rpc: Rpc) {
         let here = Place::Node(rpc.node);
-        if self.net.up(self.now, here, Place::Etcd) {
-            let mut delay = self.net.delay(self.now, here, Place::Etcd, &mut self.rng);
+        if self.net.up(self.now, here, Place::Etcd(0)) {
+            let mut delay = self.net.delay(self.now, here, Place::Etcd(0), &mut self.rng);
             if self.now < self.etcd_slow.0 {
                 delay += self.rng.below(self.etcd_slow.1);
             }
@@ -144,8 +144,8 @@ impl World {
             self.changed();
         }
         let here = Place::Node(rpc.node);
-        if self.net.up(self.now, Place::Etcd, here) {
-            let mut delay = self.net.delay(self.now, Place::Etcd, here, &mut self.rng);
+        if self.net.up(self.now, Place::Etcd(0), here) {
+            let mut delay = self.net.delay(self.now, Place::Etcd(0), here, &mut self.rng);
             if self.now < self.etcd_slow.0 && self.rng.one_in(2) {
                 delay += self.rng.below(self.etcd_slow.1);
             }
@@ -351,7 +351,7 @@ impl World {
     /// Sends what etcd holds down the node's watch, if that works.
     pub fn watch(&mut self, node: usize) {
         let now = self.now;
-        let up = self.net.up(now, Place::Etcd, Place::Node(node)) && self.hosts[node].deaf <= now;
+        let up = self.net.up(now, Place::Etcd(0), Place::Node(node)) && self.hosts[node].deaf <= now;
         let Some(agent) = &self.hosts[node].agent else {
             return;
         };
@@ -359,7 +359,9 @@ impl World {
         self.hosts[node].missed = !up;
         if up {
             let view = self.shown();
-            let delay = self.net.delay(now, Place::Etcd, Place::Node(node), &mut self.rng);
+            let delay = self
+                .net
+                .delay(now, Place::Etcd(0), Place::Node(node), &mut self.rng);
             self.after(delay, Event::Input(node, epoch, Box::new(Input::Cluster(view))));
         }
     }

@@ -4,6 +4,7 @@ use surus_core::Action;
 use surus_core::input::Input;
 use surus_core::types::ActionId;
 
+use crate::fast::clients::Reply;
 use crate::fast::host::Rpc;
 use crate::model::etcd::single::Response;
 
@@ -54,12 +55,61 @@ pub enum Event {
     Grant(usize, u64, usize, u64, bool),
     /// The asker waits no longer.
     AskOver(usize, u64, u64),
-    /// Clients write.
-    Clients,
+    /// A client begins something.
+    ClientAct(usize),
+    /// An operation reaches its server: (client, operation).
+    ClientRequest(usize, u64),
+    /// Its answer reaches the client.
+    ClientReply(usize, u64, Reply),
+    /// The client waits no longer: (client, operation, for this node).
+    ClientTimeout(usize, u64, usize),
+    /// A router asks a member: (router, node).
+    Poll(usize, usize),
+    /// The question reaches the member: (router, node, question).
+    PollArrives(usize, usize, u64),
+    /// The answer reaches the router.
+    Polled(usize, usize, u64, bool),
+    /// A host that stood still goes on.
+    HostThaw(usize),
     /// Walreceivers and watches reconnect.
     Reconnect,
     /// A fault of the plan begins.
     Fault(usize),
     /// A person's ttl and pause reach a node.
     Configure(usize, Option<u64>, Option<bool>),
+}
+
+/// Which part of a host an event happens in: what stands still when that does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The agent, of this epoch.
+    Agent(u64),
+    /// PostgreSQL, or the guard.
+    Rest,
+}
+
+impl Event {
+    /// The host that must run for this to happen, and which part of it.
+    #[must_use]
+    pub fn part(&self) -> Option<(usize, Part)> {
+        Some(match self {
+            Self::Wake(node, epoch, _)
+            | Self::Input(node, epoch, _)
+            | Self::EtcdTimeout(node, epoch, _)
+            | Self::Stage(node, epoch, ..)
+            | Self::Answer(node, epoch, ..)
+            | Self::Grant(node, epoch, ..)
+            | Self::AskOver(node, epoch, _) => (*node, Part::Agent(*epoch)),
+            Self::EtcdAnswer(rpc, _) => (rpc.node, Part::Agent(rpc.epoch)),
+            Self::Boot(node)
+            | Self::PgReady(node, _)
+            | Self::PgPromoted(node, ..)
+            | Self::PgCheckpoint(node, _)
+            | Self::PgStopped(node, ..)
+            | Self::Replicate(node, _)
+            | Self::Replay(node, _)
+            | Self::GuardDue(node, _) => (*node, Part::Rest),
+            _ => return None,
+        })
+    }
 }

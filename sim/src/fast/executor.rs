@@ -74,8 +74,7 @@ impl World {
     }
 
     fn exit(&mut self, node: usize, detach: bool, failure: bool) {
-        self.hosts[node].deferred.clear();
-        self.hosts[node].frozen = 0;
+        self.forget_agent(node);
         let host = &mut self.hosts[node];
         if !detach && !host.pg.alive() {
             host.guard = None;

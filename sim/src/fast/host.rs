@@ -53,6 +53,10 @@ pub struct Host {
     pub epoch: u64,
     /// The agent is stopped until then.
     pub frozen: Time,
+    /// The whole host stands still until then; its clock goes on.
+    pub still: Time,
+    /// Operations of clients that wait for a server that hangs.
+    pub waiting: Vec<(usize, u64)>,
     /// It has power.
     pub powered: bool,
     /// PostgreSQL.

@@ -3,10 +3,11 @@
 //! - [`world`]: the queue and what an event does; [`event`]: what can stand in it; [`host`]: what a member consists of
 //! - [`agents`]: a core is told something and obeyed; [`executor`], [`orders`]: what becomes of its orders
 //! - [`etcd`]: the conversations with etcd; [`peers`]: those between members
-//! - [`servers`]: what PostgreSQL, guards and clients do by themselves
+//! - [`servers`]: what PostgreSQL and guards do by themselves; [`clients`], [`routers`]: who writes, reads and asks who is primary
 //! - [`play()`]: a run, from its first event to the verdict
 
 pub mod agents;
+pub mod clients;
 pub mod etcd;
 pub mod event;
 pub mod executor;
@@ -14,6 +15,7 @@ pub mod host;
 pub mod orders;
 pub mod peers;
 mod play;
+pub mod routers;
 pub mod servers;
 pub mod world;
 

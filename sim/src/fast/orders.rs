@@ -53,6 +53,7 @@ impl World {
                 pg.ready();
                 self.record.checker.bootstrapped(&self.etcd, node, system_id);
                 self.see(node, Seen::Bootstrapped { system_id });
+                self.unpark(node);
                 if let Some(standing) = self.standing(node) {
                     self.see(
                         node,
@@ -279,6 +280,7 @@ impl World {
             0 | 1 if !turned => {
                 self.hosts[node].pg.closing = true;
                 self.see(node, Seen::Closing);
+                self.cut_sessions(node);
                 let delay = self.rng.range(5 * MS, 60 * MS) + self.slowly(node);
                 self.after(delay, Event::PgStopped(node, epoch, true));
                 self.next_stage(node, action.clone(), 2, 10 * MS);

@@ -61,24 +61,16 @@ impl World {
     }
 
     /// A question reaches a member.
-    pub(crate) fn asked(
-        &mut self,
-        from: usize,
-        epoch: u64,
-        to: usize,
-        question: u64,
-        failsafe: bool,
-        event: &Event,
-    ) {
+    pub(crate) fn asked(&mut self, from: usize, epoch: u64, to: usize, question: u64, failsafe: bool) {
         let now = self.now;
         let host = &self.hosts[to];
         if host.agent.is_none() {
             return;
         }
-        if now < host.frozen {
+        let stuck = host.frozen.max(host.still);
+        if now < stuck {
             // It waits in the socket's buffer.
-            let wait = host.frozen - now + 1;
-            self.after(wait, event.clone());
+            self.after(stuck - now + 1, Event::Ask(from, epoch, to, question, failsafe));
             return;
         }
         let (here, back) = (Place::Node(to), Place::Node(from));

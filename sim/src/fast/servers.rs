@@ -6,7 +6,7 @@ use std::time::Duration;
 use surus_core::input::Input;
 use surus_core::types::{Lsn, Timeline};
 
-use crate::clock::{MS, Time};
+use crate::clock::MS;
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::model::postgres::{RECORD, Server0};
@@ -31,6 +31,7 @@ impl World {
     pub(crate) fn pg_exited(&mut self, node: usize, how: End) {
         let standing = self.standing(node);
         self.see(node, Seen::Ended { how, standing });
+        self.cut_sessions(node);
         let input = if self.hosts[node].guard.is_some() {
             Input::PostgresExited
         } else {
@@ -105,8 +106,43 @@ impl World {
         }
         pg.ready();
         let primary = pg.server == Server0::Primary;
+        if primary {
+            self.unpark(node);
+        }
         if let Some(standing) = self.standing(node) {
             self.see(node, Seen::Up { primary, standing });
+        }
+    }
+
+    /// A server that was stopped goes on.
+    pub(crate) fn pg_thaw(&mut self, node: usize, server: u64) {
+        let pg = &mut self.hosts[node].pg;
+        if pg.epoch == server && pg.hung {
+            pg.hung = false;
+            self.see(node, Seen::Hung { hung: false });
+            self.serve_waiting(node);
+            self.unpark(node);
+        }
+    }
+
+    /// A checkpoint that nobody asked for is done.
+    pub(crate) fn pg_checkpoint(&mut self, node: usize, server: u64) {
+        let pg = &mut self.hosts[node].pg;
+        if pg.epoch == server && pg.server == Server0::Primary {
+            pg.checkpoint();
+            self.tell_checkpoint(node);
+        }
+    }
+
+    /// A replica has replayed what it has.
+    pub(crate) fn pg_replay(&mut self, node: usize, server: u64) {
+        let pg = &mut self.hosts[node].pg;
+        if pg.epoch == server
+            && !pg.hung
+            && pg.server == Server0::Replica
+            && let Some(cluster) = pg.cluster_mut()
+        {
+            cluster.replayed = cluster.wal.end;
         }
     }
 
@@ -135,6 +171,7 @@ impl World {
         let checkpoint = self.rng.range(20, 60) * 1000 * MS;
         self.after(checkpoint, Event::PgCheckpoint(node, server));
         self.record.checker.promoted(node, system_id, timeline);
+        self.unpark(node);
         if let Some(standing) = self.standing(node) {
             let (from, switch) = (Timeline(parent), Lsn(start));
             let seen = Seen::Promoted {
@@ -186,7 +223,8 @@ impl World {
             return;
         }
         let source = &self.hosts[upstream].pg;
-        let serves = matches!(source.server, Server0::Primary | Server0::Replica) && !source.hung;
+        let still = self.now < self.hosts[upstream].still;
+        let serves = matches!(source.server, Server0::Primary | Server0::Replica) && !source.hung && !still;
         let known = match (source.cluster(), pg.cluster()) {
             (Some(theirs), Some(own)) => {
                 serves && theirs.system_id == own.system_id && theirs.wal.contains(&own.wal)
@@ -247,36 +285,5 @@ impl World {
         if due && self.bug != Some(Bug::GuardAsleep) {
             self.kill_postgres(node, End::ByGuard);
         }
-    }
-
-    /// A client beside each server writes, if that lets it.
-    pub(crate) fn clients(&mut self) {
-        for node in 0..self.hosts.len() {
-            if !self.hosts[node].pg.writable() {
-                continue;
-            }
-            if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
-                cluster.wal.end += RECORD;
-                cluster.replayed = cluster.wal.end;
-            }
-            let local = self.local(node);
-            self.record.checker.acked(self.now, local, node, &self.hosts);
-            if let Some(standing) = self.standing(node) {
-                self.counter += 1;
-                let (key, value) = (0, self.counter);
-                self.see(node, Seen::Committed { key, value, standing });
-            }
-            for other in 0..self.hosts.len() {
-                let pg = &self.hosts[other].pg;
-                if pg.streaming && pg.upstream == Some(node) {
-                    let epoch = pg.epoch;
-                    let (from, to) = (Place::Node(node), Place::Node(other));
-                    let delay = self.net.delay(self.now, from, to, &mut self.rng);
-                    self.after(delay, Event::Replicate(other, epoch));
-                }
-            }
-        }
-        let delay: Time = self.rng.range(10 * MS, 40 * MS);
-        self.after(delay, Event::Clients);
     }
 }

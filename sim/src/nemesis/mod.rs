@@ -332,10 +332,10 @@ impl World {
             Fault::CutEtcd(node, span, there, back) => {
                 let here = Place::Node(node);
                 if there {
-                    self.net.cut(here, Place::Etcd, now + span);
+                    self.net.cut(here, Place::Etcd(0), now + span);
                 }
                 if back {
-                    self.net.cut(Place::Etcd, here, now + span);
+                    self.net.cut(Place::Etcd(0), here, now + span);
                 }
             }
             Fault::CutPeers(a, b, span, there, back) => {
@@ -352,7 +352,7 @@ impl World {
                 let others = (0..self.hosts.len())
                     .filter(|other| *other != node)
                     .map(Place::Node);
-                for other in others.chain([Place::Etcd]) {
+                for other in others.chain([Place::Etcd(0)]) {
                     self.net.cut(here, other, now + span);
                     self.net.cut(other, here, now + span);
                 }

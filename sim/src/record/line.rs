@@ -4,8 +4,9 @@ use std::fmt;
 
 use surus_core::types::NodeName;
 
-use super::{End, Entry, Fate, LeaseEnd, NodeIndex, OrderEnd, Rebuild, RightBy, Seen, Standing, Station};
+use super::{End, Entry, Fate, LeaseEnd, NodeIndex, OrderEnd, Rebuild, RightBy, Seen, Standing};
 use crate::clock::Time;
+use crate::net::Place;
 
 impl Entry {
     /// `  12.3456 n2    promoted to timeline 3 at 0/500`.
@@ -97,7 +98,7 @@ impl fmt::Display for Fate {
     }
 }
 
-impl fmt::Display for Station {
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(index) => node(*index).fmt(f),

@@ -1,0 +1,430 @@
+//! Clients: they write values that no other write has, read them back, and know of each operation that it was done, was not, or
+//! that they cannot tell.
+//!
+//! How a client comes to a server is its [`Route`]: always to one member (one runs beside each server, so that a primary that is cut off
+//! still has somebody who writes to it), through a router, or to the first of several hosts that accepts writes, as libpq does.
+//! Whatever the route, a session once made is kept until it breaks: that is how writes come to a deposed primary.
+//!
+//! A client does one thing at a time. One that is refused by its only server waits until that server accepts writes again, at no cost:
+//! what matters is that somebody writes at every instant at which a server lets him.
+
+use crate::clock::{MS, SEC, Time};
+use crate::fast::event::Event;
+use crate::fast::world::World;
+use crate::model::postgres::{RECORD, Server0};
+use crate::net::Place;
+use crate::record::{Fate, Seen};
+
+/// The registers that are written; a value belongs to the one that it names modulo this.
+const KEYS: u64 = 4;
+
+/// A connection is made in two round trips and a fork; measured on one host: 2 to 5 ms for `psql -c`, of which the fork is about 1 ms.
+const CONNECT: Time = MS;
+
+/// The register that a value belongs to.
+fn key_of(value: u64) -> u32 {
+    u32::try_from(value % KEYS).unwrap_or(0)
+}
+
+/// How a client comes to a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// To this member, whatever it is.
+    Direct(usize),
+    /// Through this router.
+    Router(usize),
+    /// To the first of these that accepts writes: libpq with several hosts and `target_session_attrs=read-write`.
+    Hosts(Vec<usize>),
+}
+
+/// A client.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Where it runs.
+    pub place: Place,
+    /// How it comes to a server.
+    pub route: Route,
+    /// From the end of one operation to the next, about.
+    pub pace: Time,
+    /// How long it waits for an answer before it gives its session up.
+    pub patience: Time,
+    /// The server it has a session with: the node, and which server there.
+    session: Option<(usize, u64)>,
+    op: Option<Op>,
+    /// It waits until its server accepts writes.
+    parked: bool,
+}
+
+impl Client {
+    /// A client with the usual habits: an operation every 10 to 40 ms, two seconds of patience.
+    #[must_use]
+    pub fn new(place: Place, route: Route) -> Self {
+        Self {
+            place,
+            route,
+            pace: 25 * MS,
+            patience: 2 * SEC,
+            session: None,
+            op: None,
+            parked: false,
+        }
+    }
+}
+
+/// An operation under way.
+#[derive(Debug, Clone)]
+struct Op {
+    id: u64,
+    key: u32,
+    /// The value to write; `None` reads.
+    value: Option<u64>,
+    /// The server that it was sent to.
+    node: usize,
+    /// Hosts to try next, if this one will not have it.
+    rest: Vec<usize>,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// Done: a write is committed, a read gives this. The server's number, for the session.
+    Done(u64, Option<u64>),
+    /// Nobody listens, or the server lets nobody in.
+    Refused,
+    /// It is no primary.
+    ReadOnly,
+    /// The connection broke.
+    Reset,
+}
+
+impl World {
+    /// A client that runs on a host which stands still does nothing before that goes on.
+    fn client_waits(&mut self, index: usize, event: Event) -> bool {
+        let Place::Node(node) = self.clients[index].place else {
+            return false;
+        };
+        let still = self.hosts[node].still;
+        let waits = self.now < still;
+        if waits {
+            self.after(still - self.now + 1, event);
+        }
+        waits
+    }
+
+    /// A client begins its next operation.
+    pub(crate) fn client_act(&mut self, index: usize) {
+        if self.client_waits(index, Event::ClientAct(index)) {
+            return;
+        }
+        let client = &mut self.clients[index];
+        if client.op.is_some() || client.parked {
+            return;
+        }
+        self.counter += 1;
+        let id = self.counter;
+        let (key, value) = if self.rng.one_in(4) {
+            (key_of(self.rng.below(KEYS)), None)
+        } else {
+            (key_of(id), Some(id))
+        };
+        let seen = match value {
+            Some(value) => Seen::WriteAsked {
+                client: index,
+                key,
+                value,
+            },
+            None => Seen::ReadAsked { client: index, key },
+        };
+        self.see(None, seen);
+        let client = &self.clients[index];
+        let mut rest = match (&client.session, &client.route) {
+            (Some((node, _)), _) | (None, Route::Direct(node)) => vec![*node],
+            (None, Route::Router(router)) => self.routed(*router).into_iter().collect(),
+            (None, Route::Hosts(hosts)) => hosts.iter().rev().copied().collect(),
+        };
+        let Some(node) = rest.pop() else {
+            self.clients[index].op = Some(Op {
+                id,
+                key,
+                value,
+                node: 0,
+                rest,
+            });
+            self.client_ended(index, Fate::Failed, None);
+            return;
+        };
+        self.clients[index].op = Some(Op {
+            id,
+            key,
+            value,
+            node,
+            rest,
+        });
+        self.client_send(index);
+    }
+
+    /// The operation goes to the server it is meant for now.
+    fn client_send(&mut self, index: usize) {
+        let client = &self.clients[index];
+        let Some(op) = &client.op else { return };
+        let (id, node, patience) = (op.id, op.node, client.patience);
+        let (from, to) = (client.place, Place::Node(node));
+        let connect = if client.session.is_some() { 0 } else { CONNECT };
+        if self.net.up(self.now, from, to) {
+            let mut delay = self.net.delay(self.now, from, to, &mut self.rng);
+            if connect != 0 {
+                delay = 3 * delay + connect;
+            }
+            self.after(delay, Event::ClientRequest(index, id));
+        }
+        self.after(patience, Event::ClientTimeout(index, id, node));
+    }
+
+    /// An operation reaches its server.
+    pub(crate) fn client_request(&mut self, index: usize, id: u64) {
+        let client = &self.clients[index];
+        let Some(op) = client.op.as_ref().filter(|op| op.id == id) else {
+            return;
+        };
+        let (node, key, value, session) = (op.node, op.key, op.value, client.session);
+        let host = &mut self.hosts[node];
+        if self.now < host.still {
+            let wait = host.still - self.now + 1;
+            self.after(wait, Event::ClientRequest(index, id));
+            return;
+        }
+        if !host.powered {
+            return;
+        }
+        let pg = &host.pg;
+        let broken = session.is_some_and(|(_, server)| server != pg.epoch);
+        let reply = if broken || session.is_some() && pg.closing {
+            Reply::Reset
+        } else if pg.hung {
+            host.waiting.push((index, id));
+            return;
+        } else if pg.closing || !matches!(pg.server, Server0::Primary | Server0::Replica) {
+            Reply::Refused
+        } else if pg.server == Server0::Replica {
+            Reply::ReadOnly
+        } else {
+            let server = pg.epoch;
+            let read = match value {
+                Some(value) => {
+                    self.commit(node, key, value);
+                    None
+                }
+                None => self.register(node, key),
+            };
+            Reply::Done(server, read)
+        };
+        self.client_reply(index, id, node, reply);
+    }
+
+    /// A server's answer sets out.
+    fn client_reply(&mut self, index: usize, id: u64, node: usize, reply: Reply) {
+        let (from, to) = (Place::Node(node), self.clients[index].place);
+        if self.net.up(self.now, from, to) {
+            let delay = self.net.delay(self.now, from, to, &mut self.rng);
+            self.after(delay, Event::ClientReply(index, id, reply));
+        }
+    }
+
+    /// An answer reaches its client; `id` is zero if it belongs to no operation.
+    pub(crate) fn client_heard(&mut self, index: usize, id: u64, reply: Reply) {
+        if self.client_waits(index, Event::ClientReply(index, id, reply)) {
+            return;
+        }
+        let client = &mut self.clients[index];
+        let Some(op) = client.op.as_mut().filter(|op| op.id == id) else {
+            if reply == Reply::Reset && client.op.is_none() {
+                client.session = None;
+            }
+            return;
+        };
+        match reply {
+            Reply::Done(server, read) => {
+                client.session = Some((op.node, server));
+                self.client_ended(index, Fate::Ok, read);
+            }
+            Reply::Refused | Reply::ReadOnly => {
+                client.session = None;
+                if let Some(next) = op.rest.pop() {
+                    op.node = next;
+                    self.client_send(index);
+                    return;
+                }
+                client.parked = matches!(client.route, Route::Direct(_));
+                self.client_ended(index, Fate::Failed, None);
+                self.client_unpark_if_writable(index);
+            }
+            Reply::Reset => {
+                client.session = None;
+                let fate = if op.value.is_some() {
+                    Fate::Unknown
+                } else {
+                    Fate::Failed
+                };
+                self.client_ended(index, fate, None);
+            }
+        }
+    }
+
+    /// A client has waited long enough.
+    pub(crate) fn client_timeout(&mut self, index: usize, id: u64, node: usize) {
+        if self.client_waits(index, Event::ClientTimeout(index, id, node)) {
+            return;
+        }
+        let client = &mut self.clients[index];
+        let Some(op) = client.op.as_mut().filter(|op| op.id == id && op.node == node) else {
+            return;
+        };
+        // A connection that never came about has sent nothing. The model sends the statement with it, so only a host that answers no
+        // connection at all leaves the others to be tried.
+        let silent = client.session.is_none() && !self.hosts[node].powered;
+        client.session = None;
+        if silent && let Some(next) = op.rest.pop() {
+            op.node = next;
+            self.client_send(index);
+            return;
+        }
+        let fate = if op.value.is_some() {
+            Fate::Unknown
+        } else {
+            Fate::Failed
+        };
+        self.client_ended(index, fate, None);
+    }
+
+    /// The operation is over for its client, who comes back after a while.
+    fn client_ended(&mut self, index: usize, fate: Fate, read: Option<u64>) {
+        let client = &mut self.clients[index];
+        let Some(op) = client.op.take() else { return };
+        let seen = match op.value {
+            Some(value) => Seen::WriteEnded {
+                client: index,
+                key: op.key,
+                value,
+                fate,
+            },
+            None => Seen::ReadEnded {
+                client: index,
+                key: op.key,
+                value: read,
+                fate,
+            },
+        };
+        let pace = client.pace;
+        self.see(None, seen);
+        let delay = self.rng.range(pace * 2 / 5, pace * 8 / 5);
+        self.after(delay, Event::ClientAct(index));
+    }
+
+    /// A server committed a write: it is in its WAL, and the acknowledgement may leave.
+    fn commit(&mut self, node: usize, key: u32, value: u64) {
+        let Some(cluster) = self.hosts[node].pg.cluster_mut() else {
+            return;
+        };
+        cluster.wal.end += RECORD;
+        cluster.replayed = cluster.wal.end;
+        let (system, end) = (cluster.system_id.0, cluster.wal.end);
+        let line = cluster.wal.segments.last().copied().unwrap_or((1, 0));
+        let written = self.written.entry((system, line.0, line.1)).or_default();
+        // What stood there was lost before anybody had it.
+        while written.last().is_some_and(|(known, _)| end <= *known) {
+            written.pop();
+        }
+        written.push((end, value));
+        let local = self.local(node);
+        self.record.checker.acked(self.now, local, node, &self.hosts);
+        if let Some(standing) = self.standing(node) {
+            self.see(node, Seen::Committed { key, value, standing });
+        }
+        for other in 0..self.hosts.len() {
+            let pg = &self.hosts[other].pg;
+            if pg.streaming && pg.upstream == Some(node) {
+                let epoch = pg.epoch;
+                let (from, to) = (Place::Node(node), Place::Node(other));
+                let delay = self.net.delay(self.now, from, to, &mut self.rng);
+                self.after(delay, Event::Replicate(other, epoch));
+            }
+        }
+    }
+
+    /// What a server's data say of a register: the last value written to it in the history that the server has.
+    fn register(&self, node: usize, key: u32) -> Option<u64> {
+        let cluster = self.hosts[node].pg.cluster()?;
+        let mut limit = cluster.replayed;
+        for (timeline, start) in cluster.wal.segments.iter().rev() {
+            if let Some(written) = self.written.get(&(cluster.system_id.0, *timeline, *start)) {
+                let visible = written.partition_point(|(end, _)| *end <= limit);
+                let last = written[..visible]
+                    .iter()
+                    .rev()
+                    .find(|(_, value)| key_of(*value) == key);
+                if let Some((_, value)) = last {
+                    return Some(*value);
+                }
+            }
+            limit = limit.min(*start);
+        }
+        None
+    }
+
+    /// A server is gone or cuts its sessions: clients hear of it at once, unless the host went with it.
+    pub(crate) fn cut_sessions(&mut self, node: usize) {
+        let waiting = std::mem::take(&mut self.hosts[node].waiting);
+        if !self.hosts[node].powered || self.now < self.hosts[node].still {
+            return;
+        }
+        for (index, id) in waiting {
+            self.client_reply(index, id, node, Reply::Reset);
+        }
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            if client.session.is_some_and(|(at, _)| at == node) {
+                let id = client.op.as_ref().map_or(0, |op| op.id);
+                self.client_reply(index, id, node, Reply::Reset);
+            }
+        }
+    }
+
+    /// A server that hung goes on, and takes up what came meanwhile.
+    pub(crate) fn serve_waiting(&mut self, node: usize) {
+        for (index, id) in std::mem::take(&mut self.hosts[node].waiting) {
+            self.client_request(index, id);
+        }
+    }
+
+    /// A server accepts writes: whoever waited for that comes.
+    pub(crate) fn unpark(&mut self, node: usize) {
+        for index in 0..self.clients.len() {
+            if self.clients[index].parked && self.clients[index].route == Route::Direct(node) {
+                self.client_unpark_if_writable(index);
+            }
+        }
+    }
+
+    fn client_unpark_if_writable(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if let Route::Direct(node) = client.route
+            && client.parked
+            && self.hosts[node].pg.writable()
+        {
+            client.parked = false;
+            let delay = self.rng.range(MS / 2, client.pace);
+            self.after(delay, Event::ClientAct(index));
+        }
+    }
+
+    /// A router gives a member up: it cuts the sessions that go through it.
+    pub(crate) fn shut_sessions(&mut self, router: usize, node: usize) {
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            if client.route == Route::Router(router) && client.session.is_some_and(|(at, _)| at == node) {
+                let id = client.op.as_ref().map_or(0, |op| op.id);
+                self.after(MS, Event::ClientReply(index, id, Reply::Reset));
+            }
+        }
+    }
+}
