@@ -26,7 +26,7 @@ use crate::clock::{MS, Time};
 use crate::fast::host::{Host, Rpc};
 use crate::fast::world::World;
 use crate::model::etcd::single::{Etcd, Request, Response};
-use crate::model::postgres::Server0;
+use crate::model::postgres::simple::Server0;
 use crate::nemesis::Plan;
 use crate::record::Seen;
 

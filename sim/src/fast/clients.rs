@@ -11,7 +11,7 @@
 use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::world::World;
-use crate::model::postgres::{RECORD, Server0};
+use crate::model::postgres::simple::{RECORD, Server0};
 use crate::net::Place;
 use crate::record::{Fate, Seen};
 

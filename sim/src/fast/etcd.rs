@@ -15,7 +15,7 @@ use crate::fast::event::Event;
 use crate::fast::host::Rpc;
 use crate::fast::world::World;
 use crate::model::etcd::single::{Request, Response};
-use crate::model::postgres::Server0;
+use crate::model::postgres::simple::Server0;
 use crate::net::Place;
 use crate::record::{LeaseEnd, RightBy, Seen};
 use crate::zoo::Bug;

@@ -11,7 +11,7 @@ use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::model::guard::Guard;
-use crate::model::postgres::Server0;
+use crate::model::postgres::simple::Server0;
 use crate::record::{Deed, Seen};
 use crate::zoo::Bug;
 

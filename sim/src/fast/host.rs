@@ -11,7 +11,7 @@ use crate::clock::{Clock, Time};
 use crate::fast::event::Event;
 use crate::model::etcd::single::Request;
 use crate::model::guard::Guard;
-use crate::model::postgres::Postgres;
+use crate::model::postgres::simple::Postgres;
 use crate::nemesis::Trap;
 use crate::record::Deed;
 

@@ -10,7 +10,7 @@ use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::model::guard::Guard;
-use crate::model::postgres::{Cluster, Data, RECORD, Server0, Wal};
+use crate::model::postgres::simple::{Cluster, Data, RECORD, Server0, Wal};
 use crate::net::Place;
 use crate::record::{Rebuild, Seen};
 use crate::zoo::Bug;

@@ -12,7 +12,7 @@ use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::host::Round;
 use crate::fast::world::World;
-use crate::model::postgres::Server0;
+use crate::model::postgres::simple::Server0;
 use crate::net::Place;
 use crate::record::{RightBy, Seen};
 use crate::zoo::Bug;

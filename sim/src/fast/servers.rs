@@ -9,7 +9,7 @@ use surus_core::types::{Lsn, Timeline};
 use crate::clock::MS;
 use crate::fast::event::Event;
 use crate::fast::world::World;
-use crate::model::postgres::{RECORD, Server0};
+use crate::model::postgres::simple::{RECORD, Server0};
 use crate::net::Place;
 use crate::record::{End, Rebuild, Seen, Standing};
 use crate::zoo::Bug;

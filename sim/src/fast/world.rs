@@ -14,7 +14,7 @@ use crate::fast::event::{Event, Part};
 use crate::fast::host::Host;
 use crate::fast::routers::Router;
 use crate::model::etcd::single::Etcd;
-use crate::model::postgres::{Postgres, Server0};
+use crate::model::postgres::simple::{Postgres, Server0};
 use crate::nemesis::{self, Plan};
 use crate::net::{Net, Place};
 use crate::record::{Keep, Recorder, Seen};

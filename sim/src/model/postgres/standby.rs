@@ -1,0 +1,574 @@
+//! Recovery on a standby: the walreceiver that fetches, the startup process that replays, and the timelines they follow.
+//!
+//! Two things of it mislead whoever asks. `pg_last_wal_receive_lsn()` begins at the start of the *segment* from which streaming was asked
+//! for, so after a restart it lies behind what is on disk and was replayed. And a walreceiver whose upstream is lost without a word
+//! goes on "streaming" until `wal_receiver_timeout`.
+
+use super::directory::Cluster;
+use super::message::{Link, Message};
+use super::server::{Happening, Server, Stage};
+use super::settings::Settings;
+use super::stop::Ended;
+use super::wal::{Kind, segment_start};
+use crate::clock::Time;
+
+/// What the walreceiver is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReceiverState {
+    /// Connecting, or asking who is there.
+    Connecting,
+    /// `streaming`: the connection is made.
+    Streaming,
+    /// `waiting`: the upstream has no more of this timeline.
+    Waiting,
+}
+
+/// The walreceiver.
+#[derive(Debug, Clone)]
+pub(super) struct Receiver {
+    pub(super) link: Link,
+    pub(super) state: ReceiverState,
+    pub(super) timeline: u32,
+    pub(super) heard: Time,
+    pub(super) pinged: bool,
+    pub(super) next_report: Time,
+}
+
+/// How far a promotion has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Promotion {
+    /// Asked for; the startup process notices then.
+    Asked(Time),
+    /// What was received is replayed first.
+    Replaying,
+    /// The end of recovery is written then.
+    Ending(Time),
+    /// Writes are accepted then.
+    Opening(Time, u64),
+}
+
+/// Recovery, as the startup process and the walreceiver know it.
+#[derive(Debug, Clone)]
+pub(super) struct Standby {
+    pub(super) replayed: u64,
+    /// The timeline that is followed to its end.
+    pub(super) target: u32,
+    /// A piece is being replayed: until when, and up to where.
+    pub(super) replaying: Option<(Time, u64)>,
+    /// `recovery_min_apply_delay` holds the next commit back until then.
+    pub(super) delayed: Option<Time>,
+    pub(super) paused: bool,
+    /// `pg_last_wal_receive_lsn()`.
+    pub(super) received: Option<u64>,
+    /// `received_tli`.
+    pub(super) received_timeline: u32,
+    pub(super) receiver: Option<Receiver>,
+    /// The next attempt to connect.
+    pub(super) retry: Option<Time>,
+    /// The last attempt that had to wait its turn.
+    pub(super) attempted: Option<Time>,
+    pub(super) promotion: Option<Promotion>,
+}
+
+impl Standby {
+    /// Chooses the timeline to follow, and replays what is on disk.
+    pub(super) fn begin(cluster: &mut Cluster) -> Result<Self, &'static str> {
+        let control = &cluster.control;
+        let base = control.recovery_timeline();
+        let target = cluster.histories.newest(base);
+        let fork = cluster.histories.switch(control.timeline, target);
+        if fork.is_none_or(|fork| fork < control.checkpoint) {
+            return Err("requested timeline is not a child of this server's history");
+        }
+        if control.min_recovery != 0 {
+            let fork = cluster.histories.switch(control.min_recovery_timeline, target);
+            if fork.is_none_or(|fork| fork < control.min_recovery) {
+                return Err("requested timeline does not contain the minimum recovery point");
+            }
+        }
+        // What lies beyond a fork is not of the target's history.
+        while let Some(fork) = cluster.histories.switch(cluster.log.timeline(), target)
+            && fork < cluster.log.inserted
+        {
+            cluster.log.truncate(fork);
+        }
+        Ok(Self {
+            replayed: cluster.valid_end(),
+            target,
+            replaying: None,
+            delayed: None,
+            paused: false,
+            received: None,
+            received_timeline: 0,
+            receiver: None,
+            retry: None,
+            attempted: None,
+            promotion: None,
+        })
+    }
+
+    pub(super) fn link(&self) -> Option<Link> {
+        self.receiver.as_ref().map(|receiver| receiver.link)
+    }
+
+    pub(super) fn due(&self, settings: &Settings) -> Option<Time> {
+        let mut next = Time::MAX;
+        let mut at = |time: Option<Time>| next = next.min(time.unwrap_or(Time::MAX));
+        at(self.replaying.map(|(due, _)| due));
+        at(self.delayed);
+        at(self.retry);
+        if let Some(receiver) = &self.receiver {
+            if receiver.state == ReceiverState::Connecting {
+                at(Some(receiver.heard + settings.connect_timeout));
+            } else {
+                at(Some(receiver.next_report));
+                let patience = settings.wal_receiver_timeout;
+                let patience = if receiver.pinged { patience } else { patience / 2 };
+                at((patience != 0).then(|| receiver.heard + patience));
+            }
+        }
+        at(match self.promotion {
+            Some(Promotion::Asked(due) | Promotion::Ending(due) | Promotion::Opening(due, _)) => Some(due),
+            Some(Promotion::Replaying) | None => None,
+        });
+        (next != Time::MAX).then_some(next)
+    }
+}
+
+impl Server {
+    pub(super) fn standby_begin(&mut self, now: Time) {
+        self.replayed(now);
+        self.seek_upstream(now);
+        self.advance(now);
+    }
+
+    /// The timeline and the position from which the walreceiver asks next.
+    fn wanted(&self) -> Option<(u32, u64)> {
+        let cluster = self.cluster()?;
+        let standby = self.process.as_ref()?.standby.as_ref()?;
+        let end = cluster.valid_end();
+        let own = cluster.log.timeline();
+        let path = cluster.histories.path(own, standby.target);
+        let timeline = path.iter().rev().find(|(_, start)| *start <= end);
+        Some((timeline.map_or(own, |(timeline, _)| *timeline), end))
+    }
+
+    /// Starts a walreceiver, if there is an upstream and nothing speaks against it.
+    pub(super) fn seek_upstream(&mut self, now: Time) {
+        let Some((timeline, end)) = self.wanted() else {
+            return;
+        };
+        let links = &mut self.links;
+        let me = self.me;
+        let Some(process) = &mut self.process else { return };
+        let (Some(standby), None) = (&mut process.standby, process.stopping) else {
+            return;
+        };
+        let Some(upstream) = &process.settings.primary_conninfo else {
+            standby.retry = None;
+            return;
+        };
+        if standby.promotion.is_some()
+            || standby
+                .receiver
+                .as_ref()
+                .is_some_and(|r| r.state != ReceiverState::Waiting)
+        {
+            return;
+        }
+        if standby.received.is_none() || standby.received_timeline != timeline {
+            standby.received = Some(segment_start(end));
+            standby.received_timeline = timeline;
+        }
+        standby.retry = None;
+        let link = standby.link().unwrap_or_else(|| {
+            *links += 1;
+            Link {
+                standby: me,
+                upstream: upstream.to,
+                number: *links,
+            }
+        });
+        let hello = Message::Hello {
+            application_name: upstream.application_name.clone(),
+            timeline,
+        };
+        standby.receiver = Some(Receiver {
+            link,
+            state: ReceiverState::Connecting,
+            timeline,
+            heard: now,
+            pinged: false,
+            next_report: now + process.settings.wal_receiver_status_interval,
+        });
+        self.send(link.upstream, link, hello);
+    }
+
+    /// The walreceiver ends, or found nobody: another attempt comes when the last one is long enough ago.
+    fn lost_upstream(&mut self, now: Time, why: &'static str) {
+        self.close_receiver(why);
+        self.retry_later(now);
+    }
+
+    fn retry_later(&mut self, now: Time) {
+        let Some(process) = &mut self.process else { return };
+        let interval = process.settings.wal_retrieve_retry_interval;
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        if standby.promotion.is_some() {
+            return;
+        }
+        let due = standby.attempted.map_or(now, |last| (last + interval).max(now));
+        standby.attempted = Some(due);
+        standby.retry = Some(due);
+    }
+
+    pub(super) fn close_receiver(&mut self, why: &'static str) {
+        let Some(process) = &mut self.process else { return };
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        if let Some(receiver) = standby.receiver.take() {
+            self.send(receiver.link.upstream, receiver.link, Message::Close);
+            self.happened(Happening::Disconnected(why));
+        }
+    }
+
+    fn receiver(&mut self, link: Link) -> Option<&mut Receiver> {
+        let standby = self.process.as_mut()?.standby.as_mut()?;
+        standby.receiver.as_mut().filter(|receiver| receiver.link == link)
+    }
+
+    pub(super) fn standby_receive(&mut self, now: Time, link: Link, message: Message) {
+        let Some(receiver) = self.receiver(link) else {
+            if !matches!(message, Message::Close | Message::Refused(_)) {
+                // Nobody is there any more to whom this was sent.
+                self.send(link.upstream, link, Message::Close);
+            }
+            return;
+        };
+        receiver.heard = now;
+        receiver.pinged = false;
+        match message {
+            Message::Identity {
+                system_id,
+                timeline,
+                histories,
+            } => {
+                let own = self.cluster().map(|cluster| cluster.control.system_id);
+                if own != Some(system_id) {
+                    self.lost_upstream(now, "the upstream is of another cluster");
+                } else if let Err(why) = self.start_streaming(link, timeline, histories) {
+                    self.lost_upstream(now, why);
+                }
+            }
+            Message::Wal(piece) => {
+                let Some((cluster, process)) = self.parts() else {
+                    return;
+                };
+                let Some(standby) = &mut process.standby else {
+                    return;
+                };
+                if let Err(_parted) = cluster
+                    .log
+                    .take(&piece, standby.replayed.max(cluster.control.min_recovery))
+                {
+                    // PostgreSQL sees a record whose back-link does not fit.
+                    self.lost_upstream(now, "the upstream's log does not continue this one");
+                    return;
+                }
+                let full = self.disk.full || self.disk.broken || self.disk.gone;
+                if full && segment_start(piece.from) != segment_start(piece.end) {
+                    self.crash(now, "could not write received WAL");
+                    return;
+                }
+                if piece.end <= self.cluster().map_or(0, |cluster| cluster.log.flushed) {
+                    self.received_up_to(piece.end);
+                    self.report(now, false);
+                } else {
+                    self.flush(now);
+                }
+            }
+            Message::Keepalive { ping } => {
+                if ping {
+                    self.report(now, false);
+                }
+            }
+            Message::EndOfTimeline => {
+                if let Some(receiver) = self.receiver(link) {
+                    receiver.state = ReceiverState::Waiting;
+                }
+                self.advance(now);
+            }
+            Message::Refused(_) => self.lost_upstream(now, "the upstream refused"),
+            Message::Close => self.lost_upstream(now, "the upstream closed the connection"),
+            Message::Hello { .. } | Message::Start { .. } | Message::Feedback { .. } => {}
+        }
+    }
+
+    fn start_streaming(
+        &mut self,
+        link: Link,
+        theirs: u32,
+        files: Vec<(u32, Vec<super::timeline::Fork>)>,
+    ) -> Result<(), &'static str> {
+        let wanted = self.receiver(link).map_or(0, |receiver| receiver.timeline);
+        if theirs < wanted {
+            return Err("the highest timeline of the upstream is behind ours");
+        }
+        let cluster = self.cluster_mut().ok_or("no cluster")?;
+        for timeline in wanted.max(2)..=theirs {
+            if cluster.histories.has(timeline) {
+                continue;
+            }
+            let file = files.iter().find(|(number, _)| *number == timeline);
+            let (_, forks) = file.ok_or("could not receive a timeline history file")?;
+            cluster.histories.write(timeline, forks.clone());
+        }
+        let from = segment_start(cluster.valid_end());
+        if let Some(receiver) = self.receiver(link) {
+            receiver.state = ReceiverState::Streaming;
+        }
+        let slot = self
+            .process
+            .as_ref()
+            .and_then(|process| process.settings.primary_slot_name.clone());
+        let start = Message::Start {
+            slot,
+            timeline: wanted,
+            from,
+        };
+        self.send(link.upstream, link, start);
+        self.happened(Happening::Streaming(link.upstream));
+        Ok(())
+    }
+
+    fn received_up_to(&mut self, end: u64) {
+        let Some(process) = &mut self.process else { return };
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        standby.received = standby.received.max(Some(end));
+    }
+
+    /// What was received is flushed.
+    pub(super) fn received(&mut self, now: Time) {
+        let end = self.cluster().map_or(0, |cluster| cluster.log.flushed);
+        self.received_up_to(end);
+        let before = self.replay_position();
+        self.advance(now);
+        if self.replay_position() == before {
+            self.report(now, false);
+        }
+    }
+
+    /// Tells the upstream how far this standby is.
+    fn report(&mut self, now: Time, ping: bool) {
+        let Some((cluster, process)) = self.parts() else {
+            return;
+        };
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        let Some(receiver) = &mut standby.receiver else {
+            return;
+        };
+        if receiver.state != ReceiverState::Streaming {
+            return;
+        }
+        receiver.next_report = now + process.settings.wal_receiver_status_interval;
+        let link = receiver.link;
+        let report = Message::Feedback {
+            written: cluster.log.written,
+            flushed: cluster.log.flushed,
+            applied: standby.replayed,
+            ping,
+        };
+        self.send(link.upstream, link, report);
+    }
+
+    /// Moves replay on as far as it may go now.
+    pub(super) fn advance(&mut self, now: Time) {
+        let costs = self.costs;
+        let Some((cluster, process)) = self.parts() else {
+            return;
+        };
+        let delay = process.settings.recovery_min_apply_delay;
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        if standby.replaying.is_some()
+            || matches!(
+                standby.promotion,
+                Some(Promotion::Ending(_) | Promotion::Opening(..))
+            )
+        {
+            return;
+        }
+        let promotes = standby.promotion == Some(Promotion::Replaying);
+        standby.delayed = None;
+        if standby.paused && !promotes {
+            return;
+        }
+        let mut goal = cluster.log.valid_end(cluster.log.flushed);
+        if delay != 0 && !promotes {
+            let mut end = standby.replayed;
+            for record in cluster.log.records(standby.replayed, goal) {
+                if matches!(record.kind, Kind::Commit(_)) && now < record.at + delay {
+                    standby.delayed = Some(record.at + delay);
+                    break;
+                }
+                end = record.end;
+            }
+            goal = end;
+        }
+        let volume = goal.saturating_sub(standby.replayed);
+        if volume == 0 {
+            self.out_of_wal(now);
+            return;
+        }
+        let spent = costs.apply.draw(&mut self.rng) + costs.replay_time(volume);
+        let Some(process) = &mut self.process else { return };
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        if spent == 0 {
+            standby.replayed = goal;
+            self.replayed(now);
+            self.advance(now);
+        } else {
+            standby.replaying = Some((now + spent, goal));
+        }
+    }
+
+    /// Replay has moved on.
+    fn replayed(&mut self, now: Time) {
+        let Some((cluster, process)) = self.parts() else {
+            return;
+        };
+        let Some(standby) = &process.standby else { return };
+        if process.stage == Stage::Starting && cluster.control.min_recovery <= standby.replayed {
+            process.stage = Stage::Standby;
+            cluster.backup_label = None;
+            self.happened(Happening::Ready { primary: false });
+        }
+        self.report(now, false);
+        self.push(now);
+    }
+
+    /// Everything that is there has been replayed: the next timeline is looked for, or a promotion goes on.
+    fn out_of_wal(&mut self, now: Time) {
+        let Some((cluster, process)) = self.parts() else {
+            return;
+        };
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        if standby.replayed < cluster.log.valid_end(cluster.log.flushed) {
+            return;
+        }
+        if standby.promotion == Some(Promotion::Replaying) {
+            self.end_recovery(now);
+            return;
+        }
+        if standby
+            .receiver
+            .as_ref()
+            .is_some_and(|receiver| receiver.state == ReceiverState::Waiting)
+            && standby.retry.is_none()
+        {
+            if self.rescan() {
+                self.seek_upstream(now);
+            } else {
+                self.retry_later(now);
+            }
+        }
+    }
+
+    /// A newer timeline is followed, if it forked off where this standby can still follow.
+    fn rescan(&mut self) -> bool {
+        let Some((cluster, process)) = self.parts() else {
+            return false;
+        };
+        let Some(standby) = &mut process.standby else {
+            return false;
+        };
+        let newest = cluster.histories.newest(standby.target);
+        let fork = cluster.histories.switch(standby.target, newest);
+        if newest == standby.target || fork.is_none_or(|fork| fork < standby.replayed) {
+            return false;
+        }
+        standby.target = newest;
+        if let Some(fork) = fork {
+            cluster.log.truncate(fork);
+        }
+        true
+    }
+
+    pub(super) fn standby_tick(&mut self, now: Time) {
+        let Some(process) = &mut self.process else { return };
+        let due = |time: Option<Time>| time.is_some_and(|time| time <= now);
+        let settings = (
+            process.settings.connect_timeout,
+            process.settings.wal_receiver_timeout,
+        );
+        let Some(standby) = &mut process.standby else {
+            return;
+        };
+        if let Some((end, goal)) = standby.replaying
+            && end <= now
+        {
+            standby.replaying = None;
+            standby.replayed = goal;
+            self.replayed(now);
+            self.advance(now);
+        } else if due(standby.delayed) {
+            self.advance(now);
+        }
+        let Some(standby) = self.process.as_mut().and_then(|process| process.standby.as_mut()) else {
+            return;
+        };
+        if due(standby.retry) {
+            standby.retry = None;
+            self.rescan();
+            self.seek_upstream(now);
+        }
+        let Some(standby) = self.process.as_mut().and_then(|process| process.standby.as_mut()) else {
+            return;
+        };
+        if let Some(receiver) = &mut standby.receiver {
+            let silent = now.saturating_sub(receiver.heard);
+            let connecting = receiver.state == ReceiverState::Connecting;
+            let patience = if connecting { settings.0 } else { settings.1 };
+            if patience != 0 && patience <= silent {
+                self.lost_upstream(now, "the upstream does not answer");
+            } else if !connecting && patience != 0 && !receiver.pinged && patience / 2 <= silent {
+                receiver.pinged = true;
+                self.report(now, true);
+            } else if !connecting && receiver.next_report <= now {
+                receiver.next_report = now + self.settings.wal_receiver_status_interval.max(1);
+                self.report(now, false);
+            }
+        }
+        self.promotion_tick(now);
+    }
+
+    /// `pg_wal_replay_pause` and `pg_wal_replay_resume`.
+    pub fn pause_replay(&mut self, now: Time, paused: bool) -> Result<(), super::server::Refusal> {
+        self.accepts()?;
+        let standby = self.process.as_mut().and_then(|process| process.standby.as_mut());
+        let standby = standby.ok_or(super::server::Refusal::NotInRecovery)?;
+        standby.paused = paused;
+        self.advance(now);
+        Ok(())
+    }
+
+    /// A standby that cannot become consistent ends when it is promoted.
+    pub(super) fn inconsistent(&mut self, now: Time) {
+        self.vanish(
+            now,
+            Ended::Failed("WAL ends before the consistent recovery point"),
+        );
+    }
+}
