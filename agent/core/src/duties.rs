@@ -11,6 +11,7 @@ use crate::slots::slot_name;
 use crate::state::{AfterPromotion, Cadence};
 use crate::types::{MonoTime, NodeName};
 use crate::view::{Due, Initialize, Process, ServerRole};
+use crate::zoo::{Flaw, lacks};
 
 /// The pace of looks at a PostgreSQL that is about to change its state.
 const BRISK: Duration = Duration::from_millis(50);
@@ -407,7 +408,9 @@ impl Context<'_> {
             return None;
         }
         let mut voters = list.clone();
-        voters.extend(self.state.failsafe_sent.clone().unwrap_or_default().1);
+        if !lacks(Flaw::FailsafeListInFlight) {
+            voters.extend(self.state.failsafe_sent.clone().unwrap_or_default().1);
+        }
         voters.remove(self.me());
         Some(voters)
     }

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::lease::ForeignRight;
 use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server};
+use crate::zoo::{Flaw, lacks};
 
 /// Everything the node has seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,6 +43,7 @@ impl Facts {
             .cluster
             .as_ref()
             .is_some_and(|known| view.revision < known.value.revision)
+            && !lacks(Flaw::OldViewTaken)
         {
             return;
         }
@@ -61,7 +63,7 @@ impl Facts {
             .exited
             .is_some_and(|exited| at < exited && view.process != Process::Absent);
         let older = self.postgres.as_ref().is_some_and(|known| at < known.at);
-        if !outdated && !older {
+        if !outdated && !older || lacks(Flaw::OldLookTaken) {
             self.postgres = Some(Seen { value: view, at });
         }
     }
@@ -77,7 +79,7 @@ impl Facts {
     /// Takes in a peer's answer.
     pub fn observe_peer(&mut self, name: NodeName, asked: MonoTime, status: Option<PeerStatus>) {
         let newer = self.peers.get(&name).is_none_or(|known| known.asked <= asked);
-        if newer {
+        if newer || lacks(Flaw::OldPeerTaken) {
             self.peers.insert(name, Peer { asked, status });
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::types::{Generation, LeaseId, MonoTime, NodeName, Revision};
 use crate::view::ClusterView;
+use crate::zoo::{Flaw, lacks};
 
 /// This node's hold on the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +61,8 @@ impl Lease {
         self.held = true;
         self.id = Some(id);
         self.renewed = self.renewed.max(sent);
-        self.until = self.until.max(sent.plus(Config::right(ttl)));
+        let right = Config::right(ttl) * if lacks(Flaw::RightForever) { 2 } else { 1 };
+        self.until = self.until.max(sent.plus(right));
         self.by_failsafe = false;
     }
 
@@ -68,13 +70,19 @@ impl Lease {
     /// for whoever sees only this waits for this.
     pub fn announce(&mut self, ttl: Duration, now: MonoTime) {
         self.ttl = ttl;
-        self.until = self.until.min(now.plus(Config::right(ttl)));
+        if !lacks(Flaw::LongRightKept) {
+            self.until = self.until.min(now.plus(Config::right(ttl)));
+        }
     }
 
     /// Every electable member granted, asked at `sent`. Who granted may not have heard of a longer ttl yet, so the shortest
     /// of the reign counts.
     pub fn granted(&mut self, config: &Config, sent: MonoTime) {
-        let ttl = config.ttl.min(self.shortest);
+        let ttl = if lacks(Flaw::LongRightByGrants) {
+            config.ttl.max(self.ttl)
+        } else {
+            config.ttl.min(self.shortest)
+        };
         self.until = self.until.max(sent.plus(Config::right(ttl)));
         self.by_failsafe = true;
     }
@@ -111,7 +119,10 @@ impl ForeignRight {
     /// it gave the key back: its right is over.
     pub fn observe(&mut self, config: &Config, me: &NodeName, view: &ClusterView, now: MonoTime) {
         let status = view.status.as_ref();
-        let claimed = status.and_then(|status| status.ttl).unwrap_or_default();
+        let claimed = status
+            .and_then(|status| status.ttl)
+            .filter(|_| !lacks(Flaw::OwnTtlForOthers))
+            .unwrap_or_default();
         self.ttl = if self.seen.is_some() {
             self.ttl
         } else {
@@ -121,13 +132,18 @@ impl ForeignRight {
         .max(config.ttl);
         let leader = view.leader.as_ref().map(|key| key.name.clone());
         let created = view.leader.as_ref().map_or(Revision(0), |key| key.created);
-        let identity = (leader.clone(), created, view.status_revision);
-        let first = self.seen.is_none();
+        let renewals = if lacks(Flaw::RenewalsUnseen) {
+            Revision(0)
+        } else {
+            view.status_revision
+        };
+        let identity = (leader.clone(), created, renewals);
+        let first = self.seen.is_none() && !lacks(Flaw::NewcomerDoesNotWait);
         let changed = self.seen.as_ref() != Some(&identity);
         let renewed = self
             .seen
             .as_ref()
-            .is_some_and(|(_, _, status)| *status != view.status_revision);
+            .is_some_and(|(_, _, status)| *status != renewals);
         let new_cluster = view.initialize.is_none() && leader.is_none();
         let vacated = leader.is_none() && status.is_some_and(|status| status.vacated.is_some());
         if vacated || new_cluster {
@@ -148,7 +164,7 @@ impl ForeignRight {
     /// The right may still run at `now`.
     #[must_use]
     pub fn may_run(&self, now: MonoTime) -> bool {
-        now < self.until
+        now < self.until && !lacks(Flaw::OldRightIgnored)
     }
 }
 

@@ -23,7 +23,7 @@
 //! - [`types`], [`config`]: values and settings; [`view`]: the facts a node can know
 //! - [`input`], [`action`]: what can happen to a node, and what it orders; [`decision`]: why
 //! - [`node`]: the state machine; [`facts`], [`state`], [`lanes`]: its three memories
-//! - [`rules`]: one file a topic; [`duties`]: routine work
+//! - [`rules`]: one file a topic; [`duties`]: routine work; [`zoo`]: planted flaws, for simulations only
 pub mod action;
 pub mod config;
 pub mod decision;
@@ -39,6 +39,7 @@ pub mod slots;
 pub mod state;
 pub mod types;
 pub mod view;
+pub mod zoo;
 
 pub use action::{Action, Lane, Order};
 pub use decision::{Decision, Evidence, Guard, Rule, Step, Wake};

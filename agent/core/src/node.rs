@@ -16,6 +16,7 @@ use crate::rules::{self, Context, Intent};
 use crate::state::{AfterPromotion, State};
 use crate::types::{Generation, MonoTime};
 use crate::view::{DataDir, Initialize, Process};
+use crate::zoo::{Flaw, lacks};
 
 mod outcome;
 
@@ -58,7 +59,7 @@ impl Node {
         });
         let lease = Lease::inherited(until, boot.generation);
         // A deadline over a server that turns out to be a replica means that the last agent was promoting it.
-        let unsure = until != MonoTime::ZERO;
+        let unsure = until != MonoTime::ZERO && !lacks(Flaw::PromotionBeforeBoot);
         let mut node = Self {
             config,
             facts: Facts::default(),
@@ -137,7 +138,7 @@ impl Node {
                 self.state.unfenced &= status.unfenced;
             }
             Order::Release { status, .. } => {
-                self.state.releasing = true;
+                self.state.releasing = !lacks(Flaw::ReleaseForgotten);
                 self.state.unfenced &= status.unfenced;
             }
             Order::WriteFailsafe { seen, list } => {
@@ -250,13 +251,16 @@ impl Node {
             self.lanes.outstanding(Lane::Lock),
             Some(outstanding) if matches!(outstanding.order, Order::Acquire { .. })
         );
+        let taking = taking && !lacks(Flaw::GrantWhileTaking);
         let leads = self.state.lease.held || self.facts.may_write() || self.context().leader_is_me();
+        let leads = leads && !lacks(Flaw::GrantAsLeader);
         let other = self.facts.leader().is_some_and(|known| known != leader);
         let given = self
             .state
             .promise
             .as_ref()
             .is_some_and(|(to, until)| to != leader && self.now < *until);
+        let given = given && !lacks(Flaw::GrantToTwo);
         if !self.config.failsafe_mode || taking || leads || other || given || self.state.exiting {
             return false;
         }

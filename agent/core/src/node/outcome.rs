@@ -9,6 +9,7 @@ use crate::lanes::Outstanding;
 use crate::state::{AfterPromotion, Ancestry};
 use crate::types::{LeaseId, MonoTime, NodeName, Revision};
 use crate::view::{Initialize, LeaderKey};
+use crate::zoo::{Flaw, lacks};
 
 /// How long a lane rests after a failure.
 const REST: Duration = Duration::from_millis(200);
@@ -97,7 +98,9 @@ impl Node {
             // What failed for want of a right may be tried at once under a new one.
             self.state.failure = None;
             // Who leads is not rebuilt: the wish was to make it like the leader.
-            self.state.reclone = None;
+            if !lacks(Flaw::LeaderRecloned) {
+                self.state.reclone = None;
+            }
             self.state.due.publish = self.now;
         }
         self.state.lease.confirm(ttl, sent, id);
@@ -202,7 +205,7 @@ impl Node {
                 | Order::Restart { .. }
                 | Order::StartReplica { .. }
         );
-        if arms {
+        if arms && !lacks(Flaw::DeadlineUnrepeated) {
             // The guard heard a deadline from this order, older perhaps than the last one sent.
             self.state.deadline = None;
         }
@@ -210,7 +213,7 @@ impl Node {
         match outcome {
             Outcome::Failed(ref text) | Outcome::Unknown(ref text) => {
                 let text = text.clone();
-                let unknown = matches!(outcome, Outcome::Unknown(_));
+                let unknown = matches!(outcome, Outcome::Unknown(_)) && !lacks(Flaw::UnknownPromotion);
                 match &order {
                     Order::Promote { .. } => {
                         self.state.giving_up = true;
@@ -250,7 +253,7 @@ impl Node {
             Outcome::Ancestry { timeline, history } => {
                 let leader = self.facts.view().and_then(|view| view.leader.as_ref());
                 let leader = leader.filter(
-                    |key| matches!(&order, Order::CompareHistory { leader } if leader.name == key.name),
+                    |key| matches!(&order, Order::CompareHistory { leader } if leader.name == key.name || lacks(Flaw::FormerHistory)),
                 );
                 self.state.ancestry = leader.map(|key| Ancestry {
                     leader: key.name.clone(),
@@ -319,8 +322,9 @@ impl Node {
             return;
         };
         let required = self.context().failsafe_voters();
-        let all = |mut names: std::collections::btree_map::Keys<'_, NodeName, String>| {
-            names.all(|name| granted.contains(name))
+        let all = |names: std::collections::btree_map::Keys<'_, NodeName, String>| {
+            let (asked, gave) = (names.len(), names.filter(|name| granted.contains(*name)).count());
+            gave == asked || lacks(Flaw::FailsafeByMajority) && asked <= 2 * gave
         };
         let in_time = self.state.lease.valid(self.now);
         if in_time && all(asked.keys()) && required.is_some_and(|required| all(required.keys())) {

@@ -5,6 +5,7 @@ use crate::action::{Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::NodeName;
 use crate::view::{DataDir, Initialize};
+use crate::zoo::{Flaw, lacks};
 
 /// Decides about a data directory that is empty, half-made or unusable.
 ///
@@ -31,7 +32,7 @@ pub(super) fn data(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             // The order to take the lock came late; the renewal under way confirms it, and needs the lane.
             (_, Some(_)) if !ctx.state.lease.held => Some(Plan::hold(Rule::AwaitView)),
             // A primary has lived, even if it never came to say so in `initialize`: a second cluster beside it would lose its data.
-            _ if ctx.has_lived() => Some(await_source(ctx, trail)),
+            _ if ctx.has_lived() && !lacks(Flaw::SecondCluster) => Some(await_source(ctx, trail)),
             (None | Some(Initialize::InProgress), _) if ctx.state.lease.held => create(ctx),
             (Some(Initialize::Done(_) | Initialize::Garbage), _) => Some(await_source(ctx, trail)),
             (initialize, _) => Some(claim(ctx, trail, initialize)),

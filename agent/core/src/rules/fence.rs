@@ -6,6 +6,7 @@ use super::{Context, Plan, STOP_AGAIN, Trail};
 use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::MonoTime;
+use crate::zoo::{Flaw, lacks};
 
 /// Stops PostgreSQL when the right to be primary is about to end.
 ///
@@ -35,7 +36,7 @@ pub(super) fn right_is_ending(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> 
 /// every write from now on is lost.
 pub(super) fn lock_is_anothers(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
     let may_write = ctx.may_write();
-    if ctx.config.pause || !may_write || !ctx.leader_is_other() {
+    if ctx.config.pause || !may_write || !ctx.leader_is_other() || lacks(Flaw::LostLockUnheeded) {
         return None;
     }
     let leader = ctx.facts.leader()?.clone();
@@ -47,7 +48,8 @@ pub(super) fn lock_is_anothers(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan>
 /// A lock given back as vacated over a server that then finishes its promotion would be two primaries.
 pub(super) fn unfinished_promotion(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let wanted = (ctx.state.lease.held || ctx.leader_is_me()) && !ctx.state.giving_up;
-    if ctx.config.pause || !ctx.state.unsure || ctx.replica().is_none() || wanted {
+    let heeded = !lacks(Flaw::UnfinishedPromotion);
+    if ctx.config.pause || !ctx.state.unsure || ctx.replica().is_none() || wanted || !heeded {
         return None;
     }
     trail.block(Rule::GiveUp, Guard::NoRight);

@@ -8,6 +8,7 @@ use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Handover;
 use crate::types::{MonoTime, NodeName};
 use crate::view::Due;
+use crate::zoo::{Flaw, lacks};
 
 /// How long the stopped primary waits for a candidate to have everything before it takes the reign back. A candidate
 /// that streamed has it in milliseconds.
@@ -120,7 +121,7 @@ pub(super) fn progress(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) -> Option<Plan> {
     let handover = ctx.state.handover.as_ref()?;
     let (_, since) = handover.stopped?;
-    let hopeless = handover.streaming.is_empty();
+    let hopeless = handover.streaming.is_empty() || lacks(Flaw::StandbyUnawaited);
     if hopeless || somebody_has_everything(ctx, handover) || ctx.now >= since.plus(PATIENCE) {
         return None;
     }
@@ -130,6 +131,9 @@ pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) ->
 
 /// The candidate (or, if none is named, anybody electable) has received WAL beyond the start of the shutdown checkpoint.
 fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
+    if lacks(Flaw::StandbyUnawaited) {
+        return true;
+    }
     let Some((Some(checkpoint), since)) = handover.stopped else {
         return false;
     };

@@ -4,6 +4,7 @@ use super::{Context, Intent, Plan, Trail};
 use crate::action::Order;
 use crate::decision::{Guard, Rule};
 use crate::view::{DataDir, Initialize};
+use crate::zoo::{Flaw, lacks};
 
 /// Ends the agent, touching nothing, when the data directory belongs to another cluster than the `initialize` key says.
 ///
@@ -17,7 +18,7 @@ pub(super) fn foreign_cluster(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pl
     };
     // Whoever creates a cluster says so under the lock; without it, another's word stands.
     let creating = ctx.state.created.is_some() && ctx.state.lease.held;
-    if control.system_id == cluster || creating {
+    if control.system_id == cluster || creating || lacks(Flaw::ForeignData) {
         return None;
     }
     let guard = Guard::SystemIdMismatch {

@@ -31,6 +31,7 @@ use crate::slots::slot_name;
 use crate::state::{Handover, State};
 use crate::types::{MonoTime, NodeName};
 use crate::view::{Process, Server, ServerRole};
+use crate::zoo::{Flaw, lacks};
 
 /// What rules look at.
 #[derive(Clone, Copy)]
@@ -153,7 +154,7 @@ fn disarming(ctx: &Context<'_>, plan: &Plan) -> bool {
             .map(|outstanding| &outstanding.order),
         Some(Order::SetDeadline(None))
     );
-    lifting && plan.orders.iter().any(makes_writable)
+    lifting && plan.orders.iter().any(makes_writable) && !lacks(Flaw::DisarmingRace)
 }
 
 /// The order makes PostgreSQL accept writes, or keeps it doing so, under a deadline.
@@ -181,7 +182,7 @@ fn pace(ctx: &Context<'_>, plan: Plan, trail: &mut Trail) -> Plan {
         return plan;
     };
     if matches!(order, Order::Stop { .. }) {
-        let wait = ctx.now < ctx.state.last_stop.plus(STOP_AGAIN);
+        let wait = ctx.now < ctx.state.last_stop.plus(STOP_AGAIN) && !lacks(Flaw::StopUnpaced);
         return if wait { Plan::hold(plan.rule) } else { plan };
     }
     let Some(failure) = ctx
@@ -335,7 +336,16 @@ impl<'a> Context<'a> {
         if self.exempt() {
             MonoTime::NEVER
         } else {
-            self.state.lease.until.minus(self.config.guard_margin())
+            let late = if lacks(Flaw::GuardTooLate) {
+                Duration::from_secs(2)
+            } else {
+                Duration::ZERO
+            };
+            self.state
+                .lease
+                .until
+                .plus(late)
+                .minus(self.config.guard_margin())
         }
     }
 
@@ -355,6 +365,9 @@ impl<'a> Context<'a> {
     /// Somebody else's right that may still run: the last leader's, one this node has granted, or that of a primary without a
     /// deadline. The lock can have come late, by an order of long ago, so this is looked at again before anything becomes writable.
     pub(crate) fn others_right(&self) -> Option<Guard> {
+        if lacks(Flaw::OldRightAtPromotionIgnored) {
+            return None;
+        }
         if let Some(guard) = self.unfenced_other() {
             return Some(guard);
         }

@@ -7,6 +7,7 @@ use crate::action::Lane;
 use crate::decision::{Guard, Rule};
 use crate::types::MonoTime;
 use crate::view::DataDir;
+use crate::zoo::{Flaw, lacks};
 
 /// Holds still in a pause.
 ///
@@ -84,7 +85,7 @@ impl Context<'_> {
     /// Another member's primary may run without a deadline, and no person has overruled that.
     pub(crate) fn unfenced_other(&self) -> Option<Guard> {
         let name = self.facts.view()?.status.as_ref()?.unfenced.as_ref()?;
-        let blocked = name != self.me() && !race::forced(self);
+        let blocked = name != self.me() && !race::forced(self) && !lacks(Flaw::UnfencedUnheeded);
         blocked.then(|| Guard::Unfenced(name.clone()))
     }
 }

@@ -6,6 +6,7 @@ use super::{Context, Plan, Trail, race};
 use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::view::Initialize;
+use crate::zoo::{Flaw, lacks};
 
 /// Leads: the lock is held and PostgreSQL accepts writes. Renewal, status and all else is routine (see [`crate::duties`]).
 ///
@@ -55,7 +56,9 @@ pub(super) fn without_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
         return Some(Plan::hold(Rule::AwaitView).because(Evidence::Leader(ctx.me().clone())));
     }
     let view = ctx.facts.view()?;
-    let behind = view.timeline().filter(|cluster| server.timeline < *cluster);
+    let behind = view
+        .timeline()
+        .filter(|cluster| server.timeline < *cluster && !lacks(Flaw::OldTimelineLeads));
     let forbidden = match behind {
         Some(cluster) => Some(Guard::TimelineBehind {
             own: server.timeline,
@@ -89,7 +92,10 @@ pub(super) fn take_free_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pla
     if view.leader.is_some() || ctx.state.lease.held {
         return None;
     }
-    if let Some(cluster) = view.timeline().filter(|cluster| server.timeline < *cluster) {
+    if let Some(cluster) = view
+        .timeline()
+        .filter(|cluster| server.timeline < *cluster && !lacks(Flaw::OldTimelineLeads))
+    {
         // In a pause it is not stopped for that; but it would lead the cluster back to what others have left.
         let own = server.timeline;
         trail.block(Rule::Reacquire, Guard::TimelineBehind { own, cluster });
@@ -123,7 +129,9 @@ pub(super) fn take_free_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pla
                 .as_ref()
                 .is_some_and(|status| status.primary && status.running)
     });
-    if let Some((name, _)) = another_primary {
+    if let Some((name, _)) = another_primary
+        && !lacks(Flaw::PeerPrimaryUnheeded)
+    {
         trail.block(Rule::Reacquire, Guard::PeerIsPrimary(name.clone()));
         return None;
     }

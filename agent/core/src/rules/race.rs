@@ -7,6 +7,7 @@ use crate::action::{Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::{Lsn, NodeName, Timeline};
 use crate::view::{ClusterView, FailoverKey, Server, ServerRole};
+use crate::zoo::{Flaw, lacks};
 
 /// How long a free lock is kept for the candidate that a person named, and from the node that gave it away.
 const RESERVATION: Duration = Duration::from_secs(5);
@@ -62,13 +63,13 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     if ctx.config.ttl < age {
         return Err(Guard::ViewStale { age });
     }
-    if ctx.config.pause && !manual {
+    if ctx.config.pause && !manual && !lacks(Flaw::PauseUnheeded) {
         return Err(Guard::PauseOn);
     }
     if let Some(guard) = ctx.unfenced_other() {
         return Err(guard);
     }
-    if ctx.config.nofailover {
+    if ctx.config.nofailover && !lacks(Flaw::NofailoverUnheeded) {
         return Err(Guard::NoFailover);
     }
     if ctx.now < ctx.state.cooldown {
@@ -76,7 +77,9 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
             left: ctx.state.cooldown.since(ctx.now),
         });
     }
-    if let Some((_, until)) = ctx.state.promise.as_ref().filter(|(_, until)| ctx.now < *until) {
+    if let Some((_, until)) = ctx.state.promise.as_ref().filter(|(_, until)| ctx.now < *until)
+        && !lacks(Flaw::PromiseForgotten)
+    {
         return Err(Guard::FailsafePromise {
             left: until.since(ctx.now),
         });
@@ -85,7 +88,7 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
         .failsafe
         .as_ref()
         .is_some_and(|list| !list.contains_key(ctx.me()));
-    if ctx.config.failsafe_mode && unlisted && !forced(ctx) {
+    if ctx.config.failsafe_mode && unlisted && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
         return Err(Guard::NotInFailsafe);
     }
     let (server, _) = ctx.replica().ok_or(Guard::PostgresNotReady)?;
@@ -99,7 +102,7 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
         last.ahead_of(server.position()),
         ctx.config.maximum_lag_on_failover,
     );
-    if limit < lag && !forced(ctx) {
+    if limit < lag && !forced(ctx) && !lacks(Flaw::LagUnheeded) {
         return Err(Guard::LagTooHigh { lag, limit });
     }
     Ok(server)
@@ -113,6 +116,9 @@ fn ancestry(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     let Some(cluster) = view.timeline().filter(|cluster| server.timeline < *cluster) else {
         return Ok(());
     };
+    if lacks(Flaw::AncestryUnheeded) {
+        return Ok(());
+    }
     let Some(fork) = view.fork_of(server.timeline) else {
         return Err(Guard::TimelineBehind {
             own: server.timeline,
@@ -142,6 +148,9 @@ fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     }
     if let Some(key) = ctx.facts.view().and_then(|view| view.failover.as_ref()) {
         reservation(ctx, key)?;
+    }
+    if lacks(Flaw::PeersUnasked) {
+        return Ok(server);
     }
     let others: Vec<NodeName> = ctx.facts.others(ctx.me()).map(|(name, _)| name.clone()).collect();
     for name in others {
@@ -203,7 +212,7 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
         return Err(Guard::PeerUnheard(name.clone()));
     }
     let impatient = ctx.config.ttl * 2 < ctx.leaderless_for();
-    if status.primary && status.running && !impatient {
+    if status.primary && status.running && !impatient && !lacks(Flaw::PeerPrimaryUnheeded) {
         return Err(Guard::PeerIsPrimary(name.clone()));
     }
     let cannot_lead = status.nofailover || status.can_take_lock == Some(false);
@@ -215,7 +224,7 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
         status.timeline.unwrap_or(server.timeline),
         status.position.unwrap_or(Lsn(0)),
     );
-    if own < theirs {
+    if own < theirs && !lacks(Flaw::PeerAheadUnheeded) {
         return Err(Guard::PeerAhead {
             peer: name.clone(),
             by: theirs.1.ahead_of(own.1),

@@ -6,6 +6,7 @@ use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Ancestry;
 use crate::types::{Lsn, Timeline};
 use crate::view::{ControlData, ControlState, DataDir};
+use crate::zoo::{Flaw, lacks};
 
 /// What the leader's history says about a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,8 @@ pub(super) fn kinship(
     position: Lsn,
     shut_down_primary: bool,
 ) -> Kinship {
-    if timeline == leader.timeline {
+    let follows_by_number = lacks(Flaw::NumberForAncestry) && timeline < leader.timeline;
+    if timeline == leader.timeline || follows_by_number || lacks(Flaw::ForkIgnored) {
         return Kinship::Ancestor;
     }
     match leader.fork_of(timeline) {
@@ -96,7 +98,7 @@ pub(super) fn under_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
 }
 
 fn judge(leader: &Ancestry, control: &ControlData) -> Kinship {
-    let clean = control.state == ControlState::ShutDown;
+    let clean = control.state == ControlState::ShutDown || lacks(Flaw::CrashCountsAsClean);
     if control.state.was_primary() && !clean && control.timeline != leader.timeline {
         return Kinship::Unclear;
     }
@@ -137,6 +139,7 @@ fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         .facts
         .member(leader)
         .is_some_and(|member| member.checkpoint_after_promote == Some(false))
+        && !lacks(Flaw::RewindBeforeCheckpoint)
     {
         trail.block(Rule::Rewind, Guard::LeaderCheckpoint);
         return Some(Plan::hold(Rule::Rewind));
@@ -180,7 +183,8 @@ impl<'a> Context<'a> {
         let present = self
             .leader_timeline()
             .is_none_or(|timeline| timeline <= known.timeline);
-        (known.leader == leader.name && known.created == leader.created && present).then_some(known)
+        let told = present || lacks(Flaw::EarlyHistory);
+        (known.leader == leader.name && known.created == leader.created && told).then_some(known)
     }
 
     /// The leader says that its PostgreSQL runs as primary.

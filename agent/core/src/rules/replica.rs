@@ -7,6 +7,7 @@ use crate::action::{Lane, Order, StopMode, Upstream};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::Timeline;
 use crate::view::{Server, ServerRole};
+use crate::zoo::{Flaw, lacks};
 
 /// How long a replica may stand still on an older timeline than the leader's before its history is compared: following
 /// a switch of timelines takes a reconnect, and PostgreSQL retries each 5 s at the latest.
@@ -42,7 +43,7 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         .and_then(|view| view.timeline())
         .unwrap_or_default()
         .max(server.timeline);
-    if ctx.state.reserved.is_none_or(|reserved| reserved <= known) {
+    if ctx.state.reserved.is_none_or(|reserved| reserved <= known) && !lacks(Flaw::NextUnreserved) {
         // A reign that began with a primary has reserved no timeline: that comes first, or the next reign may make the same one.
         trail.block(Rule::Promote, Guard::NoReservation);
         let mut status = ctx.status(false);

@@ -1,0 +1,121 @@
+//! Planted flaws: each takes one safeguard away, so that a simulation can prove that it would notice.
+//!
+//! With the feature `zoo`, which nothing that is shipped turns on, a run plants a [`Flaw`] in its thread and the safeguard asks
+//! [`lacks`]. Without the feature `lacks` is the constant `false`, and the compiled core is as if this file were not there.
+
+macro_rules! flaws {
+    ($($variant:ident $text:literal,)*) => {
+        /// A safeguard of the state machine that can be taken away.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "`text` is the documentation of each")]
+        pub enum Flaw { $($variant,)* }
+
+        impl Flaw {
+            /// Every flaw.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name, as the simulator's command line takes it.
+            #[must_use]
+            pub fn name(self) -> &'static str { match self { $(Self::$variant => stringify!($variant),)* } }
+
+            /// What is wrong with a core that has it.
+            #[must_use]
+            pub fn text(self) -> &'static str { match self { $(Self::$variant => $text,)* } }
+        }
+    };
+}
+
+flaws! {
+    OldRightIgnored "a free lock is used while the last leader's right may run",
+    OldRightAtPromotionIgnored "a lock that came late is used without another look at the old right",
+    RenewalsUnseen "another's right is timed by its key alone, not by its renewals in `status`",
+    NewcomerDoesNotWait "a node that has just begun believes that no right is running",
+    OwnTtlForOthers "another's right is timed with one's own ttl, not with the one it claims",
+    LongRightKept "a right given by a longer ttl is kept after a shorter one was announced",
+    LongRightByGrants "failsafe grants give a right of the newest ttl, which who granted may not know",
+    RightForever "a renewal gives a right of twice the ttl",
+    GuardTooLate "the guard's deadline lies two seconds after the right",
+    PromiseForgotten "a member that granted a primary its stay takes part in the race",
+    GrantWhileTaking "a member grants while its own order to take the lock is under way",
+    GrantToTwo "a member grants to a second primary while the first one's grant binds",
+    GrantAsLeader "a member grants although it leads itself",
+    FailsafeByMajority "a failsafe round counts when half of the members granted",
+    FailsafeListUnread "who is not on the failsafe list takes part in the race",
+    FailsafeListInFlight "members on a list that may have arrived are not asked",
+    PauseUnheeded "a replica takes part in a race during a pause",
+    NofailoverUnheeded "a member that may never lead takes part in the race",
+    LagUnheeded "a replica far behind takes the lock",
+    AncestryUnheeded "a replica of an old timeline takes the lock, whatever it holds beyond the fork",
+    NumberForAncestry "a timeline of a higher number counts as a successor, whatever it forked from",
+    PeersUnasked "the race does not wait for the positions of others",
+    PeerAheadUnheeded "a replica takes the lock although another has more",
+    PeerPrimaryUnheeded "a primary takes the lock beside another that runs",
+    OldTimelineLeads "a primary of an old timeline takes the free lock",
+    NextUnreserved "the timeline of a promotion is not reserved",
+    UnknownPromotion "a promotion of unknown end counts as one that will not come to pass",
+    PromotionBeforeBoot "a restarted agent forgets that its predecessor may have been promoting",
+    LostLockUnheeded "a primary goes on when another holds the lock, until its right ends",
+    UnfinishedPromotion "a promotion that is not wanted any more is left to itself",
+    ReleaseForgotten "after a release was sent the reign goes on as before",
+    StandbyUnawaited "a hand-over does not wait for a standby to have the shutdown checkpoint",
+    SecondCluster "a cluster is created beside one that has lived",
+    ForeignData "a data directory of another cluster is used",
+    LeaderRecloned "a wish to rebuild outlives winning the lock",
+    FormerHistory "the history of a former leader counts as the present one's",
+    EarlyHistory "a history told before the promotion counts",
+    RewindBeforeCheckpoint "pg_rewind does not wait for the new primary's checkpoint",
+    ForkIgnored "an ex-primary that went on past the fork is started as a replica",
+    CrashCountsAsClean "an ex-primary that crashed is taken for one that stopped cleanly",
+    DeadlineUnrepeated "the guard is not told its deadline again after an order that armed it",
+    DisarmingRace "something becomes writable while the guard is told to lift its deadline",
+    OldViewTaken "a view of an older revision replaces a newer one",
+    UnfencedUnheeded "the lock is taken beside a primary whose deadline was lifted",
+    OldLookTaken "a look at PostgreSQL from before its end counts",
+    OldPeerTaken "an older answer of a peer replaces a newer one",
+    AnyCompletion "a completion counts for whatever order its lane carries out now",
+    StopUnpaced "a stop that fails at once is repeated at once",
+}
+
+/// Whether the running core has this flaw.
+#[cfg(not(feature = "zoo"))]
+#[inline(always)]
+#[must_use]
+pub const fn lacks(_: Flaw) -> bool {
+    false
+}
+
+#[cfg(feature = "zoo")]
+pub use planted::{Planted, lacks, plant};
+
+#[cfg(feature = "zoo")]
+mod planted {
+    use std::cell::Cell;
+
+    use super::Flaw;
+
+    thread_local! {
+        static FLAW: Cell<Option<Flaw>> = const { Cell::new(None) };
+    }
+
+    /// Whether the cores of this thread have this flaw.
+    #[must_use]
+    pub fn lacks(flaw: Flaw) -> bool {
+        FLAW.get() == Some(flaw)
+    }
+
+    /// While it lives, the cores of this thread have the flaw.
+    #[derive(Debug)]
+    #[must_use = "the flaw is gone when this is dropped"]
+    pub struct Planted(Option<Flaw>);
+
+    /// Gives the cores of this thread a flaw.
+    pub fn plant(flaw: Option<Flaw>) -> Planted {
+        Planted(FLAW.replace(flaw))
+    }
+
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            FLAW.set(self.0);
+        }
+    }
+}
