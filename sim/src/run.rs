@@ -87,6 +87,7 @@ impl Job {
     /// Runs it: a phase with faults in which nothing unsafe may happen, and one without in which all must become well.
     #[must_use]
     pub fn run(&self, keep: Keep) -> Outcome {
+        let _planted = surus_core::zoo::plant(self.bug.and_then(Bug::flaw));
         match self.world {
             Kind::Fast => fast::play(self, keep),
         }

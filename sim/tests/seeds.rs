@@ -40,7 +40,7 @@ fn planted_bugs_are_found() {
     ] {
         assert!(
             zoo::hunt(bug, 0..seeds).is_some(),
-            "{bug:?} was not found in {seeds} seeds"
+            "{bug} was not found in {seeds} seeds"
         );
     }
 }

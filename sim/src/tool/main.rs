@@ -88,12 +88,12 @@ fn run(seeds: &str, limit: usize) -> ExitCode {
 
 fn zoo(seeds: u64, only: Option<&str>) -> ExitCode {
     let mut missed = false;
-    for bug in Bug::ALL {
-        let name = format!("{bug:?}");
+    for bug in Bug::all() {
+        let name = bug.name();
         if only.is_some_and(|only| only != name) {
             continue;
         }
-        match zoo::hunt(*bug, 0..seeds) {
+        match zoo::hunt(bug, 0..seeds) {
             Some((seed, violation)) => println!("{name:<24} {:>5} seeds  {violation}", seed + 1),
             None => {
                 missed = true;
