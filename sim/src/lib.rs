@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: one run, from what to run to how it ended
 //! - [`fast`]: N cores and the models in one queue of events; time jumps
+//! - `turmoil`: the real agent over a simulated network, against the same models (cargo feature of that name)
 //! - [`model`]: etcd, PostgreSQL, the guard; [`net`], [`clock`]: what lies between
 //! - [`nemesis`]: the faults, an explicit list made from the seed; [`check`]: what must never happen
 //! - [`record`]: what happened, its hash, and who is told; [`coverage`]: what has fired; [`zoo`]: planted bugs that the sweep must find
@@ -17,4 +18,6 @@ pub mod net;
 pub mod record;
 pub mod rng;
 pub mod run;
+#[cfg(feature = "turmoil")]
+pub mod turmoil;
 pub mod zoo;
