@@ -8,25 +8,33 @@ use std::time::Duration;
 
 use surus::config::settings::{self, HostPort};
 use surus::dcs::{Etcd, Lock};
+use surus::machine::Machine as Machinery;
 use surus::net::{Dial, Stream};
+use surus::task::{BoxFuture, Spawn};
 use surus_core::action::StatusRecord;
 use surus_core::types::{MonoTime, Revision};
 use surus_sim::clock::SEC;
 use surus_sim::model::etcd::Settings;
 use surus_sim::turmoil::etcd::Ensemble;
-use surus_sim::turmoil::interpose::Interposed;
-use surus_sim::turmoil::net::{Machine, Net, jump};
+use surus_sim::turmoil::net::jump::Jumping;
+use surus_sim::turmoil::net::{Driver, Machine, Net};
 use surus_sim::turmoil::process::Process;
+use tokio::task::AbortHandle;
 
-#[derive(Clone)]
 struct From(Process);
 
 impl Dial for From {
-    async fn dial(&self, host: &str, port: u16) -> io::Result<Stream> {
-        let stream = Arc::clone(self.0.net())
-            .dial(self.0.machine(), host, port)
-            .await?;
-        Ok(Box::new(stream))
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>> {
+        let dialling = Arc::clone(self.0.net()).dial(self.0.machine(), host, port);
+        Box::pin(async move { Ok(Box::new(dialling.await?) as Stream) })
+    }
+}
+
+struct Tasks(Process);
+
+impl Spawn for Tasks {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> AbortHandle {
+        self.0.spawn(task)
     }
 }
 
@@ -58,7 +66,19 @@ async fn hold_the_lock(process: Process, name: String, log: Arc<Mutex<Vec<String
         key: None,
     };
     let clock: Arc<dyn surus::clock::Clock> = Arc::new(Clock(Arc::clone(process.net())));
-    let etcd = Arc::new(Etcd::new(&settings, "/service/x/", &name, &From(process.clone()), clock).unwrap());
+    let etcd = Arc::new(
+        Etcd::new(
+            &settings,
+            "/service/x/",
+            &name,
+            Machinery {
+                clock,
+                dial: Arc::new(From(process.clone())),
+                tasks: Arc::new(Tasks(process.clone())),
+            },
+        )
+        .unwrap(),
+    );
     let (states, mut changes) = tokio::sync::watch::channel(None);
     let watched = Arc::clone(&etcd);
     process.spawn(Box::pin(async move { watched.watch(states).await }));
@@ -86,69 +106,49 @@ async fn hold_the_lock(process: Process, name: String, log: Arc<Mutex<Vec<String
 
 fn play(seed: u64, seconds: u64) -> (u64, u64, Vec<String>) {
     std::thread::spawn(move || {
-        let interposed = Interposed::begin(seed);
         let names: Vec<String> = ["etcd1", "etcd2", "etcd3", "n1", "n2"]
             .map(str::to_owned)
             .to_vec();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&log);
-        let (hash, packets) = jump::run(seed, &names, |jump| async move {
-            let net: Arc<dyn Net> = jump.clone();
-            let etcd: Vec<Machine> = (0..3).map(Machine).collect();
-            let ensemble = Ensemble::start(&net, &etcd, Settings::default(), seed);
-            let mut agents = Vec::new();
-            for (index, name) in ["n1", "n2"].into_iter().enumerate() {
-                let process = Process::new(Arc::clone(&net), Machine(3 + index), name);
-                process.spawn(Box::pin(hold_the_lock(
-                    process.clone(),
-                    name.to_owned(),
-                    Arc::clone(&lines),
-                )));
-                agents.push(process);
+        let mut driver = Jumping::new(seed, &names).unwrap();
+        let net = driver.net();
+        let etcd: Vec<Machine> = (0..3).map(Machine).collect();
+        let ensemble = Ensemble::start(&net, &etcd, Settings::default(), seed);
+        let mut agents = Vec::new();
+        for (index, name) in ["n1", "n2"].into_iter().enumerate() {
+            let process = Process::new(Arc::clone(&net), Machine(3 + index), name);
+            process.spawn(Box::pin(hold_the_lock(
+                process.clone(),
+                name.to_owned(),
+                Arc::clone(&log),
+            )));
+            agents.push(process);
+        }
+        let cut = |cut| {
+            for member in &etcd {
+                net.cut(Machine(3), *member, cut);
+                net.cut(*member, Machine(3), cut);
             }
-            let until = |second: u64| {
-                let net = Arc::clone(&net);
-                async move {
-                    let left = (second * SEC).saturating_sub(net.now());
-                    tokio::time::sleep(Duration::from_nanos(left)).await;
+            ensemble.relink();
+        };
+        for round in (0..seconds).step_by(60) {
+            for step in 0..8 {
+                driver.run_until((round + [5, 13, 18, 25, 30, 40, 44, 49][step]) * SEC);
+                match step {
+                    0 => agents[0].freeze(),
+                    1 => agents[0].thaw(),
+                    2 => ensemble.kill(0),
+                    3 => ensemble.revive(0),
+                    4 => cut(true),
+                    5 => cut(false),
+                    6 => ensemble.freeze(1, true),
+                    _ => ensemble.freeze(1, false),
                 }
-            };
-            let mut round = 0;
-            while round + 60 <= seconds {
-                until(round + 5).await;
-                agents[0].freeze();
-                until(round + 13).await;
-                agents[0].thaw();
-                until(round + 18).await;
-                ensemble.kill(0);
-                until(round + 25).await;
-                ensemble.revive(0);
-                until(round + 30).await;
-                for member in &etcd {
-                    net.cut(Machine(3), *member, true);
-                    net.cut(*member, Machine(3), true);
-                }
-                ensemble.relink();
-                until(round + 40).await;
-                for member in &etcd {
-                    net.cut(Machine(3), *member, false);
-                    net.cut(*member, Machine(3), false);
-                }
-                until(round + 44).await;
-                ensemble.freeze(1, true);
-                until(round + 49).await;
-                ensemble.freeze(1, false);
-                round += 60;
             }
-            until(seconds).await;
-            (net.hash(), jump.packets())
-        });
-        drop(interposed);
-        (
-            hash,
-            packets,
-            Arc::try_unwrap(log).unwrap_or_default().into_inner().unwrap(),
-        )
+        }
+        driver.run_until(seconds * SEC);
+        let lines = log.lock().unwrap().clone();
+        (net.hash(), net.packets(), lines)
     })
     .join()
     .unwrap()

@@ -20,14 +20,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
 use turmoil_net::{EnterGuard, HostId, KernelConfig, Packet, Transport};
 
-use super::super::interpose;
-use super::{BoxFuture, Listener, Machine, Net, Stream};
+use super::super::interpose::{self, Interposed};
+use super::{BoxFuture, Driver, Listener, Machine, Net, Stream};
 use crate::clock::{MS, SEC, Time};
 use crate::rng::Rng;
 
@@ -72,73 +73,102 @@ pub struct Jump {
     state: Mutex<State>,
     kick: Notify,
     over: AtomicBool,
+    handle: Handle,
     begin: Instant,
 }
 
-/// Runs `body` in a world of these machines, to its end.
-///
-/// # Panics
-/// When the runtime cannot be built: the process is out of file descriptors.
-pub fn run<T, F: Future<Output = T>>(seed: u64, names: &[String], body: impl FnOnce(Arc<Jump>) -> F) -> T {
-    // What retransmits is the pump.
-    let config = KernelConfig::default()
-        .retx_threshold(u32::MAX)
-        .retx_max(u32::MAX);
-    let mut net = turmoil_net::Net::with_config(config);
-    let hosts: Vec<(HostId, IpAddr)> = names
-        .iter()
-        .map(|name| {
-            let id = net.add_host(name.as_str());
-            (id, net.lookup(name))
+/// The network with what it runs on. One per thread.
+pub struct Jumping {
+    jump: Arc<Jump>,
+    runtime: Option<Runtime>,
+    guard: EnterGuard,
+    _interposed: Interposed,
+}
+
+impl Jumping {
+    /// A network of these machines, at time zero.
+    ///
+    /// # Errors
+    /// The process is out of file descriptors.
+    pub fn new(seed: u64, names: &[String]) -> io::Result<Self> {
+        let interposed = Interposed::begin(seed);
+        // What retransmits is the pump.
+        let config = KernelConfig::default()
+            .retx_threshold(u32::MAX)
+            .retx_max(u32::MAX);
+        let mut net = turmoil_net::Net::with_config(config);
+        let hosts: Vec<(HostId, IpAddr)> = names
+            .iter()
+            .map(|name| {
+                let id = net.add_host(name.as_str());
+                (id, net.lookup(name))
+            })
+            .collect();
+        let guard = net.enter();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()?;
+        let begin = {
+            let _inside = runtime.enter();
+            Instant::now()
+        };
+        let machines = names.iter().enumerate();
+        let jump = Arc::new(Jump {
+            state: Mutex::new(State {
+                dark: vec![false; hosts.len()],
+                names: machines
+                    .map(|(index, name)| (name.clone(), Machine(index)))
+                    .collect(),
+                hosts,
+                links: BTreeMap::new(),
+                listening: BTreeMap::new(),
+                next_port: FIRST_PORT,
+                queue: BTreeMap::new(),
+                sequence: 0,
+                flows: BTreeMap::new(),
+                held: BTreeMap::new(),
+                rng: Rng::new(seed, 21),
+                hash: 0xcbf2_9ce4_8422_2325,
+                packets: 0,
+            }),
+            kick: Notify::new(),
+            over: AtomicBool::new(false),
+            handle: runtime.handle().clone(),
+            begin,
+        });
+        Ok(Self {
+            jump,
+            runtime: Some(runtime),
+            guard,
+            _interposed: interposed,
         })
-        .collect();
-    let guard = net.enter();
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-    else {
-        panic!("no tokio runtime");
-    };
-    let begin = {
-        let _inside = runtime.enter();
-        Instant::now()
-    };
-    let jump = Arc::new(Jump {
-        state: Mutex::new(State {
-            dark: vec![false; hosts.len()],
-            names: names
-                .iter()
-                .enumerate()
-                .map(|(index, name)| (name.clone(), Machine(index)))
-                .collect(),
-            hosts,
-            links: BTreeMap::new(),
-            listening: BTreeMap::new(),
-            next_port: FIRST_PORT,
-            queue: BTreeMap::new(),
-            sequence: 0,
-            flows: BTreeMap::new(),
-            held: BTreeMap::new(),
-            rng: Rng::new(seed, 21),
-            hash: 0xcbf2_9ce4_8422_2325,
-            packets: 0,
-        }),
-        kick: Notify::new(),
-        over: AtomicBool::new(false),
-        begin,
-    });
-    let result = runtime.block_on(async {
-        tokio::select! { biased;
-            result = body(Arc::clone(&jump)) => result,
-            never = jump.pump(&guard) => match never {},
-        }
-    });
-    // The tasks that are left drop their sockets now, and nobody is told.
-    jump.over.store(true, Ordering::Relaxed);
-    drop(runtime);
-    drop(guard);
-    result
+    }
+}
+
+impl Driver for Jumping {
+    fn net(&self) -> Arc<dyn Net> {
+        Arc::clone(&self.jump) as Arc<dyn Net>
+    }
+
+    fn run_until(&mut self, time: Time) {
+        let Some(runtime) = &self.runtime else { return };
+        let until = self.jump.begin + Duration::from_nanos(time);
+        runtime.block_on(async {
+            tokio::select! { biased;
+                () = tokio::time::sleep_until(until) => {}
+                never = self.jump.pump(&self.guard) => match never {},
+            }
+        });
+    }
+}
+
+impl Drop for Jumping {
+    /// The tasks that are left drop their sockets, and nobody is told.
+    fn drop(&mut self) {
+        self.jump.over.store(true, Ordering::Relaxed);
+        self.runtime = None;
+    }
 }
 
 impl Jump {
@@ -177,12 +207,6 @@ impl Jump {
                 None => self.kick.notified().await,
             }
         }
-    }
-
-    /// Packets carried so far.
-    #[must_use]
-    pub fn packets(&self) -> u64 {
-        self.state().packets
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -298,6 +322,8 @@ impl State {
 
 impl Net for Jump {
     fn now(&self) -> Time {
+        // tokio's clock is that of the runtime one is in, and the world is also looked at from outside.
+        let _inside = Handle::try_current().is_err().then(|| self.handle.enter());
         u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -310,7 +336,7 @@ impl Net for Jump {
     }
 
     fn start(&self, _on: Machine, task: BoxFuture<'static, ()>) -> AbortHandle {
-        tokio::spawn(task).abort_handle()
+        self.handle.spawn(task).abort_handle()
     }
 
     fn dial(self: Arc<Self>, from: Machine, to: &str, port: u16) -> BoxFuture<'static, io::Result<Stream>> {
@@ -418,6 +444,10 @@ impl Net for Jump {
 
     fn hash(&self) -> u64 {
         self.state().hash
+    }
+
+    fn packets(&self) -> u64 {
+        self.state().packets
     }
 }
 

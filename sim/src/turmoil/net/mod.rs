@@ -61,4 +61,14 @@ pub trait Net: Send + Sync + 'static {
     fn reaches(&self, from: Machine, to: Machine) -> bool;
     /// A hash of every byte of every packet, with its time.
     fn hash(&self) -> u64;
+    /// How many there were.
+    fn packets(&self) -> u64;
+}
+
+/// Lets time pass on a network. It stays on the thread that made it.
+pub trait Driver {
+    /// The network.
+    fn net(&self) -> Arc<dyn Net>;
+    /// Lets everything happen that happens before then.
+    fn run_until(&mut self, time: Time);
 }
