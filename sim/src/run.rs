@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All that this build has.
+    /// Those that this build has.
     pub const ALL: &'static [Self] = &[Self::Fast];
 
     /// Its name.
@@ -84,6 +84,28 @@ impl Job {
         }
     }
 
+    /// What happens, as a text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{:#?}\n", self.plan())
+    }
+
+    /// The command that replays it to the same bytes on any machine with this version.
+    #[must_use]
+    pub fn replay(&self) -> String {
+        let mut command = format!("surus-sim replay {}", self.seed);
+        if self.world != Kind::default() {
+            command += &format!(" --world {}", self.world);
+        }
+        if let Some(nodes) = self.nodes {
+            command += &format!(" --nodes {nodes}");
+        }
+        if let Some(bug) = self.bug {
+            command += &format!(" --bug {bug}");
+        }
+        command
+    }
+
     /// Runs it: a phase with faults in which nothing unsafe may happen, and one without in which all must become well.
     #[must_use]
     pub fn run(&self, keep: Keep) -> Outcome {
@@ -125,6 +147,23 @@ impl Outcome {
     /// What happened, a line each.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.entries.iter().map(|entry| entry.line(&self.names))
+    }
+
+    /// How it ended, in a line, with the hash.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let verdict = match &self.violation {
+            Some(violation) => violation.to_string(),
+            None => format!(
+                "all well {:.0} s after the last fault",
+                self.recovered as f64 / 1e9
+            ),
+        };
+        format!(
+            "{verdict}; {:.1} s simulated, hash {:016x}",
+            self.simulated as f64 / 1e9,
+            self.hash
+        )
     }
 }
 

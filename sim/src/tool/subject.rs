@@ -1,0 +1,87 @@
+//! What a verb is about: a seed or a story file, and in which world.
+
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser as _;
+use surus_sim::run::{Job, Kind};
+use surus_sim::zoo::Bug;
+
+use crate::Trouble;
+
+/// In which world, and how it differs from what the seed makes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Setting {
+    /// The world to play in
+    #[arg(long, default_value = "fast", value_parser = world())]
+    pub(crate) world: Kind,
+    /// So many members, instead of what the seed draws
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(crate) nodes: Option<u8>,
+    /// Plant this bug (`surus-sim zoo --list` names them)
+    #[arg(long, value_parser = bug)]
+    pub(crate) bug: Option<Bug>,
+}
+
+impl Setting {
+    /// The job of a seed.
+    pub(crate) fn job(&self, seed: u64) -> Job {
+        Job {
+            world: self.world,
+            seed,
+            plan: None,
+            nodes: self.nodes.map(usize::from),
+            bug: self.bug,
+        }
+    }
+}
+
+/// A seed or a story.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Subject {
+    /// A seed
+    #[arg(value_name = "SEED")]
+    seed: String,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+impl Subject {
+    /// What to run.
+    pub(crate) fn job(&self) -> Result<Job, Trouble> {
+        match self.seed.parse() {
+            Ok(seed) => Ok(self.setting.job(seed)),
+            Err(_) => Err(format!(
+                "`{}` is no seed; a seed is a whole number such as 4711",
+                self.seed
+            )
+            .into()),
+        }
+    }
+}
+
+fn world() -> impl clap::builder::TypedValueParser<Value = Kind> {
+    let names = Kind::ALL.iter().map(|kind| kind.name());
+    PossibleValuesParser::new(names).map(|name| {
+        Kind::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.name() == name)
+            .unwrap_or_default()
+    })
+}
+
+/// The planted bug of this name, in any case and with or without dashes.
+pub(crate) fn bug(name: &str) -> Result<Bug, String> {
+    let plain = |text: &str| text.replace(['-', '_'], "").to_lowercase();
+    let names = || Bug::all().map(|bug| (bug, bug.name()));
+    if let Some((bug, _)) = names().find(|(_, known)| plain(known) == plain(name)) {
+        return Ok(bug);
+    }
+    let like = names().max_by(|(_, one), (_, two)| {
+        let near = |known: &str| strsim::jaro_winkler(&plain(known), &plain(name));
+        near(one).total_cmp(&near(two))
+    });
+    let like = like.map_or_else(String::new, |(_, like)| format!("; the nearest is {like}"));
+    Err(format!(
+        "no such planted bug{like}; `surus-sim zoo --list` names them all"
+    ))
+}
