@@ -16,6 +16,7 @@
 //! of that is written; its errors name line and column, what was expected, and the nearest known word.
 pub mod expect;
 pub mod fault;
+pub mod library;
 pub mod load;
 pub mod operator;
 mod parse;

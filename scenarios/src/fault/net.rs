@@ -1,4 +1,6 @@
 //! Faults of the network.
+//!
+//! An etcd member that lives on the host of a member of the cluster shares its links, and the two always reach each other.
 
 use std::fmt;
 
@@ -28,6 +30,8 @@ pub enum End {
     EtcdMember(Name),
     /// All other members of the cluster.
     Peers,
+    /// All members of the cluster but the leader.
+    Replicas,
     /// All clients.
     Clients,
     /// One client: `client:c1`.
@@ -39,7 +43,8 @@ pub enum End {
 }
 
 impl Value for End {
-    const WHAT: &'static str = "a member, etcd, etcd:NAME, peers, clients, client:NAME, router:NAME or all";
+    const WHAT: &'static str =
+        "a member, etcd, etcd:NAME, peers, replicas, clients, client:NAME, router:NAME or all";
     const WORDS: &'static [&'static str] = &[
         "leader",
         "former-leader",
@@ -49,6 +54,7 @@ impl Value for End {
         "here",
         "etcd",
         "peers",
+        "replicas",
         "clients",
         "all",
     ];
@@ -57,6 +63,7 @@ impl Value for End {
         Some(match text {
             "etcd" => Self::Etcd,
             "peers" => Self::Peers,
+            "replicas" => Self::Replicas,
             "clients" => Self::Clients,
             "all" => Self::All,
             text => match text.split_once(':') {
@@ -77,6 +84,7 @@ impl Value for End {
                 name.write(f)
             }
             Self::Peers => f.write_str("peers"),
+            Self::Replicas => f.write_str("replicas"),
             Self::Clients => f.write_str("clients"),
             Self::Client(name) => {
                 f.write_str("client:")?;
@@ -94,14 +102,15 @@ impl Value for End {
         match self {
             Self::Node(target) => target.names(visit),
             Self::EtcdMember(name) | Self::Client(name) | Self::Router(name) => visit(name),
-            Self::Etcd | Self::Peers | Self::Clients | Self::All => {}
+            Self::Etcd | Self::Peers | Self::Replicas | Self::Clients | Self::All => {}
         }
     }
 
     #[cfg(test)]
     fn sample(dice: &mut crate::text::Dice) -> Self {
-        match dice.below(8) {
+        match dice.below(9) {
             0 => Self::Etcd,
+            7 => Self::Replicas,
             1 => Self::EtcdMember(Name::sample(dice)),
             2 => Self::Peers,
             3 => Self::Clients,

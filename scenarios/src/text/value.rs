@@ -176,6 +176,7 @@ const RESERVED: &[&str] = &[
     "etcd",
     "clients",
     "peers",
+    "replicas",
     "all",
     "direct",
     "on",

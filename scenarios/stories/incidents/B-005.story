@@ -1,0 +1,13 @@
+# B-005: a watch is cancelled by compaction and its connection stays open
+# etcd compacted past the revision of a watch and said so without closing the stream. The client did not look, and served its cached
+# view for ever: the member could neither follow nor take over.
+link https://github.com/patroni/patroni/issues/3396
+stopped-by R71
+cluster n1 n2
+at 20s compact
+at 20s watch-cancel replica
+at 25s power-loss leader back=30s
+at 25s expect writes within=15s
+end 60s
+expect no-dual-primary
+expect healthy within=60s
