@@ -181,6 +181,21 @@ fn edges(metadata: &Value) -> Vec<String> {
             ));
         }
     }
+    for ours in ["surus", "surus-core", "surus-sim", "surus-testcontainers"] {
+        if closure("surus-scenarios").contains(ours) {
+            wrong.push(format!(
+                "scenarios/Cargo.toml: the story language depends on `{ours}`: a world implements its trait instead"
+            ));
+        }
+    }
+    let plants = list(metadata, "packages")
+        .iter()
+        .filter(|package| PRODUCT.contains(&text(package, "name").as_str()))
+        .flat_map(|package| list(package, "dependencies"))
+        .any(|dep| list(&dep, "features").iter().any(|feature| feature == "zoo"));
+    if plants {
+        wrong.push("a shipped crate turns the feature `zoo` on: planted flaws are for simulations".into());
+    }
     if closure("surus-core").contains("surus") {
         wrong.push("agent/core/Cargo.toml: the core depends on the agent: turn the edge round".into());
     }
