@@ -14,6 +14,7 @@ const LINES: &[&str] = &[
     "link",
     "requires",
     "stopped-by",
+    "returns-with",
     "seed",
     "cluster",
     "node",
@@ -74,6 +75,10 @@ impl Reader {
             }
             "stopped-by" => {
                 self.story.stopped_by = args.positions("a rule or guard")?;
+                args.finish(&[])
+            }
+            "returns-with" => {
+                self.story.returns_with = args.positions("a planted bug")?;
                 args.finish(&[])
             }
             "seed" => {

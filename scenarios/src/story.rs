@@ -25,6 +25,8 @@ pub struct Story {
     pub requires: Vec<Name>,
     /// Rules (by code) and guards of the core that are to stop it. A run confirms each.
     pub stopped_by: Vec<Name>,
+    /// Planted bugs with which it happens to us, too: with each the story fails in some world. They are the proof that it can fail.
+    pub returns_with: Vec<Name>,
     /// The seed of the world's own chance; `None` leaves it to whoever plays the story.
     pub seed: Option<u64>,
     /// The world.
@@ -273,6 +275,7 @@ impl fmt::Display for Story {
         };
         list(f, "requires", &self.requires)?;
         list(f, "stopped-by", &self.stopped_by)?;
+        list(f, "returns-with", &self.returns_with)?;
         if let Some(seed) = self.seed {
             writeln!(f, "seed {seed}")?;
         }

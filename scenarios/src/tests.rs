@@ -17,6 +17,7 @@ fn any_story(dice: &mut Dice) -> Story {
         links: vec!["https://example.org/1#x".to_owned()],
         requires: vec![Name::from("synchronous_mode")],
         stopped_by: vec![Name::from("R01"), Name::from("old-right")],
+        returns_with: vec![Name::from("OldRightIgnored")],
         seed: Value::sample(dice),
         shape: Shape::sample(dice),
         steps: (0..dice.below(12))
@@ -108,7 +109,7 @@ fn errors_say_where_what_and_the_nearest_word() {
         ),
         (
             "ta 5s heal",
-            "line 2, column 1: expected one of link, requires, stopped-by, seed, cluster, node, etcd, client, router, at, end, expect, found `ta`; did you mean `at`?",
+            "line 2, column 1: expected one of link, requires, stopped-by, returns-with, seed, cluster, node, etcd, client, router, at, end, expect, found `ta`; did you mean `at`?",
         ),
         (
             "expect los=0",
