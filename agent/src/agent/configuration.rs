@@ -9,17 +9,18 @@ use serde_json::Value;
 use surus_core::config::Config;
 
 use super::env::Source;
-use super::facts::{Present, Publisher, cache_of};
+use super::facts::{Present, Publisher};
 use crate::config::{self, Settings};
 use crate::dcs::snapshot::RawCluster;
 use crate::log::Logging;
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Site};
 use crate::rest::Rest;
 use crate::task::Spawn;
 
 /// The configuration in force and where it comes from.
 pub struct Configuration {
     source: Arc<dyn Source>,
+    site: Arc<dyn Site>,
     publisher: Arc<Publisher>,
     postgres: Arc<Postgres>,
     rest: Rest,
@@ -43,6 +44,7 @@ impl Configuration {
     #[must_use]
     pub fn new(
         source: Arc<dyn Source>,
+        site: Arc<dyn Site>,
         publisher: Arc<Publisher>,
         postgres: Arc<Postgres>,
         rest: Rest,
@@ -51,6 +53,7 @@ impl Configuration {
     ) -> Self {
         Self {
             source,
+            site,
             publisher,
             postgres,
             rest,
@@ -154,7 +157,7 @@ impl Configuration {
             settings,
             effective: Arc::clone(&effective),
         });
-        cache(&effective.postgres.data_dir, dynamic);
+        self.site.keep_dynamic(dynamic).await;
         if postgres_changed {
             self.reload_postgres(effective.postgres.clone());
         }
@@ -179,29 +182,10 @@ impl Configuration {
     }
 }
 
-/// Keeps a copy of the dynamic configuration, if there is a cluster to keep it in.
-fn cache(data_dir: &std::path::Path, dynamic: &Value) {
-    if !data_dir.join("PG_VERSION").exists() {
-        return;
-    }
-    let path = cache_of(data_dir);
-    let fresh = path.with_extension("json.new");
-    let written = std::fs::write(&fresh, dynamic.to_string())
-        .and_then(|()| std::fs::File::open(&fresh)?.sync_all())
-        .and_then(|()| std::fs::rename(&fresh, &path));
-    if let Err(error) = written {
-        tracing::warn!(%error, path = %path.display(), "cannot keep a copy of the dynamic configuration");
-    }
-}
-
-/// The dynamic configuration to begin with: the copy in the data directory, else `bootstrap.dcs`.
+/// The dynamic configuration to begin with: the copy in the data directory if there is one, else `bootstrap.dcs`.
 #[must_use]
-pub fn first_dynamic(settings: &Settings) -> Value {
-    let cached = std::fs::read_to_string(cache_of(&settings.postgresql.data_dir))
-        .ok()
-        .and_then(|text| serde_json::from_str(&text).ok());
-    cached
-        .or_else(|| settings.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()))
+pub fn first_dynamic(kept: Option<Value>, settings: &Settings) -> Value {
+    kept.or_else(|| settings.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()))
         .filter(Value::is_object)
         .unwrap_or_else(|| Value::Object(serde_json::Map::new()))
 }

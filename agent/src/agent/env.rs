@@ -10,14 +10,15 @@ use surus_core::types::{Generation, MonoTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::configuration::first_dynamic;
 use super::custody::Guarded;
 use super::systemd::Systemd;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Problem, Settings, Surroundings};
 use crate::log::Logging;
 use crate::net::{Network, Tcp};
-use crate::postgres::{BoxFuture, ProcessControl};
-use crate::task::{Spawn, Tokio};
+use crate::postgres::{Local, ProcessControl, Site};
+use crate::task::{BoxFuture, Spawn, Tokio};
 
 /// The world of one agent.
 ///
@@ -34,6 +35,8 @@ pub struct Env {
     pub source: Arc<dyn Source>,
     /// Who holds PostgreSQL's processes, and goes on when the agent is gone.
     pub custody: Arc<dyn Custody>,
+    /// Where PostgreSQL lives: its files, its programs, its processes.
+    pub site: Arc<dyn Site>,
     /// What the process is told from outside.
     pub told: mpsc::UnboundedReceiver<Told>,
     /// The service manager.
@@ -108,13 +111,15 @@ impl Env {
     /// service manager of this process.
     ///
     /// # Errors
-    /// This program's own path cannot be found, which a guard is started with.
+    /// The settings contradict each other, or this program's own path cannot be found, which a guard is started with.
     pub fn of_machine(
         settings: &Settings,
         source: Arc<dyn Source>,
         log: Option<Arc<Logging>>,
     ) -> Result<Self, String> {
-        let data_dir = settings.postgresql.data_dir.clone();
+        let (effective, _) = config::effective(settings, &first_dynamic(None, settings))
+            .map_err(|problems| config::render(&problems))?;
+        let data_dir = effective.postgres.data_dir.clone();
         let exe =
             std::env::current_exe().map_err(|error| format!("error: where is my own binary? {error}"))?;
         let (sender, told) = mpsc::unbounded_channel();
@@ -125,6 +130,7 @@ impl Env {
             tasks: Arc::new(Tokio),
             source,
             custody: Arc::new(Guarded::new(exe, data_dir.clone(), server_log(&data_dir))),
+            site: Arc::new(Local::new(Arc::new(SystemClock), effective.postgres)),
             told,
             systemd: Systemd::of_process(),
             log,

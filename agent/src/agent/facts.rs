@@ -1,7 +1,6 @@
 //! What this member says of itself beside what the core decides: addresses, tags, the configuration, progress, and the
 //! status that REST answers from.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -372,10 +371,4 @@ fn explained(explanation: &Explanation<'_>, decision: &Decision) -> Explained {
         json,
         text: explanation.to_string(),
     }
-}
-
-/// The copy of the dynamic configuration in the data directory: it refills an emptied DCS.
-#[must_use]
-pub fn cache_of(data_dir: &Path) -> PathBuf {
-    data_dir.join("patroni.dynamic.json")
 }

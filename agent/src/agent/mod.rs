@@ -136,7 +136,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
         tasks,
     };
     let clock = &machine.clock;
-    let dynamic = first_dynamic(&settings);
+    let dynamic = first_dynamic(env.site.kept_dynamic().await, &settings);
     let (effective, warnings) =
         config::effective(&settings, &dynamic).map_err(|problems| config::render(&problems))?;
     if !warnings.is_empty() {
@@ -159,6 +159,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
     let postgres = Arc::new(Postgres::new(
         machine.clone(),
         Arc::clone(&control),
+        Arc::clone(&env.site),
         effective.postgres.clone(),
         settings.bootstrap.clone(),
     ));
@@ -224,6 +225,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
         executor: Executor::new(Arc::clone(&tools), news),
         configuration: Configuration::new(
             env.source,
+            env.site,
             publisher,
             postgres,
             rest,

@@ -1,4 +1,4 @@
-//! The one query of a probe, and what its row says.
+//! What the row of a probe says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,32 +6,7 @@ use surus_core::types::{Lsn, SystemId, Timeline};
 use surus_core::view::{ControlData, ControlState};
 use tokio_postgres::Row;
 
-/// Everything a probe wants to know, in one row. Whether the server is in recovery is asked anew where it decides if a function may
-/// be called, since it can leave recovery in the midst of the query.
-pub(super) const QUERY: &str = "\
-SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_lsn()::text END AS written, \
-CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn()) END AS wal_file, \
-pg_last_wal_replay_lsn()::text AS replayed, \
-pg_last_wal_receive_lsn()::text AS received, \
-r.status AS receiver, \
-r.received_tli AS receiver_timeline, \
-k.timeline_id AS checkpoint_timeline, \
-k.checkpoint_lsn::text AS checkpoint, \
-m.min_recovery_end_lsn::text AS recovered, \
-m.min_recovery_end_timeline AS recovered_timeline, \
-i.data_page_checksum_version <> 0 OR current_setting('wal_log_hints')::bool AS rewindable, \
-s.system_identifier::text AS system_id, \
-current_setting('server_version_num')::int AS version, \
-ARRAY(SELECT application_name FROM pg_stat_replication WHERE state IN ('streaming', 'catchup'))::text[] AS standbys, \
-ARRAY(SELECT slot_name || ' ' || coalesce(restart_lsn, '0/0')::text FROM pg_replication_slots \
-WHERE slot_type = 'physical' AND NOT temporary)::text[] AS slots, \
-current_setting('primary_conninfo') AS conninfo, \
-current_setting('primary_slot_name') AS slot, \
-to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS started \
-FROM pg_control_checkpoint() k, pg_control_recovery() m, pg_control_init() i, pg_control_system() s \
-LEFT JOIN pg_stat_wal_receiver r ON true";
-
-/// A row of [`QUERY`].
+/// A row of [`PROBE`](super::sql::PROBE).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) written: Option<Lsn>,

@@ -2,36 +2,17 @@
 //!
 //! If anything fails the server is stopped and the directory moved to `<data_dir>.failed-<time>`.
 
-use std::ffi::OsString;
-use std::path::Path;
 use std::time::Duration;
 
 use surus_core::action::StopMode;
 use surus_core::input::Outcome;
 use surus_core::types::{Generation, MonoTime, SystemId};
 
-use super::conf::Role;
-use super::directory::{Found, Marker};
 use super::error::report;
 use super::lifecycle::Right;
-use super::{Error, Postgres, blocking, control, directory, exec, files, hba, text};
+use super::site::{Found, Operation, Role};
+use super::{Error, Postgres, hba, sql};
 use crate::config::settings::{Bootstrap, BootstrapUser, Credentials, PostgresSettings};
-
-/// The marker's name for what is done here.
-const BOOTSTRAP: &str = "bootstrap";
-
-/// Options of initdb that are ours.
-const FORBIDDEN: [&str; 9] = [
-    "pgdata",
-    "nosync",
-    "no-sync",
-    "pwfile",
-    "pwprompt",
-    "sync-only",
-    "version",
-    "username",
-    "show",
-];
 
 /// Functions that pg_rewind calls at its source.
 const REWIND_FUNCTIONS: [&str; 4] = [
@@ -60,7 +41,7 @@ impl Postgres {
             self.give_up().await;
         }
         report("bootstrap", result, |system_id| {
-            self.callback("on_start", "primary");
+            self.site.callback("on_start", "primary");
             Outcome::Bootstrapped { system_id }
         })
     }
@@ -73,9 +54,8 @@ impl Postgres {
                 "this node may not create a cluster: its configuration has no section bootstrap".to_owned(),
             )
         })?;
-        self.clear_strays().await?;
-        let data_dir = settings.data_dir.clone();
-        match blocking(move || directory::inspect(&data_dir, None)).await {
+        self.site.clear_strays().await?;
+        match self.site.inspect(None).await {
             Found::Empty => {}
             Found::Cluster => {
                 return Err(Error::Condition(format!(
@@ -87,27 +67,11 @@ impl Postgres {
             Found::Unusable(text) => return Err(Error::Condition(text)),
         }
         *begun = true;
-        self.catalogue().await?;
-        let marker = Marker {
-            operation: BOOTSTRAP.to_owned(),
-            pid: None,
-            since: self.timestamp(),
-            only_ours: false,
-        };
-        let data_dir = settings.data_dir.clone();
-        blocking(move || {
-            directory::create(&files::parent(&data_dir))?;
-            marker.write(&data_dir)
-        })
-        .await?;
-        match &bootstrap.method {
-            Some(method) => self.custom_bootstrap(method).await?,
-            None => self.initdb(&bootstrap).await?,
-        }
-        self.restore_configuration().await?;
+        self.site.major().await?;
+        self.site.begin(Operation::Bootstrap).await?;
+        self.site.create(&bootstrap).await?;
         let lines =
-            if bootstrap.pg_hba.is_empty() && bootstrap.method.is_none() && !chose_authentication(&bootstrap)
-            {
+            if bootstrap.pg_hba.is_empty() && bootstrap.method.is_none() && !hba::is_chosen(&bootstrap) {
                 hba::default_lines(&settings)
             } else {
                 bootstrap.pg_hba.clone()
@@ -116,11 +80,12 @@ impl Postgres {
         self.start_new(right, &lines).await?;
         self.create_roles(&settings, &bootstrap).await?;
         if let Some(command) = &bootstrap.post_bootstrap {
-            self.post_bootstrap(&settings, command).await?;
+            let file = self.site.look().await.pid_file.unwrap_or_default();
+            self.site.post_bootstrap(file, command).await?;
         }
-        let data_dir = settings.data_dir.clone();
-        let light = blocking(move || Marker::remove(&data_dir).map(|()| control::light(&data_dir))).await?;
-        light.map(|light| light.system_id).ok_or_else(|| {
+        self.site.finish(Operation::Bootstrap).await?;
+        let control = self.site.look().await.control;
+        control.map(|light| light.system_id).ok_or_else(|| {
             Error::Condition(format!(
                 "cannot read {}",
                 settings.data_dir.join("global/pg_control").display()
@@ -130,16 +95,11 @@ impl Postgres {
 
     /// A bootstrap that an earlier agent did not finish makes room for a new one; anything else stays.
     async fn put_away_former_attempt(&self, text: String) -> Result<(), Error> {
-        let data_dir = self.settings().data_dir.clone();
-        let time = self.timestamp();
-        blocking(move || {
-            let ours = Marker::read(&data_dir).is_some_and(|marker| marker.operation == BOOTSTRAP);
-            if !ours || directory::postmaster(&data_dir).is_some() {
-                return Err(Error::Condition(text));
-            }
-            directory::move_aside(&data_dir, "failed", &time).map(|_| ())
-        })
-        .await
+        let ours = self.site.unfinished().await.is_some_and(|work| work.bootstrap);
+        if !ours || self.site.look().await.postmaster().is_some() {
+            return Err(Error::Condition(text));
+        }
+        self.site.abandon(Operation::Bootstrap).await
     }
 
     /// Starts the new cluster and waits until it accepts writes.
@@ -151,7 +111,7 @@ impl Postgres {
         while self.clock.now() < deadline {
             match self.connect("Surus bootstrap", Duration::ZERO).await {
                 Ok(session) => {
-                    let recovering = session.client.query_one("SELECT pg_is_in_recovery()", &[]).await;
+                    let recovering = session.client.query_one(sql::IN_RECOVERY, &[]).await;
                     match recovering {
                         Ok(row) if !row.get::<_, bool>(0) => return Ok(()),
                         Ok(_) => "it is still in recovery".clone_into(&mut last),
@@ -172,114 +132,12 @@ impl Postgres {
         )))
     }
 
-    async fn initdb(&self, bootstrap: &Bootstrap) -> Result<(), Error> {
-        let settings = self.settings();
-        let major = self.catalogue().await?.major;
-        let mut options = Vec::new();
-        for (name, value) in &bootstrap.initdb {
-            let name = name.trim_start_matches('-');
-            if FORBIDDEN.contains(&name) {
-                tracing::warn!(
-                    option = name,
-                    "left out an option of bootstrap.initdb that is not for the user to set"
-                );
-                continue;
-            }
-            options.push(match value {
-                Some(value) => format!("--{name}={value}"),
-                None => format!("--{name}"),
-            });
-        }
-        let names = |wanted: &[&str]| {
-            bootstrap
-                .initdb
-                .iter()
-                .any(|(name, _)| wanted.contains(&name.trim_start_matches('-')))
-        };
-        if !names(&[
-            "locale",
-            "no-locale",
-            "lc-collate",
-            "lc-ctype",
-            "locale-provider",
-            "icu-locale",
-            "builtin-locale",
-        ]) && !locale_is_set()
-        {
-            // Without a locale initdb takes "C" and SQL_ASCII, which no program of today expects.
-            options.push("--locale=C.UTF-8".to_owned());
-            if !names(&["encoding"]) {
-                options.push("--encoding=UTF8".to_owned());
-            }
-        }
-        if settings.superuser.password.is_some() && !chose_authentication(bootstrap) {
-            let method = if major < 14 { "md5" } else { "scram-sha-256" };
-            options.push(format!("--auth={method}"));
-        }
-        let password = settings.superuser.password.clone();
-        let password_file = files::sibling(&settings.data_dir, ".surus-password");
-        if let Some(password) = password {
-            let path = password_file.clone();
-            blocking(move || files::write(&path, format!("{password}\n").as_bytes(), 0o600)).await?;
-            options.push(format!("--pwfile={}", text(&password_file)));
-        }
-        let mut tool = exec::Tool::new(&self.binary("initdb"))
-            .arg(format!("--pgdata={}", text(&settings.data_dir)))
-            .arg(format!("--username={}", settings.superuser.username))
-            .args(options);
-        // initdb takes the locale from its environment, which tools otherwise get in English.
-        for name in ["LC_ALL", "LANG", "LC_CTYPE", "LC_COLLATE"] {
-            if let Some(value) = std::env::var_os(name) {
-                tool = tool.env(name, value);
-            } else if name == "LC_ALL" {
-                tool = tool.env(name, "");
-            }
-        }
-        tracing::info!(dir = %settings.data_dir.display(), "creating a new cluster");
-        let result = self.marked(tool, &settings.data_dir).await;
-        blocking(move || files::remove(&password_file)).await?;
-        result
-    }
-
-    async fn custom_bootstrap(&self, method: &crate::config::settings::CustomMethod) -> Result<(), Error> {
-        let settings = self.settings();
-        let words = exec::split(&method.command)?;
-        let mut args: Vec<OsString> = words[1..].to_vec();
-        if !method.no_params {
-            args.push(format!("--scope={}", settings.scope).into());
-            args.push(format!("--datadir={}", text(&settings.data_dir)).into());
-        }
-        args.extend(
-            method
-                .extra
-                .iter()
-                .map(|(key, value)| format!("--{key}={value}").into()),
-        );
-        tracing::info!(method = method.name, "creating a new cluster");
-        let tool = exec::Tool::new(Path::new(&words[0]))
-            .args(args)
-            .lines(|line| tracing::info!(method = method.name, "{}", line.trim()));
-        self.marked(tool, &settings.data_dir).await?;
-        let data_dir = settings.data_dir.clone();
-        if !blocking(move || data_dir.join("global/pg_control").exists()).await {
-            return Err(Error::Condition(format!(
-                "the command of bootstrap.{} reported success and left no cluster in {}",
-                method.name,
-                settings.data_dir.display()
-            )));
-        }
-        Ok(())
-    }
-
     async fn create_roles(&self, settings: &PostgresSettings, bootstrap: &Bootstrap) -> Result<(), Error> {
         let session = self.connect("Surus bootstrap", Duration::ZERO).await?;
         // Passwords stand in these statements and must not reach the server's log.
         session
             .client
-            .batch_execute(
-                "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'; \
-                 SET synchronous_commit = 'local'",
-            )
+            .batch_execute(sql::KEEP_SECRETS)
             .await
             .map_err(Error::query("prepare for the creation of roles"))?;
         let superuser = &settings.superuser;
@@ -318,75 +176,17 @@ impl Postgres {
         Ok(())
     }
 
-    async fn post_bootstrap(&self, settings: &PostgresSettings, command: &str) -> Result<(), Error> {
-        let words = exec::split(command)?;
-        let data_dir = settings.data_dir.clone();
-        let file = blocking(move || directory::PidFile::read(&data_dir))
-            .await
-            .unwrap_or_default();
-        let host = match (&file.socket_dir, file.listen.as_deref()) {
-            (Some(dir), _) if settings.use_unix_socket => text(dir),
-            (_, Some("*" | "0.0.0.0")) => "127.0.0.1".to_owned(),
-            (_, Some(host)) => host.to_owned(),
-            (Some(dir), None) => text(dir),
-            (None, None) => "localhost".to_owned(),
-        };
-        let place = super::connect::Address {
-            host,
-            port: file.port.unwrap_or(settings.port),
-        };
-        let passwords = (settings.clone(), place.clone());
-        blocking(move || super::connect::write_pgpass(&passwords.0, &passwords.1)).await?;
-        let dsn = super::connect::conninfo(
-            settings,
-            &settings.superuser,
-            &place,
-            &[("dbname", settings.database.as_str())],
-        );
-        tracing::info!(command, "running post_bootstrap");
-        exec::Tool::new(Path::new(&words[0]))
-            .args(&words[1..])
-            .arg(dsn)
-            .env("PGPASSFILE", &settings.pgpass)
-            .env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0")
-            .lines(|line| tracing::info!("{}", line.trim()))
-            .run()
-            .await
-            .map(|_| ())
-    }
-
     /// Stops what was started and moves what was made out of the way.
     async fn give_up(&self) {
         if let Err(error) = self.stop_server(StopMode::Immediate, false).await {
             tracing::error!(error = %error.chain(), "cannot stop the half-made cluster; its directory stays where it is");
             return;
         }
-        let data_dir = self.settings().data_dir.clone();
-        let time = self.timestamp();
-        let moved = blocking(move || {
-            directory::move_aside(&data_dir, "failed", &time)?;
-            Marker::remove(&data_dir)
-        })
-        .await;
+        let moved = self.site.abandon(Operation::Bootstrap).await;
         if let Err(error) = moved {
             tracing::error!(error = %error.chain(), "the half-made cluster could not be moved aside");
         }
     }
-}
-
-fn chose_authentication(bootstrap: &Bootstrap) -> bool {
-    bootstrap
-        .initdb
-        .iter()
-        .any(|(name, _)| name.trim_start_matches('-').starts_with("auth"))
-}
-
-/// The environment names a locale with a meaning.
-fn locale_is_set() -> bool {
-    ["LC_ALL", "LC_CTYPE", "LANG"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-        .is_some_and(|value| value != "C" && value != "POSIX")
 }
 
 /// A name as SQL takes it.
@@ -452,7 +252,7 @@ impl NewRole {
 
     async fn make(&self, client: &tokio_postgres::Client) -> Result<(), Error> {
         let known = client
-            .query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&self.name])
+            .query_opt(sql::ROLE, &[&self.name])
             .await
             .map_err(Error::query("list its roles"))?
             .is_some();

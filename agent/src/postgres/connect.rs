@@ -12,8 +12,8 @@ use surus_core::action::Upstream;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Statement};
 
-use super::directory::PidFile;
-use super::{Error, Postgres, blocking, files, text};
+use super::site::{Address, PidFile};
+use super::{Error, Postgres, text};
 use crate::config::settings::{Credentials, PostgresSettings};
 use crate::task::Owned;
 
@@ -76,8 +76,7 @@ impl Postgres {
     /// Connects as superuser. `limit` is PostgreSQL's own limit on each statement; zero for none.
     pub(super) async fn connect(&self, name: &str, limit: Duration) -> Result<Session, Error> {
         let settings = self.settings();
-        let data_dir = settings.data_dir.clone();
-        let file = blocking(move || PidFile::read(&data_dir)).await.ok_or_else(|| {
+        let file = self.site.look().await.pid_file.ok_or_else(|| {
             Error::Condition(format!(
                 "no server runs in {} (no postmaster.pid)",
                 settings.data_dir.display()
@@ -181,13 +180,6 @@ impl Postgres {
 enum Way<'a> {
     Tcp(&'a str),
     Unix(PathBuf),
-}
-
-/// Where a member's PostgreSQL is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) host: String,
-    pub(super) port: u16,
 }
 
 /// Host and port of a `conn_url`.
@@ -297,44 +289,6 @@ pub(super) fn host_and_port(conninfo: &str) -> Option<String> {
     } else {
         format!("{host}:{port}")
     })
-}
-
-/// Puts the passwords of all our roles for a member into the password file, keeping lines for others.
-pub(super) fn write_pgpass(settings: &PostgresSettings, address: &Address) -> Result<(), Error> {
-    // A file of one cluster stays far below this many lines; beyond, the oldest go.
-    const KEPT: usize = 200;
-    let escape = |field: &str| field.replace('\\', "\\\\").replace(':', "\\:");
-    let roles = [
-        Some(&settings.replication),
-        settings.rewind.as_ref(),
-        Some(&settings.superuser),
-    ];
-    let mut ours = Vec::new();
-    for role in roles.into_iter().flatten() {
-        if let Some(password) = &role.password {
-            let key = format!(
-                "{}:{}:*:{}:",
-                escape(&address.host),
-                address.port,
-                escape(&role.username)
-            );
-            if !ours.iter().any(|(known, _)| *known == key) {
-                ours.push((key, escape(password)));
-            }
-        }
-    }
-    let old = std::fs::read_to_string(&settings.pgpass).unwrap_or_default();
-    let others = old
-        .lines()
-        .filter(|line| !line.is_empty() && !ours.iter().any(|(key, _)| line.starts_with(key.as_str())));
-    let mut lines: Vec<String> = others.map(str::to_owned).collect();
-    let cut = lines.len().saturating_sub(KEPT);
-    lines.drain(..cut);
-    lines.extend(ours.iter().map(|(key, password)| format!("{key}{password}")));
-    lines.sort_unstable();
-    let mut content = lines.join("\n");
-    content.push('\n');
-    files::write(&settings.pgpass, content.as_bytes(), 0o600).map(|_| ())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Postgres;
+use super::{Postgres, sql};
 
 /// A request over REST must not wait longer for this.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -41,16 +41,8 @@ impl Postgres {
         let heartbeat = self.heartbeat.get()?;
         let client = &heartbeat.session.client;
         let asked = async {
-            let senders = client.query(
-                "SELECT coalesce(usename::text, ''), application_name, host(client_addr), coalesce(state, ''), \
-                 coalesce(sync_state, ''), coalesce(sync_priority, 0) FROM pg_stat_replication ORDER BY application_name",
-                &[],
-            );
-            let replay = client.query_one(
-                "SELECT to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM'), \
-                 CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, pg_is_in_recovery()",
-                &[],
-            );
+            let senders = client.query(sql::WALSENDERS, &[]);
+            let replay = client.query_one(sql::REPLAY, &[]);
             tokio::try_join!(senders, replay)
         };
         let (senders, replay) = tokio::time::timeout(LIMIT, asked).await.ok()?.ok()?;

@@ -7,11 +7,11 @@ use surus_core::input::Outcome;
 use surus_core::types::Timeline;
 use surus_core::view::HistoryLine;
 
-use super::conf::{Recovery, Role, recovery};
-use super::connect::{Address, address, conninfo, write_pgpass};
+use super::connect::{address, conninfo};
 use super::error::report;
 use super::probe::parse_history;
-use super::{Error, Postgres, Signal, blocking, directory, exec};
+use super::site::{Address, Question, Recovery, Role};
+use super::{Error, Postgres, Signal};
 
 /// A leader on the next machine answers within milliseconds; one that does not within this is asked again by the core.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
@@ -20,9 +20,7 @@ impl Postgres {
     /// Makes the running replica follow `upstream`, or nobody.
     pub async fn follow(&self, upstream: Option<&Upstream>) -> Outcome {
         let work = async {
-            let settings = self.settings();
-            let upstream = upstream.cloned();
-            let recovery = blocking(move || recovery(&settings, upstream.as_ref())).await?;
+            let recovery = self.recovery(upstream).await?;
             self.point_at(&recovery).await
         };
         report("follow", work.await, |()| Outcome::Ok)
@@ -31,18 +29,17 @@ impl Postgres {
     /// Writes recovery settings for the running replica and has them read.
     pub(super) async fn point_at(&self, recovery: &Recovery) -> Result<(), Error> {
         let settings = self.settings();
-        let data_dir = settings.data_dir.clone();
-        let signal = data_dir.join("standby.signal");
-        let look = move || (directory::postmaster(&data_dir), signal.exists());
-        let (found, standby) = blocking(look).await;
-        let file = found
+        let look = self.site.look().await;
+        let standby = look.standby;
+        let file = look
+            .postmaster()
             .ok_or_else(|| Error::Condition(format!("no server runs in {}", settings.data_dir.display())))?;
         if !standby {
             return Err(Error::Condition(
                 "the server was started as primary and cannot follow; it must be stopped first".to_owned(),
             ));
         }
-        let minimums = self.control_file().await?.minimums;
+        let minimums = self.site.control_file().await?.minimums;
         let configured = self
             .configure(&Role::Replica(recovery.clone()), &minimums, None)
             .await?;
@@ -73,8 +70,7 @@ impl Postgres {
     ) -> Result<(Timeline, Vec<HistoryLine>), Error> {
         let settings = self.settings();
         let place = address(leader)?;
-        let written = (std::sync::Arc::clone(&settings), place.clone());
-        blocking(move || write_pgpass(&written.0, &written.1)).await?;
+        self.site.keep_passwords(&place).await?;
         let further = [
             ("replication", "1"),
             ("application_name", "Surus history"),
@@ -82,14 +78,14 @@ impl Postgres {
             ("target_session_attrs", "read-write"),
         ];
         let dsn = conninfo(&settings, &settings.replication, &place, &further);
-        let identity = self.ask_walsender(&dsn, "IDENTIFY_SYSTEM").await?;
+        let identity = self.ask_walsender(&place, &dsn, "IDENTIFY_SYSTEM").await?;
         let timeline = timeline_of(&identity)
             .ok_or_else(|| Error::Condition(format!("{} gave no timeline: {identity:?}", leader.name)))?;
         if timeline <= Timeline(1) {
             return Ok((timeline, Vec::new()));
         }
         let answer = self
-            .ask_walsender(&dsn, &format!("TIMELINE_HISTORY {timeline}"))
+            .ask_walsender(&place, &dsn, &format!("TIMELINE_HISTORY {timeline}"))
             .await?;
         // The first column is the file's name, and the file's first line follows it.
         let content = answer.split_once('\t').map_or("", |(_, content)| content);
@@ -99,8 +95,7 @@ impl Postgres {
     /// The timeline that the own server replays, which no SQL function tells. `None` if pg_hba lets no replication in from here.
     pub(super) async fn replayed_timeline(&self) -> Option<Timeline> {
         let settings = self.settings();
-        let data_dir = settings.data_dir.clone();
-        let file = blocking(move || directory::PidFile::read(&data_dir)).await?;
+        let file = self.site.look().await.pid_file?;
         let listen = file
             .listen
             .filter(|listen| !matches!(listen.as_str(), "*" | "0.0.0.0" | "::"));
@@ -108,17 +103,14 @@ impl Postgres {
             host: listen.unwrap_or_else(|| "127.0.0.1".to_owned()),
             port: file.port?,
         };
-        let written = (std::sync::Arc::clone(&settings), place.clone());
-        blocking(move || write_pgpass(&written.0, &written.1))
-            .await
-            .ok()?;
+        self.site.keep_passwords(&place).await.ok()?;
         let further = [
             ("replication", "1"),
             ("application_name", "Surus timeline"),
             ("connect_timeout", "2"),
         ];
         let dsn = conninfo(&settings, &settings.replication, &place, &further);
-        match self.ask_walsender(&dsn, "IDENTIFY_SYSTEM").await {
+        match self.ask_walsender(&place, &dsn, "IDENTIFY_SYSTEM").await {
             Ok(identity) => timeline_of(&identity),
             Err(error) => {
                 tracing::debug!(error = %error.chain(), "the own server did not tell its timeline");
@@ -128,28 +120,14 @@ impl Postgres {
     }
 
     /// One command to a walsender; its columns come separated by tabs.
-    async fn ask_walsender(&self, dsn: &str, command: &str) -> Result<String, Error> {
-        exec::Tool::new(&self.binary("psql"))
-            .args([
-                "--no-psqlrc",
-                "--no-password",
-                "--no-align",
-                "--tuples-only",
-                "--quiet",
-            ])
-            .args([
-                "--set",
-                "ON_ERROR_STOP=1",
-                "--field-separator",
-                "\t",
-                "--command",
-                command,
-            ])
-            .arg(dsn)
-            .limit(ASK_LIMIT)
-            .run()
-            .await
-            .map(|output| output.stdout)
+    async fn ask_walsender(&self, at: &Address, conninfo: &str, command: &str) -> Result<String, Error> {
+        let question = Question {
+            at,
+            conninfo,
+            command,
+            limit: ASK_LIMIT,
+        };
+        self.site.ask(question).await
     }
 }
 

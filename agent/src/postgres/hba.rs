@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::settings::PostgresSettings;
+use crate::config::settings::{Bootstrap, PostgresSettings};
 
 /// A connection to judge.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,14 @@ struct Attempt<'a> {
     database: &'a str,
     /// The rule's address must be one that other hosts can have.
     remote: bool,
+}
+
+/// The user says in initdb's options how roles show who they are.
+pub(super) fn is_chosen(bootstrap: &Bootstrap) -> bool {
+    bootstrap
+        .initdb
+        .iter()
+        .any(|(name, _)| name.trim_start_matches('-').starts_with("auth"))
 }
 
 /// The whole file, `None` if it is not ours to write.

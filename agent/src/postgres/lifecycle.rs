@@ -1,6 +1,5 @@
 //! Starting, stopping and restarting the server, and taking one over that runs without a guard.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use surus_core::action::{StopMode, Upstream};
@@ -8,10 +7,9 @@ use surus_core::input::Outcome;
 use surus_core::types::{Generation, Lsn, MonoTime};
 use surus_core::view::ControlState;
 
-use super::conf::{Recovery, Role, recovery};
-use super::directory::Found;
 use super::error::report;
-use super::{Error, Postgres, Signal, StartRequest, blocking, control, directory, exec, files};
+use super::site::{Found, Recovery, Role};
+use super::{Error, Postgres, Signal, StartRequest};
 
 /// How often a start or stop is looked at: two small file reads each time.
 const TICK: Duration = Duration::from_millis(20);
@@ -40,9 +38,7 @@ impl Postgres {
     pub async fn start_replica(&self, upstream: Option<&Upstream>, generation: Generation) -> Outcome {
         let work = async {
             self.newest(generation)?;
-            let settings = self.settings();
-            let upstream = upstream.cloned();
-            let recovery = blocking(move || recovery(&settings, upstream.as_ref())).await?;
+            let recovery = self.recovery(upstream).await?;
             let right = Right {
                 guard_until: None,
                 valid_until: MonoTime::NEVER,
@@ -53,7 +49,7 @@ impl Postgres {
         let was_primary = self.memory().primary == Some(true);
         report("start replica", work.await, |()| {
             let action = if was_primary { "on_role_change" } else { "on_start" };
-            self.callback(action, "replica");
+            self.site.callback(action, "replica");
             Outcome::Ok
         })
     }
@@ -77,7 +73,7 @@ impl Postgres {
         let was_primary = self.memory().primary == Some(true);
         report("start primary", work.await, |()| {
             let action = if was_primary { "on_start" } else { "on_role_change" };
-            self.callback(action, "primary");
+            self.site.callback(action, "primary");
             Outcome::Ok
         })
     }
@@ -85,34 +81,25 @@ impl Postgres {
     /// Starts the server in a role. A server that is still stopping is waited for; one that runs in the wanted role is left alone.
     /// With `hba` this is the first start of a new cluster, whose bootstrap is not finished yet.
     pub(super) async fn start(&self, role: Role, right: Right, hba: Option<&[String]>) -> Result<(), Error> {
-        let settings = self.settings();
-        let data_dir = settings.data_dir.clone();
         if self.settle(&role, right).await? {
             return Ok(());
         }
-        let major = self.catalogue().await?.major;
-        let inspected = {
-            let data_dir = data_dir.clone();
-            blocking(move || directory::inspect(&data_dir, Some(major))).await
-        };
-        match inspected {
+        let major = self.site.major().await?;
+        match self.site.inspect(Some(major)).await {
             Found::Cluster => {}
             Found::Empty => {
                 return Err(Error::Condition(format!(
                     "{} is empty: there is nothing to start",
-                    data_dir.display()
+                    self.settings().data_dir.display()
                 )));
             }
             Found::Incomplete(_) if hba.is_some() => {}
             Found::Incomplete(text) | Found::Unusable(text) => return Err(Error::Condition(text)),
         }
-        let minimums = self.control_file().await?.minimums;
+        let minimums = self.site.control_file().await?.minimums;
         let configured = self.configure(&role, &minimums, hba).await?;
         let primary = role == Role::Primary;
-        let was_standby = {
-            let data_dir = data_dir.clone();
-            blocking(move || prepare(&data_dir, primary)).await?
-        };
+        let was_standby = self.site.prepare(primary).await?;
         {
             let mut memory = self.memory();
             memory.primary = Some(primary);
@@ -125,19 +112,19 @@ impl Postgres {
             }
         }
         self.heartbeat.set(None);
+        let launch = self.site.launch(&configured.command_line);
         let request = StartRequest {
-            program: self.binary("postgres"),
-            args: configured.args,
-            env: environment(),
-            cwd: data_dir,
+            program: launch.program,
+            args: launch.args,
+            env: launch.env,
+            cwd: launch.cwd,
             deadline: right.guard_until,
             generation: right.generation,
         };
         if let Err(refused) = self.still_valid(right.valid_until, right.generation) {
             if was_standby {
                 // Whoever starts this directory by hand must find a standby, as before.
-                let signal = settings.data_dir.join("standby.signal");
-                blocking(move || files::write(&signal, b"", 0o600)).await?;
+                self.site.set_standby(true).await?;
             }
             return Err(refused);
         }
@@ -148,20 +135,20 @@ impl Postgres {
 
     /// Deals with a server that is there already: `true` if it is what is wanted.
     async fn settle(&self, role: &Role, right: Right) -> Result<bool, Error> {
-        let data_dir = self.settings().data_dir.clone();
         let limit = Duration::from_secs(self.settings().pg_ctl_timeout.max(1));
         let finished = tokio::time::timeout(limit, async {
             loop {
-                let dir = data_dir.clone();
-                let look = move || (directory::postmaster(&dir), control::light(&dir));
-                let (found, light) = blocking(look).await;
-                let Some(file) = found else { break None };
+                let look = self.site.look().await;
+                let (light, standby) = (look.control, look.standby);
+                let Some(file) = look.postmaster() else {
+                    break None;
+                };
                 let ending = file.stopping()
                     || light.is_some_and(|light| {
                         matches!(light.state, ControlState::ShutDown | ControlState::ShuttingDown)
                     });
                 if !ending {
-                    break Some(file.pid);
+                    break Some((file.pid, standby));
                 }
                 tokio::time::sleep(TICK).await;
             }
@@ -170,7 +157,7 @@ impl Postgres {
             what: "waiting for the end of the former server".to_owned(),
             limit,
         })?;
-        let Some(pid) = running else {
+        let Some((pid, standby)) = running else {
             // The guard still clears away what is left of a server whose postmaster is gone.
             let cleared = tokio::time::timeout(KILL_LIMIT, self.control.wait_exit()).await;
             return match cleared {
@@ -181,8 +168,6 @@ impl Postgres {
                 }),
             };
         };
-        let signal = data_dir.join("standby.signal");
-        let standby = blocking(move || signal.exists()).await;
         match role {
             Role::Replica(recovery) if standby => {
                 self.point_at(recovery).await?;
@@ -202,20 +187,16 @@ impl Postgres {
     }
 
     async fn wait_for_pid_file(&self, pid: u32) -> Result<(), Error> {
-        let data_dir = self.settings().data_dir.clone();
         let written = async {
             loop {
-                let dir = data_dir.clone();
-                if blocking(move || directory::PidFile::read(&dir))
-                    .await
-                    .is_some_and(|file| file.pid == pid)
-                {
+                let file = self.site.look().await.pid_file;
+                if file.is_some_and(|file| file.pid == pid) {
                     return Ok(());
                 }
                 if self.control.status().await?.pid != Some(pid) {
                     return Err(Error::Condition(format!(
                         "PostgreSQL ended right after its start; its log says why (data directory {})",
-                        data_dir.display()
+                        self.settings().data_dir.display()
                     )));
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -236,7 +217,7 @@ impl Postgres {
             } else {
                 "replica"
             };
-            self.callback("on_stop", role);
+            self.site.callback("on_stop", role);
             Outcome::Stopped { checkpoint }
         })
     }
@@ -246,9 +227,7 @@ impl Postgres {
         mode: StopMode,
         checkpoint_first: bool,
     ) -> Result<Option<Lsn>, Error> {
-        let data_dir = self.settings().data_dir.clone();
-        let dir = data_dir.clone();
-        let Some(file) = blocking(move || directory::postmaster(&dir)).await else {
+        let Some(file) = self.site.look().await.postmaster() else {
             // A postmaster that was started a moment ago is known to the guard only.
             if self
                 .control
@@ -261,12 +240,13 @@ impl Postgres {
             }
             self.kill_orphans().await?;
             self.heartbeat.set(None);
-            return Ok(self.clean_checkpoint().await);
+            return Ok(self.site.look().await.clean_checkpoint());
         };
         if let StopMode::Fast { until } = mode {
             let left = until.since(self.clock.now());
             if let Some(hook) = &self.settings().before_stop {
-                self.hook("before_stop", hook, left)
+                self.site
+                    .hook("before_stop", hook, left)
                     .await
                     .unwrap_or_else(|error| {
                         tracing::warn!(error = %error.chain(), "before_stop failed; stopping all the same");
@@ -327,11 +307,9 @@ impl Postgres {
 
     /// Ends backends whose postmaster is gone. The guard does the same, and this is for servers that have none.
     async fn kill_orphans(&self) -> Result<(), Error> {
-        let data_dir = self.settings().data_dir.clone();
         let limit = self.clock.now().plus(KILL_LIMIT);
         loop {
-            let dir = data_dir.clone();
-            let orphans = blocking(move || directory::users(&dir)).await;
+            let orphans = self.site.users().await;
             let Some(first) = orphans.first() else {
                 return Ok(());
             };
@@ -348,17 +326,9 @@ impl Postgres {
 
     /// `Some` when the server can take no more writes, with the shutdown checkpoint if it was clean.
     async fn ended(&self, pid: u32) -> Option<Option<Lsn>> {
-        let data_dir = self.settings().data_dir.clone();
-        let look = move || (directory::at_work(pid, &data_dir), control::light(&data_dir));
-        let (alive, light) = blocking(look).await;
-        let clean = light
-            .filter(|light| {
-                matches!(
-                    light.state,
-                    ControlState::ShutDown | ControlState::ShutDownInRecovery
-                )
-            })
-            .map(|light| light.checkpoint);
+        // In this order: whoever is gone has written the last that there is to read.
+        let alive = self.site.alive(pid).await;
+        let clean = self.site.look().await.clean_checkpoint();
         if clean.is_some() {
             return Some(clean);
         }
@@ -370,7 +340,7 @@ impl Postgres {
             tracing::warn!(error = %error.chain(), "the postmaster is gone, its children perhaps not");
             return None;
         }
-        Some(self.clean_checkpoint().await)
+        Some(self.site.look().await.clean_checkpoint())
     }
 
     async fn wait_cleared(&self) -> Result<(), Error> {
@@ -383,19 +353,6 @@ impl Postgres {
             .map_err(Error::from)
     }
 
-    async fn clean_checkpoint(&self) -> Option<Lsn> {
-        let data_dir = self.settings().data_dir.clone();
-        blocking(move || control::light(&data_dir))
-            .await
-            .filter(|light| {
-                matches!(
-                    light.state,
-                    ControlState::ShutDown | ControlState::ShutDownInRecovery
-                )
-            })
-            .map(|light| light.checkpoint)
-    }
-
     /// Signals the server through the guard, or directly if it is not in the guard's custody.
     pub(super) async fn signal(&self, pid: u32, signal: Signal) -> Result<(), Error> {
         let guarded = self
@@ -406,36 +363,7 @@ impl Postgres {
         if guarded {
             return self.control.signal(signal).await.map_err(Error::from);
         }
-        use rustix::process::Signal as Unix;
-        let unix = match signal {
-            Signal::Smart => Unix::TERM,
-            Signal::Fast => Unix::INT,
-            Signal::Immediate => Unix::QUIT,
-            Signal::Reload => Unix::HUP,
-            Signal::Kill => Unix::KILL,
-        };
-        let data_dir = self.settings().data_dir.clone();
-        blocking(move || {
-            let mut targets = vec![pid];
-            if signal == Signal::Kill {
-                targets.extend(directory::users(&data_dir));
-            }
-            for target in targets {
-                if directory::at_work(target, &data_dir)
-                    && let Some(target) = i32::try_from(target)
-                        .ok()
-                        .and_then(rustix::process::Pid::from_raw)
-                    && let Err(error) = rustix::process::kill_process(target, unix)
-                    && error != rustix::io::Errno::SRCH
-                {
-                    return Err(Error::Condition(format!(
-                        "cannot signal PostgreSQL (process {pid}): {error}"
-                    )));
-                }
-            }
-            Ok(())
-        })
-        .await
+        self.site.signal(pid, signal).await
     }
 
     /// Stops fast and starts again in the same role, the guard armed first if that is primary.
@@ -443,8 +371,7 @@ impl Postgres {
         let work = async {
             self.newest(generation)?;
             let settings = self.settings();
-            let signal = settings.data_dir.join("standby.signal");
-            let standby = blocking(move || signal.exists()).await;
+            let standby = self.site.look().await.standby;
             let role = if standby {
                 Role::Replica(self.present_recovery().await)
             } else {
@@ -463,7 +390,8 @@ impl Postgres {
             self.start(role, right, None).await.map(|()| standby)
         };
         report("restart", work.await, |standby| {
-            self.callback("on_restart", if standby { "replica" } else { "primary" });
+            self.site
+                .callback("on_restart", if standby { "replica" } else { "primary" });
             Outcome::Ok
         })
     }
@@ -513,16 +441,12 @@ impl Postgres {
     pub async fn adopt_postmaster(&self, guard_until: Option<MonoTime>, generation: Generation) -> Outcome {
         let work = async {
             self.newest(generation)?;
-            let data_dir = self.settings().data_dir.clone();
-            let dir = data_dir.clone();
-            let file = blocking(move || directory::postmaster(&dir))
-                .await
-                .ok_or_else(|| {
-                    Error::Condition(format!(
-                        "no server runs in {} that could be adopted",
-                        data_dir.display()
-                    ))
-                })?;
+            let file = self.site.look().await.postmaster().ok_or_else(|| {
+                Error::Condition(format!(
+                    "no server runs in {} that could be adopted",
+                    self.settings().data_dir.display()
+                ))
+            })?;
             self.control.adopt(file.pid).await?;
             self.control.set_deadline(guard_until, generation).await?;
             tracing::info!(pid = file.pid, "put the running server under the guard");
@@ -530,47 +454,4 @@ impl Postgres {
         };
         report("adopt", work.await, |()| Outcome::Ok)
     }
-
-    /// Runs one of the user's hooks to its end.
-    pub(super) async fn hook(&self, name: &str, command: &str, limit: Duration) -> Result<(), Error> {
-        let words = exec::split(command)?;
-        tracing::info!(hook = name, command, "running a hook");
-        exec::Tool::new(words[0].as_ref())
-            .args(&words[1..])
-            .limit(limit)
-            .run()
-            .await
-            .map(|_| ())
-    }
-}
-
-/// Puts signal files in order and clears away what a dead server left. Returns whether it took a standby.signal away.
-fn prepare(data_dir: &std::path::Path, primary: bool) -> Result<bool, Error> {
-    directory::remove_stale_pid_file(data_dir)?;
-    let standby = data_dir.join("standby.signal");
-    let recovery = data_dir.join("recovery.signal");
-    let taken = primary && standby.exists();
-    if primary {
-        files::remove(&standby)?;
-    } else {
-        files::write(&standby, b"", 0o600)?;
-        files::remove(&recovery)?;
-        super::promote::sweep_placeholders(data_dir)?;
-    }
-    Ok(taken)
-}
-
-/// The postmaster's environment: the agent's, without what is the agent's own (its secrets among it) or would mislead PostgreSQL.
-fn environment() -> Vec<(OsString, OsString)> {
-    const NOT_PASSED: [&str; 6] = ["PATRONI_", "SURUS_", "ETCD", "PG", "NOTIFY_SOCKET", "WATCHDOG_"];
-    let mut passed: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            name.starts_with("PG_OOM_") || !NOT_PASSED.iter().any(|prefix| name.starts_with(prefix))
-        })
-        .collect();
-    if let Some(arenas) = std::env::var_os("PG_MALLOC_ARENA_MAX") {
-        passed.push(("MALLOC_ARENA_MAX".into(), arenas));
-    }
-    passed
 }

@@ -7,18 +7,16 @@
 //!
 //! - an order whose right has run out is refused at the place of the deed, after everything that may take time;
 //! - no server that will accept writes is started or promoted before the guard has its deadline;
-//! - no directory that may hold the last copy of anything is deleted: it is moved aside, next to where it was;
-//! - work that was interrupted half-way (initdb, base backup, rewind) is known as such for ever after, by a marker beside the data
-//!   directory;
 //! - a probe of a healthy server is one prepared query on one connection: no process, no file;
 //! - a probe never lasts much longer than two seconds, whatever PostgreSQL or its disk do.
 //!
-//! The process itself is started and signalled through [`ProcessControl`], behind which stands the guard.
+//! It stands on three seams. Files, tools and processes are the [`Site`]'s, [`Local`] in production; the postmaster is started and signalled
+//! through [`ProcessControl`], behind which stands the guard; statements ([`sql`]) go over connections of a [`Dial`]. A simulator replaces
+//! these three and runs everything else.
 //!
-//! Map: `process` (the seam to the guard), `probe` (look), `answer` (its query), `control` (pg_control), `directory` (what a data directory is, who uses
-//! it, markers, moving aside), `conf` and `hba` (configuration files), `binaries` (what the installed version knows), `connect`
-//! (connections and connection strings), `exec` (running tools), `lifecycle` (start, stop, restart, adopt), `promote`, `follow`
-//! (upstream, history), `rewind`, `basebackup`, `bootstrap`, `slots`, `reload`, `details`, `callbacks`.
+//! Map: [`site`], `local`, `process`, [`sql`] (the seams), `probe` (look), `answer` (its row), `conf` and `hba` (what the configuration
+//! says), `connect` (connections and connection strings), `lifecycle` (start, stop, restart, adopt), `promote`, `follow` (upstream,
+//! history), `rewind`, `basebackup`, `bootstrap`, `slots`, `reload`, `details`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,42 +26,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use surus_core::action::Order;
 use surus_core::input::Outcome;
 use surus_core::types::{Generation, Lsn, MonoTime, SystemId, Timeline};
-use surus_core::view::HistoryLine;
+use surus_core::view::{ControlData, HistoryLine};
 
 use crate::clock::Clock;
 use crate::config::settings::{Bootstrap, PostgresSettings};
 use crate::machine::Machine;
 use crate::net::Dial;
 use crate::task::Spawn;
+use site::Recovery;
 
 mod answer;
 mod basebackup;
-mod binaries;
 mod bootstrap;
-mod callbacks;
 mod conf;
 mod connect;
-mod control;
 mod details;
-mod directory;
 mod error;
-mod exec;
-mod files;
 mod follow;
 mod hba;
 mod lifecycle;
+mod local;
 mod probe;
 mod process;
 mod promote;
 mod reload;
 mod rewind;
+pub mod site;
 mod slots;
+pub mod sql;
 
 pub use details::{Details, Walsender};
 pub use error::Error;
-pub use exec::Progress;
+pub use local::Local;
 pub use process::{BoxFuture, ControlError, ControlStatus, ProcessControl, Signal, StartRequest};
 pub use reload::{PendingRestart, ReloadReport};
+pub use site::{Progress, Site};
 
 /// The local PostgreSQL.
 ///
@@ -73,12 +70,11 @@ pub struct Postgres {
     dial: Arc<dyn Dial>,
     tasks: Arc<dyn Spawn>,
     control: Arc<dyn ProcessControl>,
+    site: Arc<dyn Site>,
     settings: RwLock<Arc<PostgresSettings>>,
     bootstrap: Option<Arc<Bootstrap>>,
     heartbeat: connect::HeartbeatSlot,
-    binaries: binaries::Cache,
-    callbacks: callbacks::Callbacks,
-    progress: exec::ProgressSlot,
+    progress: Slot<Progress>,
     memory: Mutex<Memory>,
     /// A look at the files of the data directory is under way.
     stuck: Arc<AtomicBool>,
@@ -93,10 +89,10 @@ struct Memory {
     received: Option<(SystemId, Timeline, Lsn)>,
     /// History of a timeline, as read from its file.
     history: Option<(Timeline, Vec<HistoryLine>)>,
-    /// The control file as pg_controldata last printed it, with the stamp of the file then.
-    control: Option<(control::Stamp, control::ControlFile)>,
+    /// The control file as it was last read.
+    control: Option<ControlData>,
     /// Whom the standby was last told to follow.
-    recovery: Option<conf::Recovery>,
+    recovery: Option<Recovery>,
     /// Parameters that differ from what is configured until the next restart.
     pending_restart: BTreeMap<String, PendingRestart>,
     /// When the running server was started.
@@ -113,20 +109,22 @@ impl Postgres {
     pub fn new(
         machine: Machine,
         control: Arc<dyn ProcessControl>,
+        site: Arc<dyn Site>,
         settings: PostgresSettings,
         bootstrap: Option<Bootstrap>,
     ) -> Self {
+        let settings = Arc::new(settings);
+        site.obey(Arc::clone(&settings));
         Self {
             clock: machine.clock,
             dial: machine.dial,
             tasks: machine.tasks,
             control,
-            settings: RwLock::new(Arc::new(settings)),
+            site,
+            settings: RwLock::new(settings),
             bootstrap: bootstrap.map(Arc::new),
             heartbeat: connect::HeartbeatSlot::default(),
-            binaries: binaries::Cache::default(),
-            callbacks: callbacks::Callbacks::default(),
-            progress: exec::ProgressSlot::default(),
+            progress: Slot::default(),
             memory: Mutex::default(),
             stuck: Arc::default(),
         }
@@ -220,14 +218,6 @@ impl Postgres {
         memory.generation = generation;
         Ok(())
     }
-
-    /// UTC time for names of things that are kept: `20261120T105800Z`.
-    fn timestamp(&self) -> String {
-        let seconds = i64::try_from(self.clock.wall().as_secs()).unwrap_or(0);
-        jiff::Timestamp::from_second(seconds)
-            .map(|time| time.strftime("%Y%m%dT%H%M%SZ").to_string())
-            .unwrap_or_else(|_| seconds.to_string())
-    }
 }
 
 impl std::fmt::Debug for Postgres {
@@ -238,11 +228,23 @@ impl std::fmt::Debug for Postgres {
     }
 }
 
-/// Runs file work where a slow disk holds up nothing else.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+/// Holds a value that somebody else looks at.
+#[derive(Debug)]
+struct Slot<T>(Mutex<Option<T>>);
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Slot<T> {
+    fn get(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, value: Option<T>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
     }
 }
 

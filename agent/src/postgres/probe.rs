@@ -2,7 +2,6 @@
 //!
 //! In the steady state a look is one prepared query on one connection. Files and processes are looked at only when that fails.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,13 +11,13 @@ use surus_core::types::{Lsn, Timeline};
 use surus_core::view::{
     ControlData, ControlState, DataDir, HistoryLine, PostgresView, Process, Server, ServerRole,
 };
+use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
-use super::answer::{Answer, QUERY};
+use super::answer::Answer;
 use super::connect::{Heartbeat, host_and_port};
-use super::directory::{Found, Marker, PidFile};
-use super::error::chain;
-use super::{Error, Memory, Postgres, blocking, conf, control, directory};
+use super::site::{Found, PidFile, Recovery};
+use super::{Error, Memory, Postgres, sql};
 
 /// The whole look. After it PostgreSQL counts as unresponsive.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -127,7 +126,7 @@ impl Postgres {
         PostgresView {
             data: memory.control.as_ref().map_or_else(
                 || DataDir::Unusable("the data directory's disk does not answer".to_owned()),
-                |(_, file)| DataDir::Present(file.data.clone()),
+                |data| DataDir::Present(data.clone()),
             ),
             process: Process::Unresponsive {
                 may_write: memory.primary != Some(false),
@@ -142,13 +141,15 @@ impl Postgres {
         if stuck.swap(true, Ordering::AcqRel) {
             return None;
         }
-        let data_dir = self.settings().data_dir.clone();
-        let found = blocking(move || {
-            let found = directory::postmaster(&data_dir);
+        let site = Arc::clone(&self.site);
+        let (sender, found) = oneshot::channel();
+        self.tasks.spawn(Box::pin(async move {
+            let found = site.look().await.postmaster();
             stuck.store(false, Ordering::Release);
-            found
-        });
-        Some(found.await)
+            // Who asked may have given up.
+            let _ = sender.send(found);
+        }));
+        found.await.ok()
     }
 
     /// No postmaster is named by a pid file. One that was started a moment ago has not written its own yet.
@@ -158,8 +159,7 @@ impl Postgres {
                 as_primary: self.as_primary().await,
             },
             _ => {
-                let data_dir = self.settings().data_dir.clone();
-                if blocking(move || directory::users(&data_dir)).await.is_empty() {
+                if self.site.users().await.is_empty() {
                     Process::Absent
                 } else {
                     // Backends that outlived their postmaster serve their clients until they notice.
@@ -171,10 +171,7 @@ impl Postgres {
 
     /// A postmaster that lives and does not answer.
     async fn silent(&self) -> Process {
-        let data_dir = self.settings().data_dir.clone();
-        let state = blocking(move || control::light(&data_dir))
-            .await
-            .map(|light| light.state);
+        let state = self.site.look().await.control.map(|light| light.state);
         // Once the shutdown has begun in earnest every backend is gone; in the smart phase before, the file says "in production".
         let closed = matches!(
             state,
@@ -190,8 +187,7 @@ impl Postgres {
     }
 
     async fn as_primary(&self) -> bool {
-        let signal = self.settings().data_dir.join("standby.signal");
-        blocking(move || !signal.exists()).await
+        !self.site.look().await.standby
     }
 
     fn silence(&self, error: &Error, expected: bool) -> Silence {
@@ -230,20 +226,22 @@ impl Postgres {
 
     /// The data directory of a server that does not answer.
     async fn data_directory(&self) -> DataDir {
-        let major = match self.catalogue().await {
-            Ok(catalogue) => Some(catalogue.major),
+        let major = match self.site.major().await {
+            Ok(major) => Some(major),
             Err(error) => {
                 self.complain(&error.chain());
                 None
             }
         };
-        let data_dir = self.settings().data_dir.clone();
-        match blocking(move || directory::inspect(&data_dir, major)).await {
+        match self.site.inspect(major).await {
             Found::Empty => DataDir::Empty,
             Found::Incomplete(text) => DataDir::Incomplete(text),
             Found::Unusable(text) => DataDir::Unusable(text),
-            Found::Cluster => match self.control_file().await {
-                Ok(file) => DataDir::Present(self.as_left(file.data).await),
+            Found::Cluster => match self.site.control_file().await {
+                Ok(file) => {
+                    self.memory().control = Some(file.data.clone());
+                    DataDir::Present(self.as_left(file.data).await)
+                }
                 Err(error) => DataDir::Unusable(error.chain()),
             },
         }
@@ -252,8 +250,7 @@ impl Postgres {
     /// A base backup carries the control file of the primary it was taken from; as long as its label is there, no server has
     /// come up on it, and it never was a primary itself.
     async fn as_left(&self, data: ControlData) -> ControlData {
-        let label = self.settings().data_dir.join("backup_label");
-        if blocking(move || label.exists()).await {
+        if self.site.look().await.backup_label {
             ControlData {
                 state: ControlState::InArchiveRecovery,
                 ..data
@@ -269,16 +266,11 @@ impl Postgres {
         let session = self.open(&settings, file, "Surus heartbeat", QUERY_LIMIT).await?;
         let named = session
             .client
-            .query_one("SELECT current_setting('data_directory')", &[])
+            .query_one(sql::DATA_DIRECTORY, &[])
             .await
             .map_err(Error::query("tell its data directory"))?
             .get::<_, String>(0);
-        let data_dir = settings.data_dir.clone();
-        let server = named.clone();
-        let same =
-            blocking(move || std::fs::canonicalize(server).ok() == std::fs::canonicalize(data_dir).ok())
-                .await;
-        if !same {
+        if !self.site.is_here(named.clone()).await {
             return Err(Error::Condition(format!(
                 "the server that answers at port {} is that of {named}, not of {}; give each its own port",
                 file.port.unwrap_or(settings.port),
@@ -287,7 +279,7 @@ impl Postgres {
         }
         let query = session
             .client
-            .prepare(QUERY)
+            .prepare(sql::PROBE)
             .await
             .map_err(Error::query("understand the probe"))?;
         Ok(Arc::new(Heartbeat {
@@ -355,10 +347,9 @@ impl Postgres {
         if !heartbeat.marked.load(Ordering::Relaxed) {
             return None;
         }
-        let data_dir = self.settings().data_dir.clone();
-        let found = blocking(move || Marker::read(&data_dir).map(|marker| marker.describe(&data_dir))).await;
+        let found = self.site.unfinished().await;
         heartbeat.marked.store(found.is_some(), Ordering::Relaxed);
-        found
+        found.map(|work| work.text)
     }
 
     /// The history of a timeline, from its file; read once.
@@ -368,11 +359,14 @@ impl Postgres {
         {
             return lines.clone();
         }
-        let data_dir = self.settings().data_dir.clone();
-        let lines = blocking(move || read_history(&data_dir, timeline)).await;
-        let Some(lines) = lines else {
-            // It may be on its way from the primary.
-            return Vec::new();
+        let lines = if timeline <= Timeline(1) {
+            Vec::new()
+        } else {
+            match self.site.history(timeline).await {
+                Some(text) => parse_history(&text),
+                // It may be on its way from the primary.
+                None => return Vec::new(),
+            }
         };
         self.memory().history = Some((timeline, lines.clone()));
         lines
@@ -389,7 +383,7 @@ impl Memory {
             return (ServerRole::Primary { written }, timeline);
         }
         self.primary = Some(false);
-        self.recovery = Some(conf::Recovery {
+        self.recovery = Some(Recovery {
             conninfo: answer.conninfo.clone(),
             slot: Some(answer.slot.clone()).filter(|slot| !slot.is_empty()),
         });
@@ -421,22 +415,6 @@ impl Memory {
             timeline,
         )
     }
-}
-
-/// The history file of a timeline: `None` if it should be there and is not.
-fn read_history(data_dir: &Path, timeline: Timeline) -> Option<Vec<HistoryLine>> {
-    if timeline.0 <= 1 {
-        return Some(Vec::new());
-    }
-    let path = data_dir.join(format!("pg_wal/{:08X}.history", timeline.0));
-    let content = match std::fs::read_to_string(&path) {
-        Ok(content) => content,
-        Err(error) => {
-            tracing::debug!(path = %path.display(), error = %chain(&error), "no history file");
-            return None;
-        }
-    };
-    Some(parse_history(&content))
 }
 
 /// The lines of a history file: timeline, switch point and reason, separated by tabs.

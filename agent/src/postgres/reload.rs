@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::conf::{Configured, Role};
-use super::{Error, Postgres, Signal, blocking, directory};
+use super::conf::Configured;
+use super::site::Role;
+use super::{Error, Postgres, Signal, sql};
 use crate::config::settings::PostgresSettings;
 
 /// How long a reload is waited for before pending restarts are read: the postmaster takes milliseconds.
@@ -39,18 +40,16 @@ impl Postgres {
             .settings
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(settings);
-        let settings = self.settings();
-        let data_dir = settings.data_dir.clone();
-        let signal = data_dir.join("standby.signal");
-        let look = move || (directory::postmaster(&data_dir), signal.exists());
-        let (running, standby) = blocking(look).await;
-        let Some(file) = running else {
+        self.site.obey(self.settings());
+        let look = self.site.look().await;
+        let standby = look.standby;
+        let Some(file) = look.postmaster() else {
             return Ok(ReloadReport::default());
         };
         let (role, minimums) = if standby {
             (
                 Role::Replica(self.present_recovery().await),
-                self.control_file().await?.minimums,
+                self.site.control_file().await?.minimums,
             )
         } else {
             (Role::Primary, Vec::new())
@@ -63,7 +62,8 @@ impl Postgres {
             while self.clock.now() < limit && self.loaded_at().await == before {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            self.callback("on_reload", if standby { "replica" } else { "primary" });
+            self.site
+                .callback("on_reload", if standby { "replica" } else { "primary" });
         }
         let pending_restart = self.find_pending(&configured).await?;
         self.memory().pending_restart.clone_from(&pending_restart);
@@ -75,11 +75,7 @@ impl Postgres {
 
     async fn loaded_at(&self) -> Option<String> {
         let session = self.connect("Surus reload", RELOAD_LIMIT).await.ok()?;
-        let row = session
-            .client
-            .query_one("SELECT pg_conf_load_time()::text", &[])
-            .await
-            .ok()?;
+        let row = session.client.query_one(sql::LOADED, &[]).await.ok()?;
         Some(row.get(0))
     }
 
@@ -88,11 +84,7 @@ impl Postgres {
         let session = self.connect("Surus reload", RELOAD_LIMIT).await?;
         let rows = session
             .client
-            .query(
-                "SELECT name, setting, coalesce(unit, ''), vartype, pending_restart FROM pg_settings \
-                 WHERE context = 'postmaster' AND category NOT IN ('Write-Ahead Log / Recovery Target', 'Write-Ahead Log / Archive Recovery')",
-                &[],
-            )
+            .query(sql::SETTINGS, &[])
             .await
             .map_err(Error::query("show its settings"))?;
         let mut pending = configured.raised.clone();

@@ -8,7 +8,7 @@ use surus_core::types::Lsn;
 use tokio_postgres::Client;
 
 use super::error::report;
-use super::{Error, Postgres};
+use super::{Error, Postgres, sql};
 
 /// One statement on slots. Creation waits for nothing; advancing a slot is a write of one small file.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl Postgres {
         let session = self.connect("Surus checkpoint", Duration::ZERO).await?;
         session
             .client
-            .batch_execute("CHECKPOINT")
+            .batch_execute(sql::CHECKPOINT)
             .await
             .map_err(Error::query("run a checkpoint"))
     }
@@ -77,11 +77,7 @@ impl Postgres {
 /// The slots, and the position up to which one may be advanced.
 async fn read(client: &Client) -> Result<(BTreeMap<String, Slot>, Lsn), Error> {
     let rows = client
-        .query(
-            "SELECT slot_name::text, slot_type = 'physical', active, restart_lsn::text, xmin IS NOT NULL, \
-             coalesce(wal_status = 'lost', false) FROM pg_replication_slots",
-            &[],
-        )
+        .query(sql::SLOTS, &[])
         .await
         .map_err(Error::query("list its slots"))?;
     let mut slots = BTreeMap::new();
@@ -99,10 +95,7 @@ async fn read(client: &Client) -> Result<(BTreeMap<String, Slot>, Lsn), Error> {
         );
     }
     let end = client
-        .query_one(
-            "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text",
-            &[],
-        )
+        .query_one(sql::POSITION, &[])
         .await
         .map_err(Error::query("tell its position"))?;
     let end: Option<String> = end.get(0);
@@ -137,7 +130,7 @@ async fn keep(
     }
     let Some(known) = slot else {
         client
-            .execute("SELECT pg_create_physical_replication_slot($1, true)", &[&name])
+            .execute(sql::CREATE_SLOT, &[&name])
             .await
             .map_err(Error::query("create the slot"))?;
         tracing::info!(slot = name, "created a slot");
@@ -148,10 +141,7 @@ async fn keep(
     };
     if !known.active && known.restart.is_some_and(|restart| restart < target) {
         client
-            .execute(
-                "SELECT pg_replication_slot_advance($1, $2::text::pg_lsn)",
-                &[&name, &target.to_string()],
-            )
+            .execute(sql::ADVANCE_SLOT, &[&name, &target.to_string()])
             .await
             .map_err(Error::query("advance the slot"))?;
     }
@@ -160,7 +150,7 @@ async fn keep(
 
 async fn drop_slot(client: &Client, name: &str) -> Result<(), Error> {
     client
-        .execute("SELECT pg_drop_replication_slot($1)", &[&name])
+        .execute(sql::DROP_SLOT, &[&name])
         .await
         .map_err(Error::query("drop the slot"))?;
     tracing::info!(slot = name, "dropped a slot");

@@ -89,6 +89,7 @@ fn promotion_takes_milliseconds_whenever_it_comes() {
             let restarted = surus::postgres::Postgres::new(
                 surus::machine::Machine::real(),
                 std::sync::Arc::clone(&n2.control) as std::sync::Arc<dyn surus::postgres::ProcessControl>,
+                n2.site(),
                 n2.settings.clone(),
                 None,
             );

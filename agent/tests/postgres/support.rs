@@ -14,7 +14,7 @@ use std::time::Duration;
 use surus::clock::{Clock, SystemClock};
 use surus::config::settings::{Bootstrap, Credentials, HostPort, PostgresSettings};
 use surus::postgres::{
-    BoxFuture, ControlError, ControlStatus, Postgres, ProcessControl, Signal, StartRequest,
+    BoxFuture, ControlError, ControlStatus, Local, Postgres, ProcessControl, Signal, Site, StartRequest,
 };
 use surus_core::action::{StopMode, Upstream};
 use surus_core::input::Outcome;
@@ -310,6 +310,7 @@ impl Node {
         let postgres = Arc::new(Postgres::new(
             surus::machine::Machine::real(),
             Arc::clone(&control) as Arc<dyn ProcessControl>,
+            Arc::new(Local::new(Arc::new(SystemClock), settings.clone())),
             settings.clone(),
             bootstrap,
         ));
@@ -319,6 +320,11 @@ impl Node {
             control,
             settings,
         }
+    }
+
+    /// Its place, as another agent would find it.
+    pub(crate) fn site(&self) -> Arc<dyn Site> {
+        Arc::new(Local::new(Arc::new(SystemClock), self.settings.clone()))
     }
 
     pub(crate) fn upstream(&self) -> Upstream {

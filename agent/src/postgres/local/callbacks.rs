@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::process::Command;
 
+use super::Error;
 use super::exec::{kill_group, split};
-use super::{Error, Postgres};
 
 /// The running callback of each of the two lanes.
 #[derive(Debug, Default)]
@@ -14,21 +14,14 @@ pub(super) struct Callbacks {
     running: std::sync::Arc<Mutex<[Option<u32>; 2]>>,
 }
 
-impl Postgres {
-    /// Starts the callback for `action` (`on_start`, …), if there is one, ending the one before it.
-    pub(super) fn callback(&self, action: &'static str, role: &'static str) {
-        let settings = self.settings();
-        let Some(command) = settings.callbacks.get(action) else {
-            return;
-        };
-        if let Err(error) = self.callbacks.start(command, action, role, &settings.scope) {
-            tracing::warn!(action, error = %error.chain(), "callback not started");
-        }
-    }
-}
-
 impl Callbacks {
-    fn start(&self, command: &str, action: &'static str, role: &str, scope: &str) -> Result<(), Error> {
+    pub(super) fn start(
+        &self,
+        command: &str,
+        action: &'static str,
+        role: &str,
+        scope: &str,
+    ) -> Result<(), Error> {
         let words = split(command)?;
         let lane = usize::from(action == "on_reload");
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

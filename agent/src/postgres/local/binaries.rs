@@ -4,12 +4,14 @@
 //! unaware of a vendor's additions.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Error, Postgres, exec};
+use super::super::site::Launch;
+use super::{Error, Local, exec};
 
 /// What one `postgres` binary says of itself.
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ pub(super) struct Cache(Mutex<BTreeMap<(PathBuf, i64), Arc<Catalogue>>>);
 /// How long one of these questions may take. They took 13 ms; a cold disk may need seconds.
 const LIMIT: Duration = Duration::from_secs(20);
 
-impl Postgres {
+impl Local {
     /// The path of one of PostgreSQL's programs: `bin_name`, then `bin_dir`, then `PATH`, then the newest /usr/lib/postgresql/*/bin.
     pub(super) fn binary(&self, name: &str) -> PathBuf {
         let settings = self.settings();
@@ -97,7 +99,7 @@ impl Postgres {
     }
 
     /// Drops parameters that the installed version does not know, and brings plain numbers into its range. Each with a warning.
-    pub(super) async fn fitting(
+    pub(super) async fn fit(
         &self,
         wanted: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, Error> {
@@ -166,6 +168,43 @@ impl Postgres {
             .insert(name.to_owned(), known);
         Ok(known)
     }
+}
+
+impl Local {
+    /// What to start as the postmaster.
+    pub(super) fn postmaster(&self, command_line: &BTreeMap<String, String>) -> Launch {
+        let settings = self.settings();
+        let mut args = vec![OsString::from("-D"), settings.data_dir.clone().into_os_string()];
+        let mut config_file = OsString::from("--config_file=");
+        config_file.push(settings.config_dir.join("postgresql.conf"));
+        args.push(config_file);
+        args.extend(
+            command_line
+                .iter()
+                .map(|(name, value)| OsString::from(format!("--{name}={value}"))),
+        );
+        Launch {
+            program: self.binary("postgres"),
+            args,
+            env: environment(),
+            cwd: settings.data_dir.clone(),
+        }
+    }
+}
+
+/// The postmaster's environment: the agent's, without what is the agent's own (its secrets among it) or would mislead PostgreSQL.
+fn environment() -> Vec<(OsString, OsString)> {
+    const NOT_PASSED: [&str; 6] = ["PATRONI_", "SURUS_", "ETCD", "PG", "NOTIFY_SOCKET", "WATCHDOG_"];
+    let mut passed: Vec<(OsString, OsString)> = std::env::vars_os()
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            name.starts_with("PG_OOM_") || !NOT_PASSED.iter().any(|prefix| name.starts_with(prefix))
+        })
+        .collect();
+    if let Some(arenas) = std::env::var_os("PG_MALLOC_ARENA_MAX") {
+        passed.push(("MALLOC_ARENA_MAX".into(), arenas));
+    }
+    passed
 }
 
 impl Catalogue {

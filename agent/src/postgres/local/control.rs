@@ -8,32 +8,13 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use surus_core::types::{Lsn, SystemId, Timeline};
 use surus_core::view::{ControlData, ControlState};
 
-use super::{Error, Postgres, blocking, exec};
-
-/// What the beginning of the file says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Light {
-    pub(super) system_id: SystemId,
-    pub(super) state: ControlState,
-    /// Where the last checkpoint record begins.
-    pub(super) checkpoint: Lsn,
-    /// Its timeline.
-    pub(super) timeline: Timeline,
-}
-
-/// What pg_controldata prints.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ControlFile {
-    pub(super) data: ControlData,
-    /// The settings that a standby may not go below: name of the parameter and value.
-    pub(super) minimums: Vec<(&'static str, u64)>,
-    /// Bytes of a WAL segment.
-    pub(super) segment: u64,
-}
+use super::super::site::{ControlFile, Light};
+use super::{Error, Local, exec};
 
 /// Changes whenever the file does.
 pub(super) type Stamp = (i64, i64, u64);
@@ -165,14 +146,13 @@ fn parse(output: &str) -> Result<ControlFile, String> {
     })
 }
 
-impl Postgres {
+impl Local {
     /// All of the control file. A process is run only if the file has changed since it was last read.
-    pub(super) async fn control_file(&self) -> Result<ControlFile, Error> {
+    pub(super) async fn read_control_file(&self) -> Result<ControlFile, Error> {
         let settings = self.settings();
-        let data_dir = settings.data_dir.clone();
-        let now = blocking(move || stamp(&data_dir)).await;
+        let now = self.at(stamp).await;
         if let Some(now) = now
-            && let Some((then, known)) = &self.memory().control
+            && let Some((then, known)) = &*self.control.lock().unwrap_or_else(PoisonError::into_inner)
             && *then == now
         {
             return Ok(known.clone());
@@ -190,7 +170,7 @@ impl Postgres {
             ))
         })?;
         if let Some(now) = now {
-            self.memory().control = Some((now, file.clone()));
+            *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, file.clone()));
         }
         Ok(file)
     }

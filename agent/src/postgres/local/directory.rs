@@ -10,20 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::site::{Found, PidFile};
 use super::{Error, files, text};
-
-/// What is found at the path of the data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Missing or empty.
-    Empty,
-    /// A cluster, as far as its outside shows.
-    Cluster,
-    /// Half-made.
-    Incomplete(String),
-    /// Not to be touched.
-    Unusable(String),
-}
 
 /// Looks at a data directory. `major` is the version of the installed server, if that is known.
 pub(super) fn inspect(data_dir: &Path, major: Option<u32>) -> Found {
@@ -157,52 +145,31 @@ impl Marker {
     }
 }
 
-/// What `postmaster.pid` says.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct PidFile {
-    pub(super) pid: u32,
-    pub(super) port: Option<u16>,
-    pub(super) socket_dir: Option<PathBuf>,
-    pub(super) listen: Option<String>,
-    pub(super) status: Option<String>,
+/// `postmaster.pid` of a data directory.
+pub(super) fn read_pid_file(data_dir: &Path) -> Option<PidFile> {
+    parse_pid_file(
+        &fs::read_to_string(data_dir.join("postmaster.pid")).ok()?,
+        data_dir,
+    )
 }
 
-impl PidFile {
-    pub(super) fn read(data_dir: &Path) -> Option<Self> {
-        Self::parse(
-            &fs::read_to_string(data_dir.join("postmaster.pid")).ok()?,
-            data_dir,
-        )
-    }
-
-    fn parse(content: &str, data_dir: &Path) -> Option<Self> {
-        let lines: Vec<&str> = content.lines().map(str::trim).collect();
-        let line = |index: usize| lines.get(index).copied().filter(|line| !line.is_empty());
-        // A postgres in single-user mode writes its process id negated.
-        let pid = line(0)?.parse::<i64>().ok()?.unsigned_abs();
-        Some(Self {
-            pid: u32::try_from(pid).ok()?,
-            port: line(3).and_then(|port| port.parse().ok()),
-            socket_dir: line(4).map(|dir| data_dir.join(dir)),
-            listen: line(5).map(str::to_owned),
-            status: line(7).map(str::to_owned),
-        })
-    }
-
-    /// It takes no connections any more.
-    pub(super) fn stopping(&self) -> bool {
-        self.status.as_deref() == Some("stopping")
-    }
-
-    /// It takes no connections yet.
-    pub(super) fn starting(&self) -> bool {
-        matches!(self.status.as_deref(), None | Some("starting" | "standby"))
-    }
+fn parse_pid_file(content: &str, data_dir: &Path) -> Option<PidFile> {
+    let lines: Vec<&str> = content.lines().map(str::trim).collect();
+    let line = |index: usize| lines.get(index).copied().filter(|line| !line.is_empty());
+    // A postgres in single-user mode writes its process id negated.
+    let pid = line(0)?.parse::<i64>().ok()?.unsigned_abs();
+    Some(PidFile {
+        pid: u32::try_from(pid).ok()?,
+        port: line(3).and_then(|port| port.parse().ok()),
+        socket_dir: line(4).map(|dir| data_dir.join(dir)),
+        listen: line(5).map(str::to_owned),
+        status: line(7).map(str::to_owned),
+    })
 }
 
 /// The living postmaster of a data directory: named by its pid file, and really at work in it.
 pub(super) fn postmaster(data_dir: &Path) -> Option<PidFile> {
-    let file = PidFile::read(data_dir)?;
+    let file = read_pid_file(data_dir)?;
     (at_work(file.pid, data_dir)).then_some(file)
 }
 
@@ -289,7 +256,7 @@ pub(super) fn remove_stale_pid_file(data_dir: &Path) -> Result<(), Error> {
     }
     let path = data_dir.join("postmaster.pid");
     if path.exists() {
-        if let Some(lock) = PidFile::read(data_dir).and_then(|file| socket_lock(&file, data_dir)) {
+        if let Some(lock) = read_pid_file(data_dir).and_then(|file| socket_lock(&file, data_dir)) {
             tracing::info!(path = %lock.display(), "removed the socket's lock file of a dead postmaster");
             files::remove(&lock)?;
         }
@@ -492,11 +459,11 @@ mod tests {
     #[test]
     fn a_pid_file_tells_where_to_connect() {
         let content = "4711\n/data\n1795172288\n5433\n.\n127.0.0.1\n   123  4\nready   \n";
-        let file = PidFile::parse(content, Path::new("/data")).unwrap();
+        let file = parse_pid_file(content, Path::new("/data")).unwrap();
         assert_eq!((file.pid, file.port), (4711, Some(5433)));
         assert_eq!(file.socket_dir, Some(PathBuf::from("/data/.")));
         assert!(!file.starting() && !file.stopping());
-        assert!(PidFile::parse("", Path::new("/data")).is_none());
+        assert!(parse_pid_file("", Path::new("/data")).is_none());
     }
 
     #[test]

@@ -12,38 +12,13 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use super::Error;
-
-/// How far a copy has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// `basebackup` or `rewind`.
-    pub operation: &'static str,
-    /// Bytes copied.
-    pub done_bytes: u64,
-    /// Bytes to copy, as far as the tool knows.
-    pub total_bytes: u64,
-}
-
-/// The progress of what runs now.
-#[derive(Debug, Default)]
-pub(super) struct ProgressSlot(Mutex<Option<Progress>>);
-
-impl ProgressSlot {
-    pub(super) fn get(&self) -> Option<Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn set(&self, progress: Option<Progress>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
-    }
-}
+use super::super::site::Question;
+use super::{Error, Local};
 
 /// What a tool printed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -264,6 +239,46 @@ pub(super) fn kill_group(leader: u32) {
     {
         // It may have ended by itself; then there is nothing to kill.
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// Runs one of the user's hooks to its end.
+pub(super) async fn hook(name: &str, command: &str, limit: Duration) -> Result<(), Error> {
+    let words = split(command)?;
+    tracing::info!(hook = name, command, "running a hook");
+    Tool::new(words[0].as_ref())
+        .args(&words[1..])
+        .limit(limit)
+        .run()
+        .await
+        .map(|_| ())
+}
+
+impl Local {
+    /// Asks through psql, which is libpq: certificates, methods of authentication and whatever else the user's connection options say
+    /// are its to understand, in the replication protocol too.
+    pub(super) async fn psql(&self, question: Question<'_>) -> Result<String, Error> {
+        Tool::new(&self.binary("psql"))
+            .args([
+                "--no-psqlrc",
+                "--no-password",
+                "--no-align",
+                "--tuples-only",
+                "--quiet",
+            ])
+            .args([
+                "--set",
+                "ON_ERROR_STOP=1",
+                "--field-separator",
+                "\t",
+                "--command",
+                question.command,
+            ])
+            .arg(question.conninfo)
+            .limit(question.limit)
+            .run()
+            .await
+            .map(|output| output.stdout)
     }
 }
 
