@@ -36,7 +36,6 @@ pub struct Group {
 
 impl Group {
     /// A group whose tasks `spawn` starts, and the hold on them: when it is dropped they end.
-    #[must_use]
     pub fn new(spawn: Arc<dyn Spawn>) -> (Arc<Self>, Hold) {
         let group = Arc::new(Self {
             spawn,
