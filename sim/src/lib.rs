@@ -5,7 +5,7 @@
 //! - [`fast`]: N cores and the models in one queue of events; time jumps
 //! - [`model`]: etcd, PostgreSQL, the guard; [`net`], [`clock`]: what lies between
 //! - [`nemesis`]: the faults, an explicit list made from the seed; [`check`]: what must never happen
-//! - [`record`]: what happened, its hash, and who is told; [`coverage`]: what has fired; [`zoo`]: planted bugs that the sweep must find
+//! - [`record`]: what happened, its hash, and who is told; [`coverage`]: what has fired; [`witness`]: what stories ask about; [`zoo`]: planted bugs that the sweep must find
 //!
 //! The same seed gives the same bytes: all chance is [`rng`], all maps are ordered, there is no other clock.
 pub mod campaign;
@@ -19,4 +19,5 @@ pub mod net;
 pub mod record;
 pub mod rng;
 pub mod run;
+pub mod witness;
 pub mod zoo;

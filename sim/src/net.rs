@@ -1,9 +1,21 @@
-//! The network: links that are cut (in one direction or both), and how long messages take.
+//! The network: links that are cut (in one direction or both), that refuse, lose or delay, and how long messages take.
+//!
+//! What runs on a member's host (a client beside it, a member of etcd) reaches what else runs there whatever happens outside, and shares
+//! its fate on the way to others. Cuts and delays are between hosts, unless they name what lives there itself.
 
 use std::collections::BTreeMap;
 
 use crate::clock::{MS, Time};
 use crate::rng::Rng;
+
+/// How long a message takes within a host: loopback, with the wake-up of whoever reads it.
+const LOCAL: (Time, Time) = (MS / 20, MS / 5);
+
+/// How long a message takes between hosts of one site: a round trip of 0.4 to 4 ms.
+const LAN: (Time, Time) = (MS / 5, 2 * MS);
+
+/// After what time TCP sends a lost segment again, at first; it doubles.
+const RETRANSMIT: Time = 200 * MS;
 
 /// Where a message comes from or goes to, each by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,53 +26,163 @@ pub enum Place {
     Etcd(usize),
     /// A router.
     Router(usize),
-    /// A client that runs beside no server.
+    /// A client.
     Client(usize),
+}
+
+/// What slows a link down.
+#[derive(Debug, Clone, Copy)]
+struct Slow {
+    until: Time,
+    least: Time,
+    most: Time,
+    /// Of a hundred packets, so many are lost and sent again.
+    percent: u8,
 }
 
 /// The state of the links.
 #[derive(Debug, Clone, Default)]
 pub struct Net {
+    homes: BTreeMap<Place, Place>,
     cut: BTreeMap<(Place, Place), Time>,
-    slow: BTreeMap<(Place, Place), (Time, Time)>,
+    refused: BTreeMap<(Place, Place), Time>,
+    slow: BTreeMap<(Place, Place), Slow>,
+    /// How long a message between hosts takes; `None` for the usual.
+    pub between: Option<(Time, Time)>,
 }
 
 impl Net {
+    /// `place` runs on the host of `home`.
+    pub fn settle(&mut self, place: Place, home: Place) {
+        self.homes.insert(place, home);
+    }
+
+    /// The host that a place is on.
+    #[must_use]
+    pub fn home(&self, place: Place) -> Place {
+        match place {
+            Place::Node(_) => place,
+            _ => self.homes.get(&place).copied().unwrap_or(place),
+        }
+    }
+
     /// Cuts the way from `from` to `to` until then.
     pub fn cut(&mut self, from: Place, to: Place, until: Time) {
         let end = self.cut.entry((from, to)).or_default();
         *end = until.max(*end);
     }
 
-    /// Makes messages from `from` to `to` take up to `most` longer, until then.
-    pub fn slow(&mut self, from: Place, to: Place, until: Time, most: Time) {
-        self.slow.insert((from, to), (until, most));
+    /// Connections from `from` to `to` are refused until then.
+    pub fn refuse(&mut self, from: Place, to: Place, until: Time) {
+        let end = self.refused.entry((from, to)).or_default();
+        *end = until.max(*end);
+    }
+
+    /// Makes messages from `from` to `to` take longer, by `least` to `most`, until then.
+    pub fn slow(&mut self, from: Place, to: Place, until: Time, (least, most): (Time, Time)) {
+        let percent = self.slow.get(&(from, to)).map_or(0, |slow| slow.percent);
+        let slow = Slow {
+            until,
+            least,
+            most,
+            percent,
+        };
+        self.slow.insert((from, to), slow);
+    }
+
+    /// Loses so many of a hundred packets from `from` to `to`, until then.
+    pub fn lossy(&mut self, from: Place, to: Place, until: Time, percent: u8) {
+        let slow = self.slow.entry((from, to)).or_insert(Slow {
+            until,
+            least: 0,
+            most: 0,
+            percent,
+        });
+        slow.percent = percent;
+        slow.until = slow.until.max(until);
     }
 
     /// Everything works again.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.refused.clear();
         self.slow.clear();
+    }
+
+    /// What `map` says of the link, by the ends themselves or by the hosts they are on.
+    fn of<'a, T>(&self, map: &'a BTreeMap<(Place, Place), T>, from: Place, to: Place) -> Option<&'a T> {
+        if map.is_empty() || from == to {
+            return None;
+        }
+        if let Some(own) = map.get(&(from, to)) {
+            return Some(own);
+        }
+        let (here, there) = (self.home(from), self.home(to));
+        if here == there {
+            return None;
+        }
+        map.get(&(here, there))
+            .or_else(|| map.get(&(from, there)))
+            .or_else(|| map.get(&(here, to)))
     }
 
     /// A message sent now arrives.
     #[must_use]
     pub fn up(&self, now: Time, from: Place, to: Place) -> bool {
-        from == to || self.cut.get(&(from, to)).is_none_or(|until| *until <= now)
+        self.of(&self.cut, from, to).is_none_or(|until| *until <= now)
+    }
+
+    /// A message sent now is answered with a reset by the network.
+    #[must_use]
+    pub fn refuses(&self, now: Time, from: Place, to: Place) -> bool {
+        self.of(&self.refused, from, to).is_some_and(|until| now < *until)
     }
 
     /// Both directions work.
     #[must_use]
     pub fn connected(&self, now: Time, a: Place, b: Place) -> bool {
-        self.up(now, a, b) && self.up(now, b, a)
+        self.up(now, a, b) && self.up(now, b, a) && !self.refuses(now, a, b) && !self.refuses(now, b, a)
     }
 
     /// How long a message sent now takes.
     pub fn delay(&self, now: Time, from: Place, to: Place, rng: &mut Rng) -> Time {
-        let usual = rng.range(MS / 5, 2 * MS);
-        match self.slow.get(&(from, to)) {
-            Some((until, most)) if now < *until => usual + rng.below(*most),
-            _ => usual,
+        let (least, most) = if self.home(from) == self.home(to) {
+            LOCAL
+        } else {
+            self.between.unwrap_or(LAN)
+        };
+        let mut delay = rng.range(least, most);
+        let Some(slow) = self.of(&self.slow, from, to).filter(|slow| now < slow.until) else {
+            return delay;
+        };
+        delay += rng.range(slow.least, slow.most.max(slow.least));
+        let mut again = RETRANSMIT;
+        // A connection gives up after some tries; so many in a row do not happen to anybody.
+        while again < 10_000 * MS && rng.below(100) < u64::from(slow.percent) {
+            delay += again;
+            again *= 2;
         }
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lives_on_a_host_shares_its_cuts_but_reaches_the_host() {
+        let mut net = Net::default();
+        let (n1, n2, client) = (Place::Node(0), Place::Node(1), Place::Client(0));
+        net.settle(client, n1);
+        net.cut(n1, n2, 10);
+        assert!(!net.up(5, client, n2), "it is behind the cut");
+        assert!(
+            net.up(5, client, n1) && net.up(5, n2, client),
+            "one way only, and never at home"
+        );
+        assert!(net.up(10, client, n2), "until then");
+        net.cut(client, n1, 20);
+        assert!(!net.up(15, client, n1), "named itself");
     }
 }

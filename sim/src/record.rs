@@ -4,6 +4,7 @@
 //!   fast world ──┐                               ┌─ hash       same seed, same bytes
 //!                ├─ (time, node, Seen) ─ Recorder ┼─ Checker    what must never happen
 //!   turmoil ─────┘                               ├─ Coverage   which rules, guards and faults have fired
+//!                                                ├─ Witness    what a story's expectations ask about
 //!                                                └─ entries    kept if asked: replay, report
 //! ```
 //!
@@ -21,6 +22,7 @@ use crate::check::Checker;
 use crate::clock::Time;
 use crate::coverage::Coverage;
 use crate::net::Place;
+use crate::witness::Witness;
 
 mod deed;
 mod line;
@@ -547,6 +549,8 @@ pub struct Recorder {
     pub checker: Checker,
     /// What has fired.
     pub coverage: Coverage,
+    /// What stories ask about.
+    pub witness: Witness,
     names: Vec<NodeName>,
     keep: Keep,
     entries: Vec<Entry>,
@@ -562,6 +566,7 @@ impl Recorder {
         Self {
             checker: Checker::default(),
             coverage: Coverage::default(),
+            witness: Witness::default(),
             names,
             keep,
             entries: Vec::new(),
@@ -577,6 +582,7 @@ impl Recorder {
             (at, node, &seen).hash(&mut self.hash);
             self.checker.see(at, node, &seen);
             self.coverage.see(&seen);
+            self.witness.see(at, node, &seen);
         }
         let (serial, cause) = (self.serial, self.cause);
         if !seen.is_detail() {

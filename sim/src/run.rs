@@ -1,11 +1,11 @@
 //! One run: what to run, in which world, and how it ended.
 //!
 //! ```text
-//!   Job { world, seed, plan, bug } ── run ──▶ Outcome { violation, hash, entries, coverage, … }
+//!   Job { world, seed, story, bug } ── run ──▶ Outcome { violation, hash, entries, coverage, … }
 //! ```
 //!
-//! A run depends on its [`Job`] alone. Without a plan of its own the plan is made from the seed; with one the seed still
-//! draws the delays, so that a plan printed from a seed and played with that seed gives the same bytes. A panic ends a run as S12
+//! A run depends on its [`Job`] alone. Without a story of its own the story is made from the seed; with one the seed still
+//! draws the delays, so that a story printed from a seed and played with that seed gives the same bytes. A panic ends a run as S12
 //! with its message and place, and what was recorded until then is kept.
 
 use std::cell::{Cell, RefCell};
@@ -14,12 +14,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 use surus_core::types::NodeName;
+use surus_scenarios::{Played, Story};
 
 use crate::check::Violation;
 use crate::clock::Time;
 use crate::coverage::Coverage;
 use crate::fast;
-use crate::nemesis::{self, Plan};
+use crate::nemesis;
 use crate::record::{Entry, Keep};
 use crate::zoo::Bug;
 
@@ -58,7 +59,7 @@ pub struct Job {
     /// The source of all chance.
     pub seed: u64,
     /// What happens; `None`: what the seed makes.
-    pub plan: Option<Plan>,
+    pub story: Option<Story>,
     /// Members, if the seed shall not draw their number. Has no effect on a plan that is given.
     pub nodes: Option<usize>,
     /// The planted bug.
@@ -77,17 +78,17 @@ impl Job {
 
     /// What will happen.
     #[must_use]
-    pub fn plan(&self) -> Plan {
-        match &self.plan {
-            Some(plan) => plan.clone(),
-            None => nemesis::plan(self.seed, self.nodes),
+    pub fn story(&self) -> Story {
+        match &self.story {
+            Some(story) => story.clone(),
+            None => nemesis::story(self.seed, self.nodes),
         }
     }
 
-    /// What happens, as a text.
+    /// What happens, as a text that every world can play.
     #[must_use]
     pub fn text(&self) -> String {
-        format!("{:#?}\n", self.plan())
+        self.story().to_string()
     }
 
     /// The command that replays it to the same bytes on any machine with this version.
@@ -130,7 +131,7 @@ pub struct Outcome {
     /// What has fired.
     pub coverage: Coverage,
     /// What was played.
-    pub plan: Plan,
+    pub story: Story,
     /// World time at the end.
     pub simulated: Time,
     /// Events handled.
@@ -141,6 +142,8 @@ pub struct Outcome {
     pub promotions: u64,
     /// From the end of the faults until all was well.
     pub recovered: Time,
+    /// What became of the story: steps without effect, and what the world cannot do. `None` after a panic.
+    pub played: Option<Played>,
 }
 
 impl Outcome {

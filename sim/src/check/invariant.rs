@@ -7,7 +7,7 @@ use crate::record::NodeIndex;
 
 macro_rules! invariants {
     ($($variant:ident = $title:literal $words:literal,)*) => {
-        /// An invariant. `S` are about safety, `L` about liveness.
+        /// An invariant. `S` are about safety, `L` about liveness; the last is what a story alone expects.
         #[expect(missing_docs, reason = "each says itself what it is")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Invariant { $($variant,)* }
@@ -49,6 +49,7 @@ invariants! {
     L2 = "no needless demotion" "Faults shorter than the tolerance neither move nor restart a healthy primary.",
     L3 = "convergence" "After the last fault all members stream from one primary within the bound, without human help.",
     L4 = "write availability" "Synchronous mode that may degrade does so; commits never hang for ever.",
+    Story = "the story" "What a story expects holds.",
 }
 
 impl Invariant {

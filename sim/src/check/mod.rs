@@ -27,7 +27,6 @@ use crate::fast::host::{Host, Rpc};
 use crate::fast::world::World;
 use crate::model::etcd::single::{Etcd, Request, Response};
 use crate::model::postgres::simple::Server0;
-use crate::nemesis::Plan;
 use crate::record::Seen;
 
 pub use invariant::{Invariant, Violation};
@@ -98,7 +97,7 @@ impl Checker {
             ));
         }
         // In a pause no deadline holds, and it takes a moment to come back.
-        if host.pause || now < host.pause_changed + 3 * crate::clock::SEC {
+        if host.settings.pause || now < host.pause_changed + 3 * crate::clock::SEC {
             return;
         }
         if host.right < now {
@@ -185,7 +184,6 @@ impl Checker {
     /// A data directory is about to be discarded for a copy of `source`'s.
     pub fn discard(
         &mut self,
-        plan: &Plan,
         hosts: &[Host],
         leader: Option<&NodeName>,
         (node, source): (usize, Option<usize>),
@@ -194,9 +192,9 @@ impl Checker {
         let host = &hosts[node];
         let Some(own) = host.pg.cluster() else { return };
         let allowed = if how == "rewound" {
-            plan.rewind
+            host.settings.use_pg_rewind
         } else {
-            plan.reclone
+            host.settings.remove_data_directory_on_diverged_timelines
         };
         if !allowed {
             self.fail(format!("S8: {} is {how} although that is not allowed", host.name));

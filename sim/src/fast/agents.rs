@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use surus_core::Step;
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
 use surus_core::node::{Boot, Node};
-use surus_core::types::ActionId;
-use surus_core::{Lane, Order, Step};
+use surus_core::types::{ActionId, NodeName};
 
-use crate::clock::MS;
+use crate::clock::{MS, Time};
 use crate::fast::event::{Event, Part};
 use crate::fast::host::Agent;
 use crate::fast::world::World;
@@ -18,13 +18,25 @@ use crate::zoo::Bug;
 
 impl World {
     pub(crate) fn config(&self, node: usize) -> Config {
+        let (settings, tags) = (&self.hosts[node].settings, &self.hosts[node].tags);
         Config {
-            ttl: Duration::from_secs(self.hosts[node].ttl),
-            pause: self.hosts[node].pause,
-            failsafe_mode: self.plan.failsafe,
-            use_pg_rewind: self.plan.rewind,
-            reclone_on_divergence: self.plan.reclone,
-            reclone_on_rewind_failure: self.plan.reclone,
+            ttl: Duration::from_secs(settings.ttl),
+            loop_wait: Duration::from_secs(settings.loop_wait),
+            retry_timeout: Duration::from_secs(settings.retry_timeout),
+            maximum_lag_on_failover: settings.maximum_lag_on_failover,
+            primary_start_timeout: Duration::from_secs(settings.primary_start_timeout),
+            member_slots_ttl: Duration::from_secs(settings.member_slots_ttl),
+            failsafe_mode: settings.failsafe_mode,
+            pause: settings.pause,
+            nofailover: tags.nofailover,
+            failover_priority: tags.failover_priority,
+            may_bootstrap: tags.bootstrap,
+            use_slots: settings.use_slots,
+            use_pg_rewind: settings.use_pg_rewind,
+            reclone_on_rewind_failure: settings.remove_data_directory_on_rewind_failure,
+            reclone_on_divergence: settings.remove_data_directory_on_diverged_timelines,
+            replicate_from: tags.replicatefrom.as_ref().map(|name| NodeName(name.0.clone())),
+            max_timelines_history: usize::try_from(settings.max_timelines_history).unwrap_or(usize::MAX),
             ..Config::new(self.names[node].clone())
         }
     }
@@ -100,9 +112,15 @@ impl World {
     pub fn hear(&mut self, node: usize, input: Input) {
         if let Some(agent) = &self.hosts[node].agent {
             let epoch = agent.epoch;
-            let delay = self.rng.range(MS / 10, MS);
+            let delay = self.rng.range(MS / 10, MS) + self.starvation(node);
             self.after(delay, Event::Input(node, epoch, Box::new(input)));
         }
+    }
+
+    /// How late what happens in an agent comes, if it is starved.
+    pub(crate) fn starvation(&mut self, node: usize) -> Time {
+        let (until, by) = self.hosts[node].starved;
+        if self.now < until { self.rng.below(by) } else { 0 }
     }
 
     /// An order ended.
@@ -153,18 +171,11 @@ impl World {
             .clock
             .world(step.wake.at)
             .saturating_sub(self.now)
-            .max(1);
+            .max(1)
+            .saturating_add(self.starvation(node));
         self.after(delay, Event::Wake(node, epoch, wakes));
-        let act = step.actions.iter().any(|action| {
-            action.order.lane() == Lane::Postgres
-                || matches!(action.order, Order::Acquire { .. } | Order::Release { .. })
-        });
         for action in step.actions {
             self.execute(node, action);
-        }
-        if act && self.hosts[node].trap.is_some() {
-            // Requests have left the agent; what it does itself has not begun.
-            self.spring(node);
         }
     }
 }

@@ -48,6 +48,10 @@ pub struct Client {
     pub pace: Time,
     /// How long it waits for an answer before it gives its session up.
     pub patience: Time,
+    /// It reads, too.
+    pub reads: bool,
+    /// It keeps its session; otherwise it makes a new one for each operation.
+    pub sticky: bool,
     /// The server it has a session with: the node, and which server there.
     session: Option<(usize, u64)>,
     op: Option<Op>,
@@ -64,6 +68,8 @@ impl Client {
             route,
             pace: 25 * MS,
             patience: 2 * SEC,
+            reads: true,
+            sticky: true,
             session: None,
             op: None,
             parked: false,
@@ -122,7 +128,7 @@ impl World {
         }
         self.counter += 1;
         let id = self.counter;
-        let (key, value) = if self.rng.one_in(4) {
+        let (key, value) = if client.reads && self.rng.one_in(4) {
             (key_of(self.rng.below(KEYS)), None)
         } else {
             (key_of(id), Some(id))
@@ -170,6 +176,15 @@ impl World {
         let (id, node, patience) = (op.id, op.node, client.patience);
         let (from, to) = (client.place, Place::Node(node));
         let connect = if client.session.is_some() { 0 } else { CONNECT };
+        if self.net.refuses(self.now, from, to) {
+            let reply = if connect == 0 {
+                Reply::Reset
+            } else {
+                Reply::Refused
+            };
+            self.after(MS, Event::ClientReply(index, id, reply));
+            return;
+        }
         if self.net.up(self.now, from, to) {
             let mut delay = self.net.delay(self.now, from, to, &mut self.rng);
             if connect != 0 {
@@ -244,7 +259,7 @@ impl World {
         };
         match reply {
             Reply::Done(server, read) => {
-                client.session = Some((op.node, server));
+                client.session = client.sticky.then_some((op.node, server));
                 self.client_ended(index, Fate::Ok, read);
             }
             Reply::Refused | Reply::ReadOnly => {
@@ -315,8 +330,16 @@ impl World {
             },
         };
         let pace = client.pace;
+        if let (Some(value), Fate::Ok) = (op.value, fate)
+            && index < self.shape.clients.len()
+        {
+            self.acked.push(value);
+        }
         self.see(None, seen);
-        let delay = self.rng.range(pace * 2 / 5, pace * 8 / 5);
+        if pace == u64::MAX {
+            return;
+        }
+        let delay = self.rng.range(pace / 5 * 2, pace / 5 * 8);
         self.after(delay, Event::ClientAct(index));
     }
 
@@ -340,6 +363,11 @@ impl World {
         if let Some(standing) = self.standing(node) {
             self.see(node, Seen::Committed { key, value, standing });
         }
+        self.ship(node);
+    }
+
+    /// What a server wrote sets out for those that stream from it.
+    pub(crate) fn ship(&mut self, node: usize) {
         for other in 0..self.hosts.len() {
             let pg = &self.hosts[other].pg;
             if pg.streaming && pg.upstream == Some(node) {

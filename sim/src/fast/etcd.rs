@@ -9,10 +9,12 @@ use surus_core::input::{Input, Outcome};
 use surus_core::types::{ActionId, LeaseId, Lsn, MonoTime, NodeName, Term};
 use surus_core::view::{ClusterView, Member};
 use surus_core::{Action, Lane, Order};
+use surus_scenarios::{ErrorCode, Lost};
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
-use crate::fast::host::Rpc;
+use crate::fast::host::{Fate, Rpc};
+use crate::fast::story::Befalls;
 use crate::fast::world::World;
 use crate::model::etcd::single::{Request, Response};
 use crate::model::postgres::simple::Server0;
@@ -33,6 +35,7 @@ impl World {
     /// Begins an order to etcd.
     pub(crate) fn begin_rpc(&mut self, node: usize, action: Action) {
         let local = self.local(node);
+        let tags = &self.hosts[node].tags;
         let member = match &action.order {
             Order::WriteMember(record) => Some(Box::new(Member {
                 conn_url: format!("postgres://{}:5432/postgres", self.names[node]),
@@ -42,7 +45,11 @@ impl World {
                 position: record.position,
                 timeline: record.timeline,
                 checkpoint_after_promote: record.checkpoint_after_promote,
-                failover_priority: 1,
+                nofailover: tags.nofailover,
+                failover_priority: tags.failover_priority,
+                clonefrom: tags.clonefrom,
+                replicatefrom: tags.replicatefrom.as_ref().map(|name| NodeName(name.0.clone())),
+                nostream: tags.nostream,
                 surus: true,
                 pause: record.pause,
                 ..Member::default()
@@ -87,15 +94,35 @@ impl World {
             request,
             sent: local,
             term: Term(0),
+            fate: Fate::Usual,
         };
         self.send_rpc(rpc);
         self.after(patience, Event::EtcdTimeout(node, epoch, id));
     }
 
-    fn send_rpc(&mut self, rpc: Rpc) {
+    fn send_rpc(&mut self, mut rpc: Rpc) {
         let here = Place::Node(rpc.node);
+        if self.net.refuses(self.now, here, Place::Etcd(0)) {
+            let answer = Event::EtcdAnswer(Box::new(rpc), Box::new(Response::Unavailable));
+            self.after(MS, answer);
+            return;
+        }
+        let mut late = 0;
+        match self.mishap(rpc.node, kind(&rpc)) {
+            Some(Befalls::Lost(Lost::Request)) => return,
+            Some(Befalls::Lost(Lost::Twice)) => self.again(&rpc),
+            Some(Befalls::Lost(Lost::Reply)) => rpc.fate = Fate::Mute,
+            Some(Befalls::Late(by)) => late = by,
+            Some(Befalls::Error(code, true)) => rpc.fate = Fate::Error(code),
+            Some(Befalls::Error(code, false)) => {
+                let answer = Response::Error(code);
+                self.after(2 * MS, Event::EtcdAnswer(Box::new(rpc), Box::new(answer)));
+                return;
+            }
+            None => {}
+        }
         if self.net.up(self.now, here, Place::Etcd(0)) {
-            let mut delay = self.net.delay(self.now, here, Place::Etcd(0), &mut self.rng);
+            let mut delay = self.net.delay(self.now, here, Place::Etcd(0), &mut self.rng) + late;
             if self.now < self.etcd_slow.0 {
                 delay += self.rng.below(self.etcd_slow.1);
             }
@@ -144,6 +171,11 @@ impl World {
             self.changed();
         }
         let here = Place::Node(rpc.node);
+        match rpc.fate {
+            Fate::Mute => return,
+            Fate::Error(code) => response = Response::Error(code),
+            Fate::Usual => {}
+        }
         if self.net.up(self.now, Place::Etcd(0), here) {
             let mut delay = self.net.delay(self.now, Place::Etcd(0), here, &mut self.rng);
             if self.now < self.etcd_slow.0 && self.rng.one_in(2) {
@@ -302,6 +334,8 @@ impl World {
             Response::Lease(..) => Outcome::Ok,
             Response::Conflict => Outcome::Failed("a condition did not hold".to_owned()),
             Response::Unavailable => Outcome::Failed("etcd has no leader".to_owned()),
+            Response::Error(code) if certain(code) => Outcome::Failed(format!("etcd: {}", code.word())),
+            Response::Error(code) => Outcome::Unknown(format!("etcd: {}", code.word())),
         };
         agent.rpcs.remove(&rpc.id);
         self.step(rpc.node, Input::Done { id: rpc.id, outcome });
@@ -384,4 +418,33 @@ impl World {
             self.watch(node);
         }
     }
+}
+
+/// The kind of a request, in etcd's words. What the agent sends as one order may be two of them.
+fn kind(rpc: &Rpc) -> surus_scenarios::Rpc {
+    match rpc.request {
+        Request::KeepAlive { lease: None, .. } => surus_scenarios::Rpc::Grant,
+        Request::KeepAlive { .. } => surus_scenarios::Rpc::KeepAlive,
+        Request::Lock { .. } | Request::Publish { .. } => surus_scenarios::Rpc::Txn,
+        Request::Read => surus_scenarios::Rpc::Range,
+    }
+}
+
+/// Errors after which the request certainly had no effect (`agent/src/dcs/fault.rs`); after all others nobody knows.
+fn certain(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NoLeader
+            | ErrorCode::NotLeader
+            | ErrorCode::TooManyRequests
+            | ErrorCode::NoSpace
+            | ErrorCode::TooLarge
+            | ErrorCode::LeaseNotFound
+            | ErrorCode::LeaseExists
+            | ErrorCode::Compacted
+            | ErrorCode::FutureRevision
+            | ErrorCode::InvalidToken
+            | ErrorCode::PermissionDenied
+            | ErrorCode::AuthOld
+    )
 }

@@ -3,6 +3,7 @@
 use surus_core::Action;
 use surus_core::input::Input;
 use surus_core::types::ActionId;
+use surus_scenarios::{Name, Strike};
 
 use crate::fast::clients::Reply;
 use crate::fast::host::Rpc;
@@ -73,10 +74,23 @@ pub enum Event {
     HostThaw(usize),
     /// Walreceivers and watches reconnect.
     Reconnect,
-    /// A fault of the plan begins.
-    Fault(usize),
-    /// A person's ttl and pause reach a node.
-    Configure(usize, Option<u64>, Option<bool>),
+    /// A trap has sprung at this member.
+    Sprung(Box<Strike>, usize),
+    /// A step of the story is over.
+    StepOver(usize),
+    /// A change of the configuration reaches a node.
+    Configure(usize, Box<Change>),
+}
+
+/// A change of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The cluster is paused, or resumed.
+    Pause(bool),
+    /// A setting of the whole cluster, as written.
+    Set(Name, Name),
+    /// A tag of the member, as written.
+    Tag(Name, Name),
 }
 
 /// Which part of a host an event happens in: what stands still when that does.

@@ -6,6 +6,7 @@
 use surus_core::input::Outcome;
 use surus_core::types::{ActionId, MonoTime, NodeName};
 use surus_core::{Action, Lane, Order};
+use surus_scenarios::PostgresStep;
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
@@ -64,7 +65,12 @@ impl World {
                     let delay = match lane {
                         Lane::Guard => MS / 5,
                         Lane::Probe if self.hosts[node].pg.hung => SEC,
-                        Lane::Upkeep => self.rng.range(5 * MS, 200 * MS),
+                        Lane::Probe => {
+                            self.rng.range(MS / 2, 4 * MS) + self.slowed(node, PostgresStep::Probe)
+                        }
+                        Lane::Upkeep => {
+                            self.rng.range(5 * MS, 200 * MS) + self.slowed(node, PostgresStep::Checkpoint)
+                        }
                         _ => self.rng.range(MS / 2, 4 * MS),
                     };
                     self.after(delay, Event::Stage(node, epoch, Box::new(action), 0));
@@ -92,16 +98,27 @@ impl World {
         }
     }
 
-    pub(crate) fn slowly(&mut self, node: usize) -> Time {
-        std::mem::take(&mut self.hosts[node].sluggish)
-    }
-
     /// A stage of an order that the agent carries out.
     pub(crate) fn stage(&mut self, node: usize, action: Action, stage: u8) {
         let local = self.local(node);
         let id = action.id;
+        let frozen = self.hosts[node].guard_frozen;
+        let asks_guard = matches!(action.order.lane(), Lane::Guard | Lane::Postgres);
+        if asks_guard && self.now < frozen && self.hosts[node].guard.is_some() {
+            // The guard's socket takes the request; the answer comes when the guard goes on.
+            self.next_stage(node, action, stage, frozen - self.now + 1);
+            return;
+        }
         match &action.order {
             Order::Probe => {
+                if self.fails(node, PostgresStep::Probe) {
+                    self.complete(
+                        node,
+                        id,
+                        Outcome::Failed("PostgreSQL could not be looked at".to_owned()),
+                    );
+                    return;
+                }
                 let host = &self.hosts[node];
                 let mut view = host.pg.look(&self.names, self.streaming_to(node));
                 if host.denied == Some(host.pg.epoch) {
@@ -207,7 +224,7 @@ impl World {
             Server0::Primary | Server0::Starting { as_primary: true }
         );
         let host = &mut self.hosts[node];
-        host.unfenced = deadline.is_none() && (host.unfenced || host.pause && primary);
+        host.unfenced = deadline.is_none() && (host.unfenced || host.settings.pause && primary);
         let due = deadline.map(|deadline| self.hosts[node].clock.world(deadline));
         if due != self.hosts[node].armed {
             self.hosts[node].armed = due;

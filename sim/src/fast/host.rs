@@ -6,14 +6,16 @@ use surus_core::Order;
 use surus_core::decision::Decision;
 use surus_core::node::Node;
 use surus_core::types::{ActionId, Generation, LeaseId, MonoTime, NodeName, Term};
+use surus_scenarios::{ErrorCode, Member, Settings, Tags};
 
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, SEC, Time};
 use crate::fast::event::Event;
+use crate::fast::story::{Mishap, Trouble};
 use crate::model::etcd::single::Request;
 use crate::model::guard::Guard;
 use crate::model::postgres::simple::Postgres;
-use crate::nemesis::Trap;
 use crate::record::Deed;
+use crate::rng::Rng;
 
 /// A running agent.
 #[derive(Debug)]
@@ -65,29 +67,70 @@ pub struct Host {
     pub guard: Option<Guard>,
     /// The deadline of its guard that the record knows, in world time.
     pub armed: Option<Time>,
-    /// How much longer the next slow thing takes.
-    pub sluggish: Time,
+    /// Steps of PostgreSQL that are to be slow or to fail.
+    pub troubles: Vec<Trouble>,
+    /// What is to befall its requests to etcd.
+    pub mishaps: Vec<Mishap>,
+    /// Until the first time, what its agent hears and does comes late, by up to the second.
+    pub starved: (Time, Time),
+    /// The guard is stopped until then.
+    pub guard_frozen: Time,
     /// The right to be primary ends here by all that was truly confirmed or granted, counted from when that was sent.
     pub right: Time,
     /// A server that a planted bug says is gone.
     pub denied: Option<u64>,
-    /// A fault waits for the next act.
-    pub trap: Option<Trap>,
     /// The watch is silent until then.
     pub deaf: Time,
     /// It missed something on its watch.
     pub missed: bool,
-    /// The ttl its configuration says.
-    pub ttl: u64,
-    /// Its configuration says that the cluster is paused.
-    pub pause: bool,
-    /// When that last changed.
+    /// The settings that it knows of.
+    pub settings: Settings,
+    /// Its tags.
+    pub tags: Tags,
+    /// When it last heard of a pause or of its end.
     pub pause_changed: Time,
     /// Its primary's deadline was lifted in a pause and has not come back: beyond what the lock covers (FOUND.md).
     pub unfenced: bool,
     /// Start the agent again after its orderly end.
     pub again: Option<Time>,
     pub(crate) deferred: Vec<Event>,
+}
+
+impl Host {
+    /// A host that has just come up, with nothing on it but its supervisor.
+    #[must_use]
+    pub fn new(member: &Member, settings: &Settings, rng: &mut Rng) -> Self {
+        let offset = rng.range(1, 1000) * SEC;
+        // Below the core's bound of a thousand, which is for two clocks together with etcd's.
+        let drift = i64::try_from(rng.below(1600)).unwrap_or(0) - 800;
+        Self {
+            name: NodeName(member.name.0.clone()),
+            clock: Clock::new(offset, member.tags.drift_ppm.unwrap_or(drift)),
+            agent: None,
+            epoch: 0,
+            frozen: 0,
+            still: 0,
+            waiting: Vec::new(),
+            powered: true,
+            pg: Postgres::default(),
+            guard: None,
+            armed: None,
+            troubles: Vec::new(),
+            mishaps: Vec::new(),
+            starved: (0, 0),
+            guard_frozen: 0,
+            right: 0,
+            denied: None,
+            deaf: 0,
+            missed: false,
+            settings: settings.clone(),
+            tags: member.tags.clone(),
+            pause_changed: 0,
+            unfenced: false,
+            again: None,
+            deferred: Vec::new(),
+        }
+    }
 }
 
 /// A request to etcd on its way.
@@ -107,6 +150,19 @@ pub struct Rpc {
     pub sent: MonoTime,
     /// The term of the first round trip's answer.
     pub term: Term,
+    /// What becomes of its answer.
+    pub fate: Fate,
+}
+
+/// What becomes of an answer of etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is sent.
+    Usual,
+    /// It gets lost.
+    Mute,
+    /// An error takes its place.
+    Error(ErrorCode),
 }
 
 /// A failsafe round under way.

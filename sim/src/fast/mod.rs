@@ -4,7 +4,7 @@
 //! - [`agents`]: a core is told something and obeyed; [`executor`], [`orders`]: what becomes of its orders
 //! - [`etcd`]: the conversations with etcd; [`peers`]: those between members
 //! - [`servers`]: what PostgreSQL and guards do by themselves; [`clients`], [`routers`]: who writes, reads and asks who is primary
-//! - [`play()`]: a run, from its first event to the verdict
+//! - `story`: what a story can do to it and ask of it; [`play()`]: a run, from its first event to the verdict
 
 pub mod agents;
 pub mod clients;
@@ -17,6 +17,7 @@ pub mod peers;
 mod play;
 pub mod routers;
 pub mod servers;
+pub mod story;
 pub mod world;
 
 pub use play::play;

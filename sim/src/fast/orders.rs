@@ -5,6 +5,7 @@ use surus_core::input::Outcome;
 use surus_core::types::{MonoTime, NodeName, SystemId, Timeline};
 use surus_core::view::ControlState;
 use surus_core::{Action, Order};
+use surus_scenarios::PostgresStep;
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
@@ -26,7 +27,7 @@ impl World {
                     return failed("the data directory is not empty");
                 }
                 self.hosts[node].pg.data = Data::Incomplete;
-                let delay = self.rng.range(300 * MS, 1500 * MS) + self.slowly(node);
+                let delay = self.rng.range(300 * MS, 1500 * MS) + self.slowed(node, PostgresStep::Start);
                 self.next_stage(node, action.clone(), 1, delay);
                 None
             }
@@ -73,14 +74,17 @@ impl World {
                 let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
                 self.record
                     .checker
-                    .discard(&self.plan, &self.hosts, leader, (node, source), "cloned over");
+                    .discard(&self.hosts, leader, (node, source), "cloned over");
                 self.tell_discard(node, source, Rebuild::Clone);
                 self.hosts[node].pg.data = Data::Incomplete;
                 self.see(node, Seen::DataBroken);
                 self.hosts[node].pg.slots.clear();
-                let delay = self.rng.range(200 * MS, 2 * SEC) + self.slowly(node);
+                let delay = self.rng.range(200 * MS, 2 * SEC) + self.slowed(node, PostgresStep::BaseBackup);
                 self.next_stage(node, action.clone(), 1, delay);
                 None
+            }
+            (Order::BaseBackup { .. }, _) if self.fails(node, PostgresStep::BaseBackup) => {
+                failed("pg_basebackup: could not receive data from WAL stream")
             }
             (Order::BaseBackup { from }, _) => {
                 let Some(mut copy) = self.remote(node, &from.name, false) else {
@@ -90,6 +94,11 @@ impl World {
                 self.hosts[node].pg.data = Data::Present(copy);
                 self.tell_rebuilt(node, &from.name, Rebuild::Clone);
                 Some(Outcome::Ok)
+            }
+            (Order::StartReplica { .. } | Order::StartPrimary { .. }, _)
+                if self.fails(node, PostgresStep::Start) =>
+            {
+                failed("the postmaster ended at once")
             }
             (Order::StartReplica { upstream }, _) => {
                 if server != Server0::Absent || self.hosts[node].pg.cluster().is_none() {
@@ -121,6 +130,9 @@ impl World {
                 Some(Outcome::Ok)
             }
             (Order::Stop { .. } | Order::Restart { .. }, _) => self.stop_stage(node, action, stage),
+            (Order::Promote { .. }, 0) if self.fails(node, PostgresStep::Promote) => {
+                failed("pg_promote() did not take effect")
+            }
             (
                 Order::Promote {
                     guard_until, above, ..
@@ -135,7 +147,7 @@ impl World {
                         "the guard has heard of a younger reign".to_owned(),
                     ));
                 }
-                let delay = self.rng.range(20 * MS, 120 * MS) + self.slowly(node);
+                let delay = self.rng.range(20 * MS, 120 * MS) + self.slowed(node, PostgresStep::Promote);
                 let epoch = self.hosts[node].pg.epoch;
                 self.after(delay, Event::PgPromoted(node, epoch, above.0));
                 self.next_stage(node, action.clone(), 1, 10 * MS);
@@ -183,11 +195,16 @@ impl World {
                 let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
                 self.record
                     .checker
-                    .discard(&self.plan, &self.hosts, leader, (node, source), "rewound");
+                    .discard(&self.hosts, leader, (node, source), "rewound");
                 self.tell_discard(node, source, Rebuild::Rewind);
-                let delay = self.rng.range(100 * MS, 800 * MS) + self.slowly(node);
+                let delay = self.rng.range(100 * MS, 800 * MS) + self.slowed(node, PostgresStep::Rewind);
                 self.next_stage(node, action.clone(), 1, delay);
                 None
+            }
+            (Order::Rewind { .. }, _) if self.fails(node, PostgresStep::Rewind) => {
+                self.hosts[node].pg.data = Data::Incomplete;
+                self.see(node, Seen::DataBroken);
+                failed("pg_rewind: fatal: could not fetch file list")
             }
             (Order::Rewind { leader }, _) => self.rewound(node, &leader.name),
             _ => Some(Outcome::Ok),
@@ -281,7 +298,7 @@ impl World {
                 self.hosts[node].pg.closing = true;
                 self.see(node, Seen::Closing);
                 self.cut_sessions(node);
-                let delay = self.rng.range(5 * MS, 60 * MS) + self.slowly(node);
+                let delay = self.rng.range(5 * MS, 60 * MS) + self.slowed(node, PostgresStep::Stop);
                 self.after(delay, Event::PgStopped(node, epoch, true));
                 self.next_stage(node, action.clone(), 2, 10 * MS);
             }
@@ -321,7 +338,7 @@ impl World {
     }
 
     fn come_up(&mut self, node: usize, most: Time) {
-        let delay = self.rng.range(40 * MS, most * MS) + self.slowly(node);
+        let delay = self.rng.range(40 * MS, most * MS) + self.slowed(node, PostgresStep::Start);
         let epoch = self.hosts[node].pg.epoch;
         let as_primary = matches!(self.hosts[node].pg.server, Server0::Starting { as_primary: true });
         if let Some(standing) = self.standing(node) {

@@ -8,7 +8,7 @@ use surus_core::input::{Input, Outcome, RequestId};
 use surus_core::types::{ActionId, Lsn, MonoTime, NodeName, Timeline};
 use surus_core::view::PeerStatus;
 
-use crate::clock::{MS, SEC, Time};
+use crate::clock::{MS, Time};
 use crate::fast::event::Event;
 use crate::fast::host::Round;
 use crate::fast::world::World;
@@ -124,8 +124,8 @@ impl World {
                 Lsn(end)
             }),
             timeline: cluster.map(|cluster| Timeline(cluster.wal.timeline_at(cluster.replayed))),
-            nofailover: false,
-            failover_priority: 1,
+            nofailover: host.tags.nofailover,
+            failover_priority: host.tags.failover_priority,
             can_take_lock: Some(explanation.could_take_lock.is_ok()),
         })
     }
@@ -169,7 +169,7 @@ impl World {
                 round.granted.extend(names.iter().cloned());
             }
             if all {
-                let ttl = Duration::from_secs(self.hosts[node].ttl);
+                let ttl = Duration::from_secs(self.hosts[node].settings.ttl);
                 self.earn(node, sent, ttl, RightBy::Grants);
             }
             let outcome = Outcome::Failsafe {
@@ -199,14 +199,6 @@ impl World {
                 status: None,
             };
             self.step(node, input);
-        }
-    }
-
-    /// A change of the configuration reaches each node in its own time.
-    pub(crate) fn spread_config(&mut self, ttl: Option<u64>, pause: Option<bool>, after: Time) {
-        for node in 0..self.hosts.len() {
-            let delay = after + self.rng.below(2 * SEC);
-            self.after(delay, Event::Configure(node, ttl, pause));
         }
     }
 }

@@ -1,5 +1,6 @@
-//! HAProxy as Patroni's users run it: every three seconds it asks each member's REST API whether it is the primary; a member is down
-//! after three bad answers, up after two good ones, and its sessions are cut when it goes down.
+//! HAProxy as Patroni's users run it: every so often (`inter`, usually three seconds, which is also how long an answer may take) it asks each
+//! member's REST API whether it is the primary; a member is down after some bad answers (`fall`), up after some good ones (`rise`),
+//! and its sessions are cut when it goes down.
 //!
 //! What a member answers is what its agent would: the right to be primary holds at this very instant by the agent's own account, and a
 //! recent look found a server that accepts writes (`agent/src/rest/health.rs`). The record tells each answer, for the check against the models.
@@ -7,25 +8,17 @@
 use std::time::Duration;
 
 use surus_core::types::MonoTime;
+use surus_scenarios::Health;
 
-use crate::clock::{SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::net::Place;
 use crate::record::Seen;
 
-/// `inter 3s`, which is also how long an answer may take.
-const INTER: Time = 3 * SEC;
-
-/// `fall 3`.
-const FALL: u8 = 3;
-
-/// `rise 2`.
-const RISE: u8 = 2;
-
 /// A router.
 #[derive(Debug, Clone)]
 pub struct Router {
+    health: Health,
     members: Vec<Backend>,
     /// Counts sessions, for the round robin.
     turn: usize,
@@ -36,7 +29,7 @@ pub struct Router {
 struct Backend {
     up: bool,
     /// Answers in a row that speak against what it is taken for.
-    against: u8,
+    against: u64,
     /// The question that awaits an answer.
     asked: u64,
 }
@@ -44,8 +37,9 @@ struct Backend {
 impl Router {
     /// A router over so many members, all of them down until asked.
     #[must_use]
-    pub fn new(nodes: usize) -> Self {
+    pub fn new(nodes: usize, health: &Health) -> Self {
         Self {
+            health: health.clone(),
             members: vec![Backend::default(); nodes],
             turn: 0,
         }
@@ -77,7 +71,8 @@ impl World {
             let delay = self.net.delay(self.now, from, to, &mut self.rng);
             self.after(delay, Event::PollArrives(router, node, question));
         }
-        self.after(INTER, Event::Poll(router, node));
+        let poll = self.routers[router].health.poll;
+        self.after(poll.0, Event::Poll(router, node));
     }
 
     /// The question reaches the member's REST API.
@@ -133,7 +128,9 @@ impl World {
 
     /// An answer, or none, reaches the router.
     pub(crate) fn polled(&mut self, router: usize, node: usize, question: u64, primary: bool) {
-        let backend = &mut self.routers[router].members[node];
+        let Router { health, members, .. } = &mut self.routers[router];
+        let (fall, rise, cut) = (health.fall, health.rise, health.cut);
+        let backend = &mut members[node];
         if backend.asked != question {
             return;
         }
@@ -143,14 +140,14 @@ impl World {
             return;
         }
         backend.against += 1;
-        let needed = if backend.up { FALL } else { RISE };
+        let needed = if backend.up { fall } else { rise };
         if backend.against < needed {
             return;
         }
         backend.against = 0;
         backend.up = primary;
         self.see(node, Seen::Routed { router, up: primary });
-        if !primary {
+        if !primary && cut {
             self.shut_sessions(router, node);
         }
     }

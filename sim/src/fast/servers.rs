@@ -258,6 +258,11 @@ impl World {
 
     /// The guard's deadline has passed.
     pub(crate) fn guard_due(&mut self, node: usize, version: u64) {
+        let frozen = self.hosts[node].guard_frozen;
+        if self.now < frozen {
+            self.after(frozen - self.now + 1, Event::GuardDue(node, version));
+            return;
+        }
         let due = self.hosts[node]
             .guard
             .as_ref()
@@ -267,7 +272,7 @@ impl World {
         if due
             && self.bug.is_none()
             && host.frozen <= self.now
-            && !host.pause
+            && !host.settings.pause
             && host.pg.alive()
             && let Some(agent) = &host.agent
             && local.plus(Duration::from_secs(1)) < agent.core.explain().right_until()

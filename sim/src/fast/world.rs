@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 
 use surus_core::input::Input;
 use surus_core::types::{MonoTime, NodeName};
+use surus_scenarios::Shape;
 
-use crate::clock::{Clock, MS, SEC, Time};
+use crate::clock::{MS, SEC, Time};
 use crate::fast::clients::{Client, Route};
-use crate::fast::event::{Event, Part};
+use crate::fast::event::{Change, Event, Part};
 use crate::fast::host::Host;
 use crate::fast::routers::Router;
+use crate::fast::story::Armed;
 use crate::model::etcd::single::Etcd;
-use crate::model::postgres::simple::{Postgres, Server0};
-use crate::nemesis::{self, Plan};
+use crate::model::postgres::simple::Server0;
 use crate::net::{Net, Place};
 use crate::record::{Keep, Recorder, Seen};
 use crate::rng::Rng;
@@ -26,8 +27,8 @@ use crate::zoo::Bug;
 pub struct World {
     /// World time.
     pub now: Time,
-    /// How it was made.
-    pub plan: Plan,
+    /// What it was made of.
+    pub shape: Shape,
     /// The members.
     pub hosts: Vec<Host>,
     /// Their names.
@@ -57,6 +58,14 @@ pub struct World {
     /// What was written on each timeline of each cluster, a timeline being named by its number and its beginning too: positions and
     /// values.
     pub(crate) written: BTreeMap<(u64, u32, u64), Vec<(u64, u64)>>,
+    /// Values of which the story's own clients know that they are written.
+    pub(crate) acked: Vec<u64>,
+    /// Faults that wait for an act.
+    pub(crate) traps: Vec<Armed>,
+    /// Steps of the story so far.
+    pub(crate) steps: usize,
+    /// Where the trap sprang whose strike is under way.
+    pub(crate) here: Option<usize>,
     queue: BTreeMap<(Time, u64), (Option<u64>, Event)>,
     sequence: u64,
 }
@@ -64,39 +73,17 @@ pub struct World {
 impl World {
     /// The world of a seed, before its first event.
     #[must_use]
-    pub fn new(seed: u64, plan: Plan, keep: Keep) -> Self {
+    pub fn new(seed: u64, shape: &Shape, keep: Keep) -> Self {
         let mut rng = Rng::new(seed, 2);
-        let names = nemesis::names(plan.nodes);
-        let hosts = names
+        let names: Vec<_> = shape
+            .members
             .iter()
-            .map(|name| Host {
-                name: name.clone(),
-                clock: Clock {
-                    offset: rng.range(1, 1000) * SEC,
-                    drift: i64::try_from(rng.below(1600)).unwrap_or(0) - 800,
-                },
-                agent: None,
-                epoch: 0,
-                frozen: 0,
-                powered: true,
-                still: 0,
-                waiting: Vec::new(),
-                pg: Postgres::default(),
-                guard: None,
-                armed: None,
-                sluggish: 0,
-                trap: None,
-                right: 0,
-                denied: None,
-                deaf: 0,
-                missed: false,
-                ttl: plan.ttl,
-                pause: false,
-                pause_changed: 0,
-                unfenced: false,
-                again: None,
-                deferred: Vec::new(),
-            })
+            .map(|member| NodeName(member.name.0.clone()))
+            .collect();
+        let hosts = shape
+            .members
+            .iter()
+            .map(|member| Host::new(member, &shape.settings, &mut rng))
             .collect();
         let mut etcd = Etcd::default();
         etcd.view.term.0 = 1;
@@ -117,16 +104,16 @@ impl World {
             clients: Vec::new(),
             routers: Vec::new(),
             written: BTreeMap::new(),
-            plan,
+            acked: Vec::new(),
+            traps: Vec::new(),
+            steps: 0,
+            here: None,
+            shape: shape.clone(),
             names,
         };
         for node in 0..world.hosts.len() {
-            let at = world.rng.range(0, 800 * MS);
+            let at = world.rng.range(0, 800 * MS) + shape.members[node].tags.joins.0;
             world.after(at, Event::Boot(node));
-        }
-        for index in 0..world.plan.faults.len() {
-            let at = world.plan.faults[index].at;
-            world.after(at, Event::Fault(index));
         }
         world.after(100 * MS, Event::EtcdExpiry);
         world.after(300 * MS, Event::Reconnect);
@@ -134,22 +121,47 @@ impl World {
         world
     }
 
-    /// The usual clients: one beside each server, one with all hosts, and one behind a router.
+    /// The story's routers and clients, and one client beside each server that always writes to that one: whenever a server lets somebody
+    /// write, somebody does.
     fn people(&mut self) {
         let nodes = self.hosts.len();
-        for node in 0..nodes {
-            self.clients
-                .push(Client::new(Place::Node(node), Route::Direct(node)));
+        for (index, member) in self.shape.etcd.iter().enumerate() {
+            let host = member.host.as_ref().and_then(|name| self.named(name));
+            if let Some(node) = host {
+                self.net.settle(Place::Etcd(index), Place::Node(node));
+            }
         }
-        let hosts = (0..nodes).collect();
-        self.clients
-            .push(Client::new(Place::Client(nodes), Route::Hosts(hosts)));
-        self.clients
-            .push(Client::new(Place::Client(nodes + 1), Route::Router(0)));
-        self.routers.push(Router::new(nodes));
+        for index in 0..self.shape.routers.len() {
+            self.routers
+                .push(Router::new(nodes, &self.shape.routers[index].health));
+            for node in 0..nodes {
+                let at = self.rng.below(3 * SEC);
+                self.after(at, Event::Poll(index, node));
+            }
+        }
+        for index in 0..self.shape.clients.len() {
+            let route = self.shape.clients[index].route.clone();
+            let beside = route.beside.as_ref().and_then(|name| self.named(name));
+            let via = route.via.as_ref();
+            let via = via.and_then(|name| self.shape.routers.iter().position(|router| router.name == *name));
+            // libpq tries hosts in the order given; whoever runs beside one names that first.
+            let hosts = beside
+                .into_iter()
+                .chain((0..nodes).filter(|node| Some(*node) != beside));
+            let way = via.map_or_else(|| Route::Hosts(hosts.collect()), Route::Router);
+            let mut client = Client::new(Place::Client(index), way);
+            client.pace = route.every.0;
+            client.reads = route.reads;
+            client.sticky = route.sticky;
+            if let Some(node) = beside {
+                self.net.settle(Place::Client(index), Place::Node(node));
+            }
+            self.clients.push(client);
+        }
         for node in 0..nodes {
-            let at = self.rng.below(3 * SEC);
-            self.after(at, Event::Poll(0, node));
+            let place = Place::Client(self.clients.len());
+            self.net.settle(place, Place::Node(node));
+            self.clients.push(Client::new(place, Route::Direct(node)));
         }
         for client in 0..self.clients.len() {
             let at = self.rng.below(100 * MS);
@@ -168,7 +180,11 @@ impl World {
 
     /// Something happened.
     pub fn see(&mut self, node: impl Into<Option<usize>>, seen: Seen) {
-        self.record.see(self.now, node.into(), seen);
+        let node = node.into();
+        if let Some(node) = node.filter(|_| !self.traps.is_empty()) {
+            self.spring(node, &seen);
+        }
+        self.record.see(self.now, node, seen);
     }
 
     /// What the node's clock shows.
@@ -215,7 +231,6 @@ impl World {
     }
 
     /// The whole host stands still for so long.
-    #[expect(dead_code, reason = "the faults of a story come next")]
     pub(crate) fn host_freeze(&mut self, node: usize, span: Time) {
         let until = self.now.saturating_add(span);
         let host = &mut self.hosts[node];
@@ -289,8 +304,9 @@ impl World {
             Event::PollArrives(router, node, question) => self.poll_arrives(router, node, question),
             Event::Polled(router, node, question, primary) => self.polled(router, node, question, primary),
             Event::Reconnect => self.reconnect(),
-            Event::Fault(index) => self.fault(index),
-            Event::Configure(node, ttl, pause) => self.configure(node, ttl, pause),
+            Event::Sprung(strike, here) => self.sprung(&strike, here),
+            Event::StepOver(step) => self.see(None, Seen::StepEnded { step }),
+            Event::Configure(node, change) => self.configure(node, &change),
         }
     }
 
@@ -307,19 +323,6 @@ impl World {
         for event in deferred {
             self.handle(event);
         }
-    }
-
-    /// A change of the configuration reaches a node.
-    fn configure(&mut self, node: usize, ttl: Option<u64>, pause: Option<bool>) {
-        let host = &mut self.hosts[node];
-        host.ttl = ttl.unwrap_or(host.ttl);
-        if let Some(pause) = pause {
-            host.pause = pause;
-            host.pause_changed = self.now;
-        }
-        let config = self.config(node);
-        self.see(node, Seen::Configured(self.settings(node)));
-        self.hear(node, Input::Config(config));
     }
 
     /// Walreceivers and watches that were cut off try again.
@@ -340,24 +343,29 @@ impl World {
     pub fn heal(&mut self) {
         self.see(None, Seen::Healed);
         self.net.heal();
-        self.etcd_down = 0;
+        self.traps.clear();
+        self.etcd_down = self.etcd_down.min(self.now);
         self.etcd_slow = (0, 0);
-        self.spread_config(None, Some(false), 0);
+        if !self.shape.settings.pause {
+            self.spread(&Change::Pause(false), 0);
+        }
         for node in 0..self.hosts.len() {
             let host = &mut self.hosts[node];
             host.frozen = host.frozen.min(self.now);
             host.still = host.still.min(self.now);
+            host.guard_frozen = host.guard_frozen.min(self.now);
             host.deaf = 0;
-            host.sluggish = 0;
-            host.trap = None;
-            if !std::mem::replace(&mut host.powered, true) {
-                self.record.see(self.now, Some(node), Seen::Power { on: true });
-            }
-            let server = host.pg.epoch;
-            self.pg_thaw(node, server);
+            host.starved = (0, 0);
+            host.troubles.clear();
+            host.mishaps.clear();
             self.after(1, Event::HostThaw(node));
             self.after(1, Event::Thaw(node));
             self.after(500 * MS, Event::Boot(node));
+            if !std::mem::replace(&mut self.hosts[node].powered, true) {
+                self.see(node, Seen::Power { on: true });
+            }
+            let server = self.hosts[node].pg.epoch;
+            self.pg_thaw(node, server);
         }
     }
 }

@@ -27,7 +27,7 @@ impl Setting {
         Job {
             world: self.world,
             seed,
-            plan: None,
+            story: None,
             nodes: self.nodes.map(usize::from),
             bug: self.bug,
         }

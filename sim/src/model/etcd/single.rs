@@ -11,6 +11,8 @@ use surus_core::action::{Order, StatusRecord};
 use surus_core::types::{LeaseId, NodeName, Revision, Term};
 use surus_core::view::{ClusterView, FailoverKey, Initialize, LeaderKey, Member, Status};
 
+use surus_scenarios::Keys;
+
 use crate::clock::Time;
 use crate::zoo::Bug;
 
@@ -65,6 +67,8 @@ pub enum Response {
     Conflict,
     /// There is no quorum: certainly not done.
     Unavailable,
+    /// An error that a fault put there.
+    Error(surus_scenarios::ErrorCode),
 }
 
 /// A lease.
@@ -266,6 +270,62 @@ impl Etcd {
             due: surus_core::view::Due::Now,
             revision,
         });
+    }
+
+    /// A person takes the `failover` key away.
+    pub fn clear_failover(&mut self) {
+        self.bump();
+        self.view.failover = None;
+    }
+
+    /// The lease that a member's keys hang on.
+    #[must_use]
+    pub fn lease_of(&self, name: &NodeName) -> Option<LeaseId> {
+        let leader = self.view.leader.as_ref().filter(|key| key.name == *name);
+        leader
+            .and_then(|key| key.lease)
+            .or_else(|| self.members.get(name).copied())
+    }
+
+    /// No lease ends before its time and this.
+    pub fn prolong(&mut self, by: Time) {
+        for lease in self.leases.values_mut() {
+            lease.expires = lease.expires.saturating_add(by);
+        }
+    }
+
+    /// Somebody deletes keys.
+    pub fn wipe(&mut self, keys: Keys) {
+        let revision = self.bump();
+        let view = &mut self.view;
+        let all = keys == Keys::All;
+        if all || keys == Keys::Leader {
+            view.leader = None;
+        }
+        if all || keys == Keys::Status {
+            view.status = None;
+            view.status_revision = Revision(0);
+        }
+        if all || keys == Keys::Config {
+            view.config_revision = None;
+        }
+        if all || keys == Keys::Initialize {
+            view.initialize = None;
+        }
+        if all || keys == Keys::Members {
+            view.members.clear();
+            self.members.clear();
+        }
+        if all || keys == Keys::History {
+            view.history.clear();
+        }
+        if all || keys == Keys::Failover {
+            view.failover = None;
+        }
+        if all || keys == Keys::Failsafe {
+            view.failsafe = None;
+            view.failsafe_revision = revision;
+        }
     }
 
     /// Revokes a lease, with the keys on it.

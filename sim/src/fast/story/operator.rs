@@ -1,0 +1,214 @@
+//! What people do, and what they make clients do.
+
+use surus_core::input::{Input, OperatorOrder, RequestId};
+use surus_scenarios::{Load, Name, Nanos, Operator, Taken};
+
+use super::{unable, void};
+use crate::clock::SEC;
+use crate::fast::event::{Change, Event};
+use crate::fast::world::World;
+use crate::model::postgres::simple::Server0;
+use crate::record::Seen;
+
+impl World {
+    pub(super) fn operator_act(&mut self, act: &Operator) -> Taken {
+        match act {
+            Operator::Switchover { to } => {
+                let leader = self.etcd.view.leader.as_ref().map(|key| key.name.clone());
+                let Some(leader) = leader.filter(|_| self.etcd_down <= self.now) else {
+                    return void("there is no leader, or etcd does not answer");
+                };
+                let candidate = match to {
+                    Some(to) => match self.member_at(to) {
+                        Some(node) => Some(node),
+                        None => return void("nobody is meant by that now"),
+                    },
+                    None => None,
+                };
+                let leader = self.index(&leader);
+                self.put_failover(leader, candidate);
+            }
+            Operator::Failover { to } => {
+                let Some(node) = self.member_at(to).filter(|_| self.etcd_down <= self.now) else {
+                    return void("nobody is meant by that now, or etcd does not answer");
+                };
+                self.put_failover(None, Some(node));
+            }
+            Operator::CancelFailover {} => {
+                if self.etcd.view.failover.is_none() {
+                    return void("there is none to cancel");
+                }
+                self.etcd.clear_failover();
+                self.see(None, Seen::FailoverCleared);
+                self.changed();
+            }
+            Operator::Restart { node } => {
+                let Some(node) = self.member_at(node) else {
+                    return void("nobody is meant by that now");
+                };
+                return self.order(node, OperatorOrder::Restart);
+            }
+            Operator::Reinit {
+                node,
+                force,
+                from_leader,
+            } => {
+                let Some(node) = self.member_at(node) else {
+                    return void("nobody is meant by that now");
+                };
+                let (force, from_leader) = (*force, *from_leader);
+                return self.order(node, OperatorOrder::Reinitialize { force, from_leader });
+            }
+            Operator::Pause { span } => {
+                self.spread(&Change::Pause(true), 0);
+                if *span != Nanos::FOREVER {
+                    self.spread(&Change::Pause(false), span.0);
+                }
+                self.lasts(*span);
+            }
+            Operator::Resume {} => self.spread(&Change::Pause(false), 0),
+            Operator::Set { key, value } => {
+                if self
+                    .shape
+                    .settings
+                    .clone()
+                    .with(key.as_str(), value.as_str())
+                    .is_none()
+                {
+                    return unable(&format!("there is no setting {key} of {value}"));
+                }
+                self.spread(&Change::Set(key.clone(), value.clone()), 0);
+            }
+            Operator::Tag { node, key, value } => {
+                let Some(node) = self.member_at(node) else {
+                    return void("nobody is meant by that now");
+                };
+                let tags = self.hosts[node].tags.clone();
+                if tags.with(key.as_str(), value.as_str()).is_none() {
+                    return unable(&format!("there is no tag {key} of {value}"));
+                }
+                let change = Change::Tag(key.clone(), value.clone());
+                let delay = self.rng.below(SEC);
+                self.after(delay, Event::Configure(node, Box::new(change)));
+            }
+            Operator::StopByHand { node } => {
+                let Some(node) = self.member_at(node) else {
+                    return void("nobody is meant by that now");
+                };
+                let pg = &mut self.hosts[node].pg;
+                if !pg.answers() {
+                    return void("PostgreSQL does not run");
+                }
+                pg.closing = true;
+                let epoch = pg.epoch;
+                self.see(node, Seen::Closing);
+                self.cut_sessions(node);
+                self.after(SEC / 20, Event::PgStopped(node, epoch, true));
+            }
+            Operator::PromoteByHand { node } => {
+                let Some(node) = self.member_at(node) else {
+                    return void("nobody is meant by that now");
+                };
+                let pg = &self.hosts[node].pg;
+                if pg.server != Server0::Replica {
+                    return void("it is no replica");
+                }
+                let epoch = pg.epoch;
+                self.after(SEC / 20, Event::PgPromoted(node, epoch, 0));
+            }
+            Operator::Reload { node } => {
+                let Some(node) = self.member_at(node) else {
+                    return void("nobody is meant by that now");
+                };
+                let config = self.config(node);
+                self.hear(node, Input::Config(config));
+            }
+            Operator::StartByHand { .. } | Operator::ResetSetting { .. } => {
+                return unable(&format!("the model of PostgreSQL has no {}", act.word()));
+            }
+        }
+        Taken::Done
+    }
+
+    fn put_failover(&mut self, leader: Option<usize>, candidate: Option<usize>) {
+        let name = |node: usize| self.names[node].clone();
+        let (from, to) = (leader.map(name), candidate.map(name));
+        self.see(None, Seen::FailoverWritten { leader, candidate });
+        self.etcd.put_failover(from, to);
+        self.changed();
+    }
+
+    fn order(&mut self, node: usize, order: OperatorOrder) -> Taken {
+        if self.hosts[node].agent.is_none() {
+            return void("no agent runs");
+        }
+        self.counter += 1;
+        let request = RequestId(self.counter);
+        self.hear(node, Input::Operator { request, order });
+        Taken::Done
+    }
+
+    /// A change of the configuration reaches each node in its own time.
+    pub(crate) fn spread(&mut self, change: &Change, after: u64) {
+        for node in 0..self.hosts.len() {
+            let delay = after + self.rng.below(2 * SEC);
+            self.after(delay, Event::Configure(node, Box::new(change.clone())));
+        }
+    }
+
+    pub(super) fn client_load(&mut self, load: &Load) -> Taken {
+        match load {
+            Load::Pace { client, every } => {
+                let Some(index) = self.client_named(client) else {
+                    return void("there is no such client");
+                };
+                self.clients[index].pace = every.0;
+                self.after(1, Event::ClientAct(index));
+            }
+            Load::Burst { bytes } => {
+                let Some(node) = (0..self.hosts.len()).find(|node| self.hosts[*node].pg.writable()) else {
+                    return void("nobody takes writes");
+                };
+                if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
+                    cluster.wal.end += bytes;
+                    cluster.replayed = cluster.wal.end;
+                }
+                self.ship(node);
+            }
+            Load::Session { node, .. } => {
+                // A session that does nothing holds nothing up in a fast stop; there is nothing to see.
+                if self.member_at(node).is_none() {
+                    return void("nobody is meant by that now");
+                }
+            }
+        }
+        Taken::Done
+    }
+
+    /// A change reaches a node.
+    pub(crate) fn configure(&mut self, node: usize, change: &Change) {
+        let host = &mut self.hosts[node];
+        let set = |key: &Name, value: &Name| (key.as_str().to_owned(), value.as_str().to_owned());
+        match change {
+            Change::Pause(pause) => {
+                host.settings.pause = *pause;
+                host.pause_changed = self.now;
+            }
+            Change::Set(key, value) => {
+                let (key, value) = set(key, value);
+                if let Some(settings) = host.settings.clone().with(&key, &value) {
+                    host.settings = settings;
+                }
+            }
+            Change::Tag(key, value) => {
+                let (key, value) = set(key, value);
+                if let Some(tags) = host.tags.clone().with(&key, &value) {
+                    host.tags = tags;
+                }
+            }
+        }
+        let config = self.config(node);
+        self.see(node, Seen::Configured(self.settings(node)));
+        self.hear(node, Input::Config(config));
+    }
+}
