@@ -26,7 +26,7 @@ use crate::clock::{MS, Time};
 use crate::fast::host::{Host, Rpc};
 use crate::fast::world::World;
 use crate::model::etcd::single::{Etcd, Request, Response};
-use crate::model::postgres::simple::Server0;
+use crate::model::postgres::Relation;
 use crate::record::Seen;
 
 pub use invariant::{Invariant, Violation};
@@ -80,7 +80,7 @@ impl Checker {
         if host.unfenced {
             return;
         }
-        let key = (cluster.system_id, cluster.wal.timeline());
+        let key = (cluster.control.system_id, cluster.log.timeline());
         match self.newest {
             Some((newest, since)) if key < newest => self.fail(format!(
                 "S1: {} acknowledges on timeline {} of cluster {} at {:.3} s; timeline {} of cluster {} has acknowledged since {:.3} s",
@@ -156,10 +156,10 @@ impl Checker {
         let host = &hosts[rpc.node];
         if matches!(rpc.request, Request::Lock { .. })
             && matches!(rpc.order, Order::Acquire { .. })
-            && host.pg.server == Server0::Replica
+            && host.pg.standby()
             && let (Some(status), Some(cluster)) = (&etcd.view.status, host.pg.cluster())
         {
-            self.lag = Some(status.optime.0.saturating_sub(cluster.wal.end));
+            self.lag = Some(status.optime.0.saturating_sub(cluster.log.inserted));
         }
     }
 
@@ -205,14 +205,14 @@ impl Checker {
         let theirs = source.and_then(|source| hosts[source].pg.cluster());
         let Some(theirs) = theirs else { return };
         let newest = self.newest.map(|(key, _)| key);
-        let present = (theirs.system_id, theirs.wal.timeline());
-        let ahead = (own.system_id, own.wal.timeline()) > present && Some(present) < newest;
+        let present = (theirs.control.system_id, theirs.log.timeline());
+        let ahead = (own.control.system_id, own.log.timeline()) > present && Some(present) < newest;
         if ahead {
             self.fail(format!(
                 "S8: {}, which has timeline {}, is {how} with timeline {}",
                 host.name,
-                own.wal.timeline(),
-                theirs.wal.timeline()
+                own.log.timeline(),
+                theirs.log.timeline()
             ));
         }
     }
@@ -236,16 +236,19 @@ impl World {
                 if host
                     .pg
                     .cluster()
-                    .is_some_and(|own| own.system_id != wanted.system_id)
+                    .is_some_and(|own| own.control.system_id != wanted.control.system_id)
                 {
                     continue;
                 }
                 return Some(format!("{} has no agent", host.name));
             }
-            let follows = host.pg.server == Server0::Replica
-                && host.pg.streaming
+            let follows = host
+                .pg
+                .probe()
+                .is_ok_and(|probe| probe.receiver == Some("streaming"))
                 && host.pg.cluster().is_some_and(|own| {
-                    own.wal.timeline() == wanted.wal.timeline() && wanted.wal.contains(&own.wal)
+                    own.log.timeline() == wanted.log.timeline()
+                        && matches!(wanted.log.relation(&own.log), Relation::Equal | Relation::Ahead)
                 });
             if node != leader && !follows {
                 let why = host

@@ -12,6 +12,7 @@ use surus_core::types::{ActionId, NodeName};
 use crate::clock::{MS, Time};
 use crate::fast::event::{Event, Part};
 use crate::fast::host::Agent;
+use crate::fast::look::Memory;
 use crate::fast::world::World;
 use crate::record::{Deed, OrderEnd, Seen, Settings};
 use crate::zoo::Bug;
@@ -75,6 +76,7 @@ impl World {
         let host = &mut self.hosts[node];
         host.epoch += 1;
         host.frozen = 0;
+        host.memory = Memory::default();
         host.missed = true;
         host.agent = Some(Agent {
             core,

@@ -11,7 +11,8 @@
 use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::world::World;
-use crate::model::postgres::simple::{RECORD, Server0};
+use crate::model::postgres::wal::RECORD;
+use crate::model::postgres::{Refusal, SyncLevel};
 use crate::net::Place;
 use crate::record::{Fate, Seen};
 
@@ -22,7 +23,7 @@ const KEYS: u64 = 4;
 const CONNECT: Time = MS;
 
 /// The register that a value belongs to.
-fn key_of(value: u64) -> u32 {
+pub(crate) fn key_of(value: u64) -> u32 {
     u32::try_from(value % KEYS).unwrap_or(0)
 }
 
@@ -211,33 +212,41 @@ impl World {
         if !host.powered {
             return;
         }
-        let pg = &host.pg;
-        let broken = session.is_some_and(|(_, server)| server != pg.epoch);
-        let reply = if broken || session.is_some() && pg.closing {
-            Reply::Reset
-        } else if pg.hung {
+        let pg = &mut host.pg;
+        let server = pg.epoch();
+        let open = session.is_some();
+        let broken = session.is_some_and(|(_, known)| known != server);
+        if pg.hung() {
             host.waiting.push((index, id));
             return;
-        } else if pg.closing || !matches!(pg.server, Server0::Primary | Server0::Replica) {
+        }
+        let reply = if broken || open && pg.stopping() {
+            Reply::Reset
+        } else if !open && !pg.answers() {
             Reply::Refused
-        } else if pg.server == Server0::Replica {
+        } else if let Some(value) = value {
+            match pg.commit(self.now, value, RECORD, SyncLevel::On) {
+                Ok(_) => {
+                    // The answer comes with the acknowledgement.
+                    host.commits.insert(value, (index, id));
+                    self.follow_pg(node);
+                    return;
+                }
+                Err(Refusal::InRecovery) => Reply::ReadOnly,
+                Err(Refusal::Disk) => Reply::Reset,
+                Err(_) => Reply::Refused,
+            }
+        } else if pg.standby() {
             Reply::ReadOnly
         } else {
-            let server = pg.epoch;
-            let read = match value {
-                Some(value) => {
-                    self.commit(node, key, value);
-                    None
-                }
-                None => self.register(node, key),
-            };
-            Reply::Done(server, read)
+            Reply::Done(server, pg.last_visible(|value| key_of(value) == key))
         };
+        self.follow_pg(node);
         self.client_reply(index, id, node, reply);
     }
 
     /// A server's answer sets out.
-    fn client_reply(&mut self, index: usize, id: u64, node: usize, reply: Reply) {
+    pub(crate) fn client_reply(&mut self, index: usize, id: u64, node: usize, reply: Reply) {
         let (from, to) = (Place::Node(node), self.clients[index].place);
         if self.net.up(self.now, from, to) {
             let delay = self.net.delay(self.now, from, to, &mut self.rng);
@@ -341,62 +350,6 @@ impl World {
         }
         let delay = self.rng.range(pace / 5 * 2, pace / 5 * 8);
         self.after(delay, Event::ClientAct(index));
-    }
-
-    /// A server committed a write: it is in its WAL, and the acknowledgement may leave.
-    fn commit(&mut self, node: usize, key: u32, value: u64) {
-        let Some(cluster) = self.hosts[node].pg.cluster_mut() else {
-            return;
-        };
-        cluster.wal.end += RECORD;
-        cluster.replayed = cluster.wal.end;
-        let (system, end) = (cluster.system_id.0, cluster.wal.end);
-        let line = cluster.wal.segments.last().copied().unwrap_or((1, 0));
-        let written = self.written.entry((system, line.0, line.1)).or_default();
-        // What stood there was lost before anybody had it.
-        while written.last().is_some_and(|(known, _)| end <= *known) {
-            written.pop();
-        }
-        written.push((end, value));
-        let local = self.local(node);
-        self.record.checker.acked(self.now, local, node, &self.hosts);
-        if let Some(standing) = self.standing(node) {
-            self.see(node, Seen::Committed { key, value, standing });
-        }
-        self.ship(node);
-    }
-
-    /// What a server wrote sets out for those that stream from it.
-    pub(crate) fn ship(&mut self, node: usize) {
-        for other in 0..self.hosts.len() {
-            let pg = &self.hosts[other].pg;
-            if pg.streaming && pg.upstream == Some(node) {
-                let epoch = pg.epoch;
-                let (from, to) = (Place::Node(node), Place::Node(other));
-                let delay = self.net.delay(self.now, from, to, &mut self.rng);
-                self.after(delay, Event::Replicate(other, epoch));
-            }
-        }
-    }
-
-    /// What a server's data say of a register: the last value written to it in the history that the server has.
-    fn register(&self, node: usize, key: u32) -> Option<u64> {
-        let cluster = self.hosts[node].pg.cluster()?;
-        let mut limit = cluster.replayed;
-        for (timeline, start) in cluster.wal.segments.iter().rev() {
-            if let Some(written) = self.written.get(&(cluster.system_id.0, *timeline, *start)) {
-                let visible = written.partition_point(|(end, _)| *end <= limit);
-                let last = written[..visible]
-                    .iter()
-                    .rev()
-                    .find(|(_, value)| key_of(*value) == key);
-                if let Some((_, value)) = last {
-                    return Some(*value);
-                }
-            }
-            limit = limit.min(*start);
-        }
-        None
     }
 
     /// A server is gone or cuts its sessions: clients hear of it at once, unless the host went with it.

@@ -17,7 +17,6 @@ use crate::fast::host::{Fate, Rpc};
 use crate::fast::story::Befalls;
 use crate::fast::world::World;
 use crate::model::etcd::single::{Request, Response};
-use crate::model::postgres::simple::Server0;
 use crate::net::Place;
 use crate::record::{LeaseEnd, RightBy, Seen};
 use crate::zoo::Bug;
@@ -197,7 +196,7 @@ impl World {
                     lease,
                     revision: *revision,
                     term: *term,
-                    primary: self.hosts[node].pg.server == Server0::Primary,
+                    primary: self.hosts[node].pg.primary(),
                     standing: self.standing(node),
                     optime,
                 };

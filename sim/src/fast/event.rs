@@ -5,8 +5,10 @@ use surus_core::input::Input;
 use surus_core::types::ActionId;
 use surus_scenarios::{Name, Strike};
 
+use crate::clock::Time;
 use crate::fast::clients::Reply;
 use crate::fast::host::Rpc;
+use crate::fast::wire::Parcel;
 use crate::model::etcd::single::Response;
 
 /// Something that happens.
@@ -32,20 +34,16 @@ pub enum Event {
     EtcdExpiry,
     /// A stage of an order that the agent carries out itself.
     Stage(usize, u64, Box<Action>, u8),
-    /// A server is up.
-    PgReady(usize, u64),
-    /// A promotion is done.
-    PgPromoted(usize, u64, u32),
-    /// The checkpoint that follows a promotion by itself is done.
-    PgCheckpoint(usize, u64),
-    /// A stop is done: (node, server, fast).
-    PgStopped(usize, u64, bool),
+    /// A server wanted to be called at this time.
+    PgTick(usize, Time),
+    /// A server stops only now, although that was reported done: a planted bug.
+    PgStopLate(usize, u64),
     /// A hung server goes on.
     PgThaw(usize, u64),
-    /// WAL arrives at a replica.
-    Replicate(usize, u64),
-    /// A replica has replayed what it has.
-    Replay(usize, u64),
+    /// A message of another server arrives at this node.
+    Wire(usize, Box<Parcel>),
+    /// What waits on the way from one node to another is tried again.
+    WireRetry(usize, usize),
     /// The guard's deadline, of this version.
     GuardDue(usize, u64),
     /// A question of one member reaches another: (from, its agent, to, question, failsafe).
@@ -72,7 +70,7 @@ pub enum Event {
     Polled(usize, usize, u64, bool),
     /// A host that stood still goes on.
     HostThaw(usize),
-    /// Walreceivers and watches reconnect.
+    /// Watches reconnect.
     Reconnect,
     /// A trap has sprung at this member.
     Sprung(Box<Strike>, usize),
@@ -116,12 +114,10 @@ impl Event {
             | Self::AskOver(node, epoch, _) => (*node, Part::Agent(*epoch)),
             Self::EtcdAnswer(rpc, _) => (rpc.node, Part::Agent(rpc.epoch)),
             Self::Boot(node)
-            | Self::PgReady(node, _)
-            | Self::PgPromoted(node, ..)
-            | Self::PgCheckpoint(node, _)
-            | Self::PgStopped(node, ..)
-            | Self::Replicate(node, _)
-            | Self::Replay(node, _)
+            | Self::PgTick(node, _)
+            | Self::PgStopLate(node, _)
+            | Self::Wire(node, _)
+            | Self::WireRetry(node, _)
             | Self::GuardDue(node, _) => (*node, Part::Rest),
             _ => return None,
         })

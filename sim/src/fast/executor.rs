@@ -4,7 +4,7 @@
 //! a server can accept writes; commands to the guard keep their order; a stop takes the place of what is being done to PostgreSQL.
 
 use surus_core::input::Outcome;
-use surus_core::types::{ActionId, MonoTime, NodeName};
+use surus_core::types::{ActionId, Lsn, MonoTime, NodeName};
 use surus_core::{Action, Lane, Order};
 use surus_scenarios::PostgresStep;
 
@@ -12,7 +12,7 @@ use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::model::guard::Guard;
-use crate::model::postgres::simple::Server0;
+use crate::model::postgres::Server;
 use crate::record::{Deed, Seen};
 use crate::zoo::Bug;
 
@@ -64,7 +64,7 @@ impl World {
                 _ => {
                     let delay = match lane {
                         Lane::Guard => MS / 5,
-                        Lane::Probe if self.hosts[node].pg.hung => SEC,
+                        Lane::Probe if self.hosts[node].pg.hung() => SEC,
                         Lane::Probe => {
                             self.rng.range(MS / 2, 4 * MS) + self.slowed(node, PostgresStep::Probe)
                         }
@@ -119,12 +119,14 @@ impl World {
                     );
                     return;
                 }
-                let host = &self.hosts[node];
-                let mut view = host.pg.look(&self.names, self.streaming_to(node));
-                if host.denied == Some(host.pg.epoch) {
+                let mut memory = std::mem::take(&mut self.hosts[node].memory);
+                let mut view = self.look(node, &mut memory);
+                let host = &mut self.hosts[node];
+                host.memory = memory;
+                if host.denied == Some(host.pg.epoch()) {
                     view.process = surus_core::view::Process::Absent;
                 }
-                let at = local.minus(std::time::Duration::from_nanos(MS / 2));
+                let at = self.look_began(node);
                 self.complete(node, id, Outcome::Probed { at, view });
                 return;
             }
@@ -148,8 +150,11 @@ impl World {
                 return;
             }
             Order::Checkpoint | Order::SyncSlots { .. } => {
-                let outcome = self.upkeep(node, &action.order);
-                self.complete(node, id, outcome);
+                let outcome = self.upkeep(node, &action, stage);
+                self.follow_pg(node);
+                if let Some(outcome) = outcome {
+                    self.complete(node, id, outcome);
+                }
                 return;
             }
             _ => {}
@@ -184,22 +189,32 @@ impl World {
         self.complete(node, id, outcome);
     }
 
-    fn upkeep(&mut self, node: usize, order: &Order) -> Outcome {
+    fn upkeep(&mut self, node: usize, action: &Action, stage: u8) -> Option<Outcome> {
         let pg = &mut self.hosts[node].pg;
         if !pg.answers() {
-            return Outcome::Failed("PostgreSQL does not answer".to_owned());
+            return Some(Outcome::Failed("PostgreSQL does not answer".to_owned()));
         }
-        match order {
+        match &action.order {
             Order::SyncSlots { ensure, drop } => {
-                pg.slots.extend(ensure.keys().cloned());
-                pg.slots.retain(|slot| !drop.contains(slot));
+                for name in drop {
+                    // One that is in use stays.
+                    let _ = pg.drop_slot(name);
+                }
+                for (name, position) in ensure {
+                    keep_slot(pg, name, *position);
+                }
             }
             _ => {
-                pg.checkpoint();
-                self.tell_checkpoint(node);
+                if stage == 0 && pg.checkpoint(self.now).is_err() {
+                    return Some(Outcome::Failed("PostgreSQL does not answer".to_owned()));
+                }
+                if self.hosts[node].pg.checkpointing() {
+                    self.next_stage(node, action.clone(), 1, 5 * MS);
+                    return None;
+                }
             }
         }
-        Outcome::Ok
+        Some(Outcome::Ok)
     }
 
     /// The guard holds this deadline before anything can write.
@@ -219,10 +234,8 @@ impl World {
 
     pub(crate) fn arm_timer(&mut self, node: usize) {
         let deadline = self.hosts[node].guard.as_ref().and_then(|guard| guard.deadline);
-        let primary = matches!(
-            self.hosts[node].pg.server,
-            Server0::Primary | Server0::Starting { as_primary: true }
-        );
+        let pg = &self.hosts[node].pg;
+        let primary = pg.alive() && pg.cluster().is_some_and(|cluster| !cluster.standby_signal);
         let host = &mut self.hosts[node];
         host.unfenced = deadline.is_none() && (host.unfenced || host.settings.pause && primary);
         let due = deadline.map(|deadline| self.hosts[node].clock.world(deadline));
@@ -240,6 +253,21 @@ impl World {
         let wait = self.hosts[node].clock.world(deadline).saturating_sub(self.now);
         let kill = self.rng.below(64 * MS);
         self.after(wait + kill, Event::GuardDue(node, version));
+    }
+}
+
+/// Makes a member's slot exist and moves it on, as the adapter does.
+fn keep_slot(pg: &mut Server, name: &str, position: Option<Lsn>) {
+    let known = pg.slots().and_then(|slots| slots.get(name));
+    let idle = known.is_some_and(|slot| slot.active.is_none());
+    let unusable = known.is_some_and(|slot| slot.lost || slot.restart.is_none() || slot.xmin.is_some());
+    if idle && unusable {
+        let _ = pg.drop_slot(name);
+    }
+    if pg.slots().is_some_and(|slots| !slots.contains_key(name)) {
+        let _ = pg.create_slot(name, false, true);
+    } else if idle && let Some(position) = position {
+        let _ = pg.advance_slot(name, position.0);
     }
 }
 

@@ -10,10 +10,12 @@ use surus_scenarios::{ErrorCode, Member, Settings, Tags};
 
 use crate::clock::{Clock, SEC, Time};
 use crate::fast::event::Event;
+use crate::fast::look::Memory;
+use crate::fast::orders::Tool;
 use crate::fast::story::{Mishap, Trouble};
 use crate::model::etcd::single::Request;
 use crate::model::guard::Guard;
-use crate::model::postgres::simple::Postgres;
+use crate::model::postgres::{Server, Txn};
 use crate::record::Deed;
 use crate::rng::Rng;
 
@@ -62,7 +64,17 @@ pub struct Host {
     /// It has power.
     pub powered: bool,
     /// PostgreSQL.
-    pub pg: Postgres,
+    pub pg: Server,
+    /// When it is called next.
+    pub(crate) ticking: Time,
+    /// What the agent remembers of it.
+    pub(crate) memory: Memory,
+    /// A tool at work on the data directory.
+    pub(crate) tool: Option<Tool>,
+    /// Since when the order under way waits for something.
+    pub(crate) waits: Option<Time>,
+    /// Commits under way: whose operation each is.
+    pub(crate) commits: BTreeMap<Txn, (usize, u64)>,
     /// The guard.
     pub guard: Option<Guard>,
     /// The deadline of its guard that the record knows, in world time.
@@ -99,7 +111,7 @@ pub struct Host {
 impl Host {
     /// A host that has just come up, with nothing on it but its supervisor.
     #[must_use]
-    pub fn new(member: &Member, settings: &Settings, rng: &mut Rng) -> Self {
+    pub fn new(member: &Member, settings: &Settings, pg: Server, rng: &mut Rng) -> Self {
         let offset = rng.range(1, 1000) * SEC;
         // Below the core's bound of a thousand, which is for two clocks together with etcd's.
         let drift = i64::try_from(rng.below(1600)).unwrap_or(0) - 800;
@@ -112,7 +124,12 @@ impl Host {
             still: 0,
             waiting: Vec::new(),
             powered: true,
-            pg: Postgres::default(),
+            pg,
+            ticking: Time::MAX,
+            memory: Memory::default(),
+            tool: None,
+            waits: None,
+            commits: BTreeMap::new(),
             guard: None,
             armed: None,
             troubles: Vec::new(),

@@ -3,7 +3,8 @@
 //! - [`world`]: the queue and what an event does; [`event`]: what can stand in it; [`host`]: what a member consists of
 //! - [`agents`]: a core is told something and obeyed; [`executor`], [`orders`]: what becomes of its orders
 //! - [`etcd`]: the conversations with etcd; [`peers`]: those between members
-//! - [`servers`]: what PostgreSQL and guards do by themselves; [`clients`], [`routers`]: who writes, reads and asks who is primary
+//! - [`servers`]: what PostgreSQL and guards do by themselves; [`wire`]: the connections between servers; [`look`]: what an agent sees
+//! - [`clients`], [`routers`]: who writes, reads and asks who is primary
 //! - `story`: what a story can do to it and ask of it; [`play()`]: a run, from its first event to the verdict
 
 pub mod agents;
@@ -12,12 +13,14 @@ pub mod etcd;
 pub mod event;
 pub mod executor;
 pub mod host;
+pub mod look;
 pub mod orders;
 pub mod peers;
 mod play;
 pub mod routers;
 pub mod servers;
 pub mod story;
+pub mod wire;
 pub mod world;
 
 pub use play::play;

@@ -1,9 +1,8 @@
-//! The orders that change PostgreSQL, stage by stage.
+//! The orders that change PostgreSQL, stage by stage, as the agent's adapter carries them out.
 
-use surus_core::action::StopMode;
+use surus_core::action::{StopMode, Upstream};
 use surus_core::input::Outcome;
-use surus_core::types::{MonoTime, NodeName, SystemId, Timeline};
-use surus_core::view::ControlState;
+use surus_core::types::{Lsn, MonoTime, NodeName, SystemId};
 use surus_core::{Action, Order};
 use surus_scenarios::PostgresStep;
 
@@ -11,234 +10,432 @@ use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::model::guard::Guard;
-use crate::model::postgres::simple::{Cluster, Data, RECORD, Server0, Wal};
+use crate::model::postgres::rewind::{Snapshot, Verdict};
+use crate::model::postgres::{Conninfo, Peer, Refusal, StopMode as PgStop};
 use crate::net::Place;
 use crate::record::{Rebuild, Seen};
 use crate::zoo::Bug;
 
+/// The adapter looks this often at what it waits for.
+const TICK: Time = 10 * MS;
+
+/// How long it looks for the end of a promotion: longer than any right to be primary lasts.
+const PROMOTION: u8 = 200;
+
+/// PostgreSQL kills its own children five seconds after an immediate stop began; what lives after this is killed from outside.
+const IMMEDIATE_LIMIT: Time = 6 * SEC;
+
+/// `pg_ctl_timeout`: how long a start waits for the end of the former server.
+const PG_CTL_TIMEOUT: Time = 60 * SEC;
+
+/// A tool that works on the data directory, and what it reads from.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    source: usize,
+    /// The server it is connected to; another one there means that the connection broke.
+    server: u64,
+    /// Where replay begins after a rewind.
+    redo: u64,
+}
+
+fn failed(text: &str) -> Option<Outcome> {
+    Some(Outcome::Failed(text.to_owned()))
+}
+
+fn refused(refusal: &Refusal) -> Option<Outcome> {
+    Some(Outcome::Failed(format!("PostgreSQL refuses: {refusal:?}")))
+}
+
+fn younger() -> Option<Outcome> {
+    let text = "the guard has heard of a younger reign";
+    Some(Outcome::Refused(text.to_owned()))
+}
+
 impl World {
     pub(crate) fn postgres_stage(&mut self, node: usize, action: &Action, stage: u8) -> Option<Outcome> {
-        let failed = |text: &str| Some(Outcome::Failed(text.to_owned()));
-        let local = self.local(node);
-        let server = self.hosts[node].pg.server;
-        match (&action.order, stage) {
-            (Order::Bootstrap { .. }, 0) => {
-                if self.hosts[node].pg.alive() || self.hosts[node].pg.cluster().is_some() {
+        if let Some(outcome) = self.ill(node, &action.order, stage) {
+            return Some(outcome);
+        }
+        let outcome = match &action.order {
+            Order::Bootstrap { guard_until, .. } => self.bootstrap_stage(node, action, stage, *guard_until),
+            Order::BaseBackup { from } => self.clone_stage(node, action, stage, &from.name),
+            Order::StartReplica { upstream } => self.start_replica(node, action, upstream.as_ref()),
+            Order::StartPrimary { guard_until, .. } => self.start_primary(node, action, *guard_until),
+            Order::Stop { .. } | Order::Restart { .. } => self.stop_stage(node, action, stage),
+            Order::Promote { .. } => self.promote_stage(node, action, stage),
+            Order::Follow { upstream } => self.follow_stage(node, upstream.as_ref()),
+            Order::CompareHistory { leader } => match self.remote(node, &leader.name, true) {
+                Some(there) => match self.hosts[there].pg.identify() {
+                    Ok((_, timeline, history)) => Some(Outcome::Ancestry { timeline, history }),
+                    Err(refusal) => refused(&refusal),
+                },
+                None => failed("the leader does not answer"),
+            },
+            Order::Rewind { leader } => self.rewind_stage(node, action, stage, &leader.name),
+            _ => Some(Outcome::Ok),
+        };
+        self.follow_pg(node);
+        outcome
+    }
+
+    /// A step that is to be slow or to fail, by the story.
+    fn ill(&mut self, node: usize, order: &Order, stage: u8) -> Option<Outcome> {
+        let (step, at, text) = match order {
+            Order::Bootstrap { .. } | Order::StartReplica { .. } | Order::StartPrimary { .. } => {
+                (PostgresStep::Start, 0, "the postmaster ended at once")
+            }
+            Order::BaseBackup { .. } => (
+                PostgresStep::BaseBackup,
+                1,
+                "pg_basebackup: could not receive data from WAL stream",
+            ),
+            Order::Stop { .. } | Order::Restart { .. } => (PostgresStep::Stop, 0, "the stop failed"),
+            Order::Promote { .. } => (PostgresStep::Promote, 0, "pg_promote() did not take effect"),
+            Order::Rewind { .. } => (PostgresStep::Rewind, 2, "pg_rewind: could not fetch file list"),
+            _ => return None,
+        };
+        if stage == 0 {
+            let more = self.slowed(node, step);
+            self.hosts[node].pg.sluggish += more;
+        }
+        if stage == at && step != PostgresStep::Stop && self.fails(node, step) {
+            if step == PostgresStep::BaseBackup {
+                self.hosts[node].pg.wipe();
+            }
+            return failed(text);
+        }
+        None
+    }
+
+    fn bootstrap_stage(
+        &mut self,
+        node: usize,
+        action: &Action,
+        stage: u8,
+        guard_until: MonoTime,
+    ) -> Option<Outcome> {
+        let pg = &mut self.hosts[node].pg;
+        match stage {
+            0 => {
+                if pg.alive() || pg.cluster().is_some() {
                     return failed("the data directory is not empty");
                 }
-                self.hosts[node].pg.data = Data::Incomplete;
-                let delay = self.rng.range(300 * MS, 1500 * MS) + self.slowed(node, PostgresStep::Start);
+                pg.initdb_begin();
+                let delay = self.rng.range(300 * MS, 1500 * MS) + std::mem::take(&mut pg.sluggish);
                 self.next_stage(node, action.clone(), 1, delay);
                 None
             }
-            (Order::Bootstrap { guard_until, .. }, _) => {
-                if *guard_until <= local {
+            1 => {
+                if guard_until <= self.local(node) {
                     return failed("initdb took longer than the right lasted");
                 }
                 self.counter += 1;
                 let system_id = SystemId(self.counter);
-                self.arm(node, action, *guard_until);
                 let pg = &mut self.hosts[node].pg;
-                pg.data = Data::Present(Cluster {
-                    system_id,
-                    wal: Wal {
-                        segments: vec![(1, 0)],
-                        end: 10 * RECORD,
-                    },
-                    replayed: 10 * RECORD,
-                    state: ControlState::ShutDown,
-                    checkpoint_timeline: 1,
-                    checkpoint: 9 * RECORD,
-                });
-                pg.start(true, None);
-                pg.ready();
+                if let Err(refusal) = pg.initdb(system_id) {
+                    return refused(&refusal);
+                }
+                self.arm(node, action, guard_until);
                 self.record.checker.bootstrapped(&self.etcd, node, system_id);
                 self.see(node, Seen::Bootstrapped { system_id });
-                self.unpark(node);
-                if let Some(standing) = self.standing(node) {
-                    self.see(
-                        node,
-                        Seen::Up {
-                            primary: true,
-                            standing,
-                        },
-                    );
+                if let Some(trouble) = self.start_postgres(node) {
+                    return Some(trouble);
                 }
-                Some(Outcome::Bootstrapped { system_id })
-            }
-            (Order::BaseBackup { from }, 0) => {
-                if self.hosts[node].pg.alive() {
-                    return failed("PostgreSQL runs");
-                }
-                let source = self.position(&from.name);
-                let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
-                self.record
-                    .checker
-                    .discard(&self.hosts, leader, (node, source), "cloned over");
-                self.tell_discard(node, source, Rebuild::Clone);
-                self.hosts[node].pg.data = Data::Incomplete;
-                self.see(node, Seen::DataBroken);
-                self.hosts[node].pg.slots.clear();
-                let delay = self.rng.range(200 * MS, 2 * SEC) + self.slowed(node, PostgresStep::BaseBackup);
-                self.next_stage(node, action.clone(), 1, delay);
+                self.next_stage(node, action.clone(), 2, TICK);
                 None
             }
-            (Order::BaseBackup { .. }, _) if self.fails(node, PostgresStep::BaseBackup) => {
-                failed("pg_basebackup: could not receive data from WAL stream")
-            }
-            (Order::BaseBackup { from }, _) => {
-                let Some(mut copy) = self.remote(node, &from.name, false) else {
-                    return failed("the source does not answer");
-                };
-                copy.state = ControlState::InArchiveRecovery;
-                self.hosts[node].pg.data = Data::Present(copy);
-                self.tell_rebuilt(node, &from.name, Rebuild::Clone);
-                Some(Outcome::Ok)
-            }
-            (Order::StartReplica { .. } | Order::StartPrimary { .. }, _)
-                if self.fails(node, PostgresStep::Start) =>
-            {
-                failed("the postmaster ended at once")
-            }
-            (Order::StartReplica { upstream }, _) => {
-                if server != Server0::Absent || self.hosts[node].pg.cluster().is_none() {
-                    return failed("PostgreSQL runs already, or there is no data");
+            _ => {
+                if pg.writable() {
+                    let system_id = pg.cluster().map(|cluster| cluster.control.system_id)?;
+                    return Some(Outcome::Bootstrapped { system_id });
                 }
-                let upstream = upstream
-                    .as_ref()
-                    .and_then(|upstream| self.position(&upstream.name));
-                self.begin_guard(node);
-                let guard = self.hosts[node].guard.get_or_insert_with(Guard::default);
-                guard.set(action.generation, None);
-                self.arm_timer(node);
-                self.hosts[node].pg.start(false, upstream);
-                self.see(node, Seen::Following { upstream });
-                self.come_up(node, 300);
-                Some(Outcome::Ok)
-            }
-            (Order::StartPrimary { guard_until, .. }, _) => {
-                if server != Server0::Absent || self.hosts[node].pg.cluster().is_none() {
-                    return failed("PostgreSQL runs already, or there is no data");
+                if !pg.alive() {
+                    return failed("the new server ended");
                 }
-                if !self.arm(node, action, *guard_until) {
-                    return Some(Outcome::Refused(
-                        "the guard has heard of a younger reign".to_owned(),
-                    ));
-                }
-                self.hosts[node].pg.start(true, None);
-                self.come_up(node, 900);
-                Some(Outcome::Ok)
-            }
-            (Order::Stop { .. } | Order::Restart { .. }, _) => self.stop_stage(node, action, stage),
-            (Order::Promote { .. }, 0) if self.fails(node, PostgresStep::Promote) => {
-                failed("pg_promote() did not take effect")
-            }
-            (
-                Order::Promote {
-                    guard_until, above, ..
-                },
-                0,
-            ) => {
-                if server != Server0::Replica || self.hosts[node].pg.hung {
-                    return failed("PostgreSQL is no running replica");
-                }
-                if !self.arm(node, action, *guard_until) {
-                    return Some(Outcome::Refused(
-                        "the guard has heard of a younger reign".to_owned(),
-                    ));
-                }
-                let delay = self.rng.range(20 * MS, 120 * MS) + self.slowed(node, PostgresStep::Promote);
-                let epoch = self.hosts[node].pg.epoch;
-                self.after(delay, Event::PgPromoted(node, epoch, above.0));
-                self.next_stage(node, action.clone(), 1, 10 * MS);
+                self.next_stage(node, action.clone(), 2, TICK);
                 None
             }
-            (Order::Promote { .. }, _) => match server {
-                Server0::Primary => Some(Outcome::Ok),
-                Server0::Replica if stage < 200 => {
-                    self.next_stage(node, action.clone(), stage + 1, 10 * MS);
-                    None
-                }
-                Server0::Replica if self.bug == Some(Bug::UnknownIsFailure) => failed("promotion takes long"),
-                Server0::Replica => Some(Outcome::Unknown("promotion takes long".to_owned())),
-                Server0::Absent | Server0::Starting { .. } => failed("PostgreSQL ended"),
-            },
-            (Order::Follow { upstream }, _) => {
-                if server != Server0::Replica || self.hosts[node].pg.hung {
-                    return failed("PostgreSQL is no running replica");
-                }
-                let upstream = upstream
-                    .as_ref()
-                    .and_then(|upstream| self.position(&upstream.name));
-                self.hosts[node].pg.upstream = upstream;
-                self.see(node, Seen::Following { upstream });
-                if std::mem::take(&mut self.hosts[node].pg.streaming) {
-                    self.see(node, Seen::StreamLost);
-                }
-                Some(Outcome::Ok)
-            }
-            (Order::CompareHistory { leader }, _) => match self.remote(node, &leader.name, false) {
-                Some(cluster) => Some(Outcome::Ancestry {
-                    timeline: Timeline(cluster.wal.timeline()),
-                    history: cluster.wal.history(),
-                }),
-                None => failed("the leader does not answer"),
-            },
-            (Order::Rewind { leader }, 0) => {
-                if self.hosts[node].pg.alive() {
-                    return failed("PostgreSQL runs");
-                }
-                let source = self.position(&leader.name);
-                if self.remote(node, &leader.name, true).is_none() {
-                    return failed("the leader does not answer as a primary");
-                }
-                let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
-                self.record
-                    .checker
-                    .discard(&self.hosts, leader, (node, source), "rewound");
-                self.tell_discard(node, source, Rebuild::Rewind);
-                let delay = self.rng.range(100 * MS, 800 * MS) + self.slowed(node, PostgresStep::Rewind);
-                self.next_stage(node, action.clone(), 1, delay);
-                None
-            }
-            (Order::Rewind { .. }, _) if self.fails(node, PostgresStep::Rewind) => {
-                self.hosts[node].pg.data = Data::Incomplete;
-                self.see(node, Seen::DataBroken);
-                failed("pg_rewind: fatal: could not fetch file list")
-            }
-            (Order::Rewind { leader }, _) => self.rewound(node, &leader.name),
-            _ => Some(Outcome::Ok),
         }
     }
 
-    fn rewound(&mut self, node: usize, leader: &NodeName) -> Option<Outcome> {
-        let Some(source) = self.remote(node, leader, true) else {
-            if self.rng.one_in(3) {
-                self.hosts[node].pg.data = Data::Incomplete;
-                self.see(node, Seen::DataBroken);
-            }
-            return Some(Outcome::Failed("the leader went away".to_owned()));
-        };
-        let cluster = self.hosts[node].pg.cluster_mut()?;
-        // pg_rewind believes the control files: on the same timeline there is nothing to do.
-        if source.checkpoint_timeline != cluster.wal.timeline() && !source.wal.contains(&cluster.wal) {
-            *cluster = source;
+    /// The server of the source, if it is the one that the tool is connected to.
+    fn connected(&self, node: usize, primary: bool) -> Option<(Tool, Snapshot)> {
+        let tool = self.hosts[node].tool.clone()?;
+        let name = &self.names[tool.source];
+        let there = self.remote(node, name, primary)?;
+        let pg = &self.hosts[there].pg;
+        let snapshot = pg.snapshot().ok().filter(|_| pg.epoch() == tool.server)?;
+        Some((tool, snapshot))
+    }
+
+    fn clone_stage(&mut self, node: usize, action: &Action, stage: u8, from: &NodeName) -> Option<Outcome> {
+        if self.hosts[node].pg.alive() {
+            return failed("PostgreSQL runs");
         }
-        cluster.state = ControlState::InArchiveRecovery;
-        self.tell_rebuilt(node, leader, Rebuild::Rewind);
+        let source = self.position(from);
+        if stage == 0 {
+            let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
+            self.record
+                .checker
+                .discard(&self.hosts, leader, (node, source), "cloned over");
+            self.tell_discard(node, source, Rebuild::Clone);
+            if let Err(refusal) = self.hosts[node].pg.clone_begin() {
+                return refused(&refusal);
+            }
+            self.see(node, Seen::DataBroken);
+            self.hosts[node].tool = None;
+            if let Some(there) = self.remote(node, from, false) {
+                let pg = &mut self.hosts[there].pg;
+                let server = pg.epoch();
+                // pg_basebackup begins with a checkpoint, which a standby cannot make.
+                let _ = pg.checkpoint(self.now);
+                self.follow_pg(there);
+                self.hosts[node].tool = Some(Tool {
+                    source: there,
+                    server,
+                    redo: 0,
+                });
+            }
+            let slow = std::mem::take(&mut self.hosts[node].pg.sluggish);
+            let delay = self.rng.range(200 * MS, 2 * SEC) + slow;
+            self.next_stage(node, action.clone(), 1, delay);
+            return None;
+        }
+        let Some((tool, snapshot)) = self.connected(node, false) else {
+            // What the failed attempt left is worth nothing.
+            self.hosts[node].pg.wipe();
+            return failed("the source does not answer");
+        };
+        self.hosts[node].pg.clone_finish(&snapshot);
+        self.tell_rebuilt(node, tool.source, Rebuild::Clone);
         Some(Outcome::Ok)
     }
 
-    fn tell_rebuilt(&mut self, node: usize, source: &NodeName, how: Rebuild) {
-        if let (Some(source), Some(standing)) = (self.position(source), self.standing(node)) {
-            self.see(
-                node,
-                Seen::Rebuilt {
-                    how,
-                    source,
-                    standing,
-                },
-            );
+    /// `primary_conninfo` and `primary_slot_name`; `true` if they change.
+    fn point(&mut self, node: usize, upstream: Option<&Upstream>) -> bool {
+        let to = upstream.and_then(|upstream| self.position(&upstream.name));
+        let application_name = self.names[node].0.clone();
+        let settings = &mut self.hosts[node].pg.settings;
+        let conninfo = to.map(|to| Conninfo {
+            to: Peer(u32::try_from(to).unwrap_or(u32::MAX)),
+            application_name,
+        });
+        let slot = upstream.and_then(|upstream| upstream.slot.clone());
+        let changed = settings.primary_conninfo != conninfo || settings.primary_slot_name != slot;
+        settings.primary_conninfo = conninfo;
+        settings.primary_slot_name = slot;
+        if changed {
+            self.see(node, Seen::Following { upstream: to });
+        }
+        changed
+    }
+
+    /// A former server that is on its way out is waited for.
+    fn settling(&mut self, node: usize, action: &Action) -> Option<Option<Outcome>> {
+        let host = &mut self.hosts[node];
+        let clean = host.pg.cluster().is_some_and(|cluster| cluster.control.clean());
+        if !host.pg.alive() || !(clean || host.pg.stopping()) {
+            host.waits = None;
+            return None;
+        }
+        let since = *host.waits.get_or_insert(self.now);
+        if self.now < since + PG_CTL_TIMEOUT {
+            // Stages are looked at anew each time, the right included.
+            self.next_stage(node, action.clone(), 0, 2 * TICK);
+            return Some(None);
+        }
+        host.waits = None;
+        Some(failed("the former server does not end"))
+    }
+
+    fn start_replica(
+        &mut self,
+        node: usize,
+        action: &Action,
+        upstream: Option<&Upstream>,
+    ) -> Option<Outcome> {
+        if let Some(waits) = self.settling(node, action) {
+            return waits;
+        }
+        if self.hosts[node].pg.standby() {
+            return self.follow_stage(node, upstream);
+        }
+        if self.hosts[node].pg.alive() || self.hosts[node].pg.cluster().is_none() {
+            return failed("PostgreSQL runs already, or there is no data");
+        }
+        self.begin_guard(node);
+        let guard = self.hosts[node].guard.get_or_insert_with(Guard::default);
+        guard.set(action.generation, None);
+        self.arm_timer(node);
+        self.point(node, upstream);
+        if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
+            cluster.standby_signal = true;
+            let own = cluster.control.timeline;
+            cluster.histories.sweep(own);
+        }
+        Some(self.start_postgres(node).unwrap_or(Outcome::Ok))
+    }
+
+    fn start_primary(&mut self, node: usize, action: &Action, guard_until: MonoTime) -> Option<Outcome> {
+        if let Some(waits) = self.settling(node, action) {
+            return waits;
+        }
+        if self.hosts[node].pg.alive() || self.hosts[node].pg.cluster().is_none() {
+            return failed("PostgreSQL runs already, or there is no data");
+        }
+        if !self.arm(node, action, guard_until) {
+            return younger();
+        }
+        if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
+            cluster.standby_signal = false;
+        }
+        Some(self.start_postgres(node).unwrap_or(Outcome::Ok))
+    }
+
+    /// Starts the postmaster; returns what went wrong.
+    fn start_postgres(&mut self, node: usize) -> Option<Outcome> {
+        let host = &mut self.hosts[node];
+        let primary = host.pg.cluster().is_some_and(|cluster| !cluster.standby_signal);
+        if let Err(refusal) = host.pg.start(self.now) {
+            return refused(&refusal);
+        }
+        host.memory.primary = Some(primary);
+        if primary {
+            host.memory.received = None;
+        }
+        self.tell_starting(node);
+        self.follow_pg(node);
+        None
+    }
+
+    fn promote_stage(&mut self, node: usize, action: &Action, stage: u8) -> Option<Outcome> {
+        let Order::Promote {
+            guard_until, above, ..
+        } = &action.order
+        else {
+            return None;
+        };
+        if stage == 0 {
+            if !self.hosts[node].pg.standby() || self.hosts[node].pg.hung() {
+                return failed("PostgreSQL is no running replica");
+            }
+            let careless = self.bug == Some(Bug::TimelineNotReserved);
+            if let Some(cluster) = self.hosts[node].pg.cluster_mut().filter(|_| !careless) {
+                let own = cluster.control.timeline;
+                cluster.histories.reserve(own, above.0);
+            }
+            if !self.arm(node, action, *guard_until) {
+                return younger();
+            }
+            if let Err(refusal) = self.hosts[node].pg.promote(self.now) {
+                return refused(&refusal);
+            }
+            self.hosts[node].memory.primary = Some(true);
+            self.next_stage(node, action.clone(), 1, TICK);
+            return None;
+        }
+        let pg = &mut self.hosts[node].pg;
+        if pg.primary() && !pg.hung() {
+            self.hosts[node].memory.received = None;
+            return Some(Outcome::Ok);
+        }
+        if !pg.alive() {
+            return failed("PostgreSQL ended");
+        }
+        if stage < PROMOTION {
+            pg.wake_startup(self.now);
+            self.next_stage(node, action.clone(), stage + 1, TICK);
+            return None;
+        }
+        if self.bug == Some(Bug::UnknownIsFailure) {
+            return failed("promotion takes long");
+        }
+        Some(Outcome::Unknown("promotion takes long".to_owned()))
+    }
+
+    fn follow_stage(&mut self, node: usize, upstream: Option<&Upstream>) -> Option<Outcome> {
+        let pg = &self.hosts[node].pg;
+        let signal = pg.cluster().is_some_and(|cluster| cluster.standby_signal);
+        if !pg.alive() || !signal {
+            return failed("PostgreSQL is no running replica");
+        }
+        if self.point(node, upstream) {
+            // A server that hangs reads it when it goes on.
+            let _ = self.hosts[node].pg.reload(self.now);
+        }
+        Some(Outcome::Ok)
+    }
+
+    fn rewind_stage(
+        &mut self,
+        node: usize,
+        action: &Action,
+        stage: u8,
+        leader: &NodeName,
+    ) -> Option<Outcome> {
+        if self.hosts[node].pg.alive() {
+            return failed("PostgreSQL runs");
+        }
+        if stage == 0 {
+            let Some(there) = self.remote(node, leader, true) else {
+                return failed("the leader does not answer as a primary");
+            };
+            let Ok(snapshot) = self.hosts[there].pg.snapshot() else {
+                return failed("the leader does not answer as a primary");
+            };
+            // Its crash recovery is a single-user server, which refuses to be a standby.
+            if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
+                cluster.standby_signal = false;
+            }
+            let redo = match self.hosts[node].pg.rewind_plan(self.now, &snapshot) {
+                Ok(Verdict::NotRequired) => {
+                    self.hosts[node].memory.received = None;
+                    return Some(Outcome::Ok);
+                }
+                Ok(Verdict::Required { redo, .. }) => redo,
+                Err(error) => return Some(Outcome::Failed(format!("pg_rewind: {error:?}"))),
+            };
+            let server = self.hosts[there].pg.epoch();
+            self.hosts[node].tool = Some(Tool {
+                source: there,
+                server,
+                redo,
+            });
+            let leads = self.etcd.view.leader.as_ref().map(|key| &key.name);
+            self.record
+                .checker
+                .discard(&self.hosts, leads, (node, Some(there)), "rewound");
+            self.tell_discard(node, Some(there), Rebuild::Rewind);
+            let slow = std::mem::take(&mut self.hosts[node].pg.sluggish);
+            let delay = self.rng.range(50 * MS, 300 * MS) + slow;
+            self.next_stage(node, action.clone(), 1, delay);
+            return None;
+        }
+        let Some((tool, snapshot)) = self.connected(node, true) else {
+            // Before the first file was changed the directory is as good as it was; after that it is marked.
+            return failed("the leader went away");
+        };
+        if stage == 1 {
+            self.hosts[node].pg.rewind_begin();
+            self.see(node, Seen::DataBroken);
+            let delay = self.rng.range(50 * MS, 500 * MS);
+            self.next_stage(node, action.clone(), 2, delay);
+            return None;
+        }
+        self.hosts[node].pg.rewind_finish(&snapshot, tool.redo);
+        self.hosts[node].memory.received = None;
+        self.tell_rebuilt(node, tool.source, Rebuild::Rewind);
+        Some(Outcome::Ok)
+    }
+
+    fn tell_rebuilt(&mut self, node: usize, source: usize, how: Rebuild) {
+        if let Some(standing) = self.standing(node) {
+            let seen = Seen::Rebuilt {
+                how,
+                source,
+                standing,
+            };
+            self.see(node, seen);
         }
     }
 
@@ -248,6 +445,7 @@ impl World {
         }
     }
 
+    /// Stage 0 begins, 1 waits for the checkpoint before the stop, 2 for the fast stop, 3 for the immediate one.
     fn stop_stage(&mut self, node: usize, action: &Action, stage: u8) -> Option<Outcome> {
         let (mode, checkpoint_first, again) = match &action.order {
             Order::Stop {
@@ -261,60 +459,80 @@ impl World {
             _ => return None,
         };
         let local = self.local(node);
-        let pg = &self.hosts[node].pg;
-        let epoch = pg.epoch;
-        if !pg.alive() {
-            if let Some(guard_until) = again {
-                return self.start_again(node, action, guard_until);
-            }
-            let clean = pg.cluster().filter(|cluster| {
-                matches!(
-                    cluster.state,
-                    ControlState::ShutDown | ControlState::ShutDownInRecovery
-                )
-            });
-            let checkpoint = clean.map(|cluster| surus_core::types::Lsn(cluster.checkpoint));
-            return Some(Outcome::Stopped { checkpoint });
+        let bug = self.bug;
+        let since = self.hosts[node].waits;
+        let pg = &mut self.hosts[node].pg;
+        let clean = pg.cluster().filter(|cluster| cluster.control.clean());
+        let checkpoint = clean.map(|cluster| Lsn(cluster.control.checkpoint));
+        // The control file tells that no write can come any more, before the last process is gone.
+        let ended = !pg.alive() || stage != 0 && checkpoint.is_some();
+        if ended && (again.is_none() || !pg.alive()) {
+            self.hosts[node].waits = None;
+            return match again {
+                Some(guard_until) => self.start_again(node, action, guard_until),
+                None => Some(Outcome::Stopped { checkpoint }),
+            };
         }
         let turned = match mode {
             StopMode::Fast { until } => until <= local,
             StopMode::Immediate => true,
         };
-        if self.bug == Some(Bug::ReleaseBeforeStop) && again.is_none() && checkpoint_first {
-            let checkpoint = pg
-                .cluster()
-                .map(|cluster| surus_core::types::Lsn(cluster.wal.end));
+        if bug == Some(Bug::ReleaseBeforeStop) && again.is_none() && checkpoint_first {
+            let server = pg.epoch();
+            let checkpoint = pg.cluster().map(|cluster| Lsn(cluster.log.inserted));
             let delay = self.rng.range(20 * MS, 400 * MS);
-            self.after(delay, Event::PgStopped(node, epoch, true));
-            self.hosts[node].denied = Some(epoch);
+            self.after(delay, Event::PgStopLate(node, server));
+            self.hosts[node].denied = Some(server);
             return Some(Outcome::Stopped { checkpoint });
         }
-        match stage {
-            0 if checkpoint_first && !turned => {
-                let delay = self.rng.range(5 * MS, 150 * MS);
-                self.next_stage(node, action.clone(), 1, delay);
+        let next = match stage {
+            0 if checkpoint_first && !turned && pg.checkpoint(self.now).is_ok() => {
+                self.hosts[node].waits = Some(self.now);
+                1
             }
             0 | 1 if !turned => {
-                self.hosts[node].pg.closing = true;
-                self.see(node, Seen::Closing);
-                self.cut_sessions(node);
-                let delay = self.rng.range(5 * MS, 60 * MS) + self.slowed(node, PostgresStep::Stop);
-                self.after(delay, Event::PgStopped(node, epoch, true));
-                self.next_stage(node, action.clone(), 2, 10 * MS);
+                // The other half of the time is left for the stop itself.
+                let until = match mode {
+                    StopMode::Fast { until } => until.since(local),
+                    StopMode::Immediate => std::time::Duration::ZERO,
+                };
+                let left = u64::try_from(until.as_nanos()).unwrap_or(Time::MAX);
+                let waited = self.now.saturating_sub(since.unwrap_or(0));
+                if stage == 1 && pg.checkpointing() && pg.answers() && waited < left {
+                    1
+                } else {
+                    self.stop_postgres(node, PgStop::Fast);
+                    2
+                }
             }
             0..=2 if turned => {
-                // SIGQUIT; after a while SIGKILL, which a hung server cannot ignore.
-                let delay = if self.hosts[node].pg.hung {
-                    SEC
-                } else {
-                    self.rng.range(2 * MS, 30 * MS)
-                };
-                self.after(delay, Event::PgStopped(node, epoch, false));
-                self.next_stage(node, action.clone(), 3, 10 * MS);
+                self.stop_postgres(node, PgStop::Immediate);
+                self.hosts[node].waits = Some(self.now);
+                3
             }
-            _ => self.next_stage(node, action.clone(), stage, 10 * MS),
-        }
+            3 => {
+                let since = *self.hosts[node].waits.get_or_insert(self.now);
+                if since + IMMEDIATE_LIMIT <= self.now {
+                    self.kill_postgres(node, crate::record::End::ImmediateStop);
+                }
+                3
+            }
+            other => other,
+        };
+        self.next_stage(node, action.clone(), next, TICK);
         None
+    }
+
+    pub(crate) fn stop_postgres(&mut self, node: usize, mode: PgStop) {
+        let open = !self.hosts[node].pg.stopping();
+        let _ = self.hosts[node].pg.stop(self.now, mode);
+        if open {
+            self.see(node, Seen::Closing);
+            if !self.hosts[node].pg.hung() {
+                self.cut_sessions(node);
+            }
+        }
+        self.follow_pg(node);
     }
 
     fn start_again(
@@ -323,43 +541,38 @@ impl World {
         action: &Action,
         guard_until: Option<MonoTime>,
     ) -> Option<Outcome> {
-        let upstream = self.hosts[node].pg.upstream;
-        let was_primary = guard_until.is_some();
-        if let Some(until) = guard_until
+        let signal = self.hosts[node]
+            .pg
+            .cluster()
+            .is_some_and(|cluster| cluster.standby_signal);
+        if let Some(until) = guard_until.filter(|_| !signal)
             && (until <= self.local(node) || !self.arm(node, action, until))
         {
             return Some(Outcome::Refused(
                 "the right ended while PostgreSQL stopped".to_owned(),
             ));
         }
-        self.hosts[node].pg.start(was_primary, upstream);
-        self.come_up(node, 200);
-        Some(Outcome::Ok)
-    }
-
-    fn come_up(&mut self, node: usize, most: Time) {
-        let delay = self.rng.range(40 * MS, most * MS) + self.slowed(node, PostgresStep::Start);
-        let epoch = self.hosts[node].pg.epoch;
-        let as_primary = matches!(self.hosts[node].pg.server, Server0::Starting { as_primary: true });
-        if let Some(standing) = self.standing(node) {
-            self.see(node, Seen::Starting { as_primary, standing });
+        if !signal && guard_until.is_none() {
+            return failed("the server to restart was no replica");
         }
-        self.after(delay, Event::PgReady(node, epoch));
+        Some(self.start_postgres(node).unwrap_or(Outcome::Ok))
     }
 
     pub(crate) fn position(&self, name: &NodeName) -> Option<usize> {
         self.names.iter().position(|known| known == name)
     }
 
-    /// A member's cluster, if its server answers this node.
-    fn remote(&self, node: usize, name: &NodeName, primary: bool) -> Option<Cluster> {
+    /// Where a member's server is, if it answers this node.
+    fn remote(&self, node: usize, name: &NodeName, primary: bool) -> Option<usize> {
         let there = self.position(name)?;
-        let pg = &self.hosts[there].pg;
+        let host = &self.hosts[there];
         let reached = self
             .net
             .connected(self.now, Place::Node(node), Place::Node(there))
-            && there != node;
-        let fit = pg.answers() && (!primary || pg.server == Server0::Primary);
-        pg.cluster().filter(|_| reached && fit).cloned()
+            && there != node
+            && host.powered
+            && host.still <= self.now;
+        let fit = host.pg.answers() && (!primary || host.pg.primary());
+        (reached && fit).then_some(there)
     }
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use surus_core::Order;
 use surus_core::input::{Input, Outcome, RequestId};
-use surus_core::types::{ActionId, Lsn, MonoTime, NodeName, Timeline};
-use surus_core::view::PeerStatus;
+use surus_core::types::{ActionId, MonoTime, NodeName};
+use surus_core::view::{PeerStatus, Process, Server};
 
 use crate::clock::{MS, Time};
 use crate::fast::event::Event;
 use crate::fast::host::Round;
 use crate::fast::world::World;
-use crate::model::postgres::simple::Server0;
 use crate::net::Place;
 use crate::record::{RightBy, Seen};
 use crate::zoo::Bug;
@@ -109,21 +108,16 @@ impl World {
         let host = &self.hosts[node];
         let agent = host.agent.as_ref()?;
         let explanation = agent.core.explain();
-        let serves = host.pg.answers();
-        let cluster = host.pg.cluster().filter(|_| serves);
-        let primary = host.pg.server == Server0::Primary;
+        let view = self.look(node, &mut host.memory.clone());
+        let server = match view.process {
+            Process::Running(server) => Some(server),
+            _ => None,
+        };
         Some(PeerStatus {
-            running: serves,
-            primary: serves && primary,
-            position: cluster.map(|cluster| {
-                let end = if primary || host.pg.received {
-                    cluster.wal.end
-                } else {
-                    cluster.replayed
-                };
-                Lsn(end)
-            }),
-            timeline: cluster.map(|cluster| Timeline(cluster.wal.timeline_at(cluster.replayed))),
+            running: server.is_some(),
+            primary: server.as_ref().is_some_and(Server::is_primary),
+            position: server.as_ref().map(Server::position),
+            timeline: server.map(|server| server.timeline),
             nofailover: host.tags.nofailover,
             failover_priority: host.tags.failover_priority,
             can_take_lock: Some(explanation.could_take_lock.is_ok()),

@@ -1,30 +1,148 @@
-//! What PostgreSQL and the guards do by themselves, and the clients beside each server.
+//! What PostgreSQL and the guards do by themselves: the models are called when they want to be, and what comes of it is carried on and
+//! told.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use surus_core::input::Input;
 use surus_core::types::{Lsn, Timeline};
 
-use crate::clock::MS;
+use crate::clock::Time;
+use crate::fast::clients::Reply;
 use crate::fast::event::Event;
 use crate::fast::world::World;
-use crate::model::postgres::simple::{RECORD, Server0};
-use crate::net::Place;
+use crate::model::postgres::{Effect, Ended, Fact, Happening, Point, StopMode, Txn};
 use crate::record::{End, Rebuild, Seen, Standing};
 use crate::zoo::Bug;
 
 impl World {
-    /// The members that stream from a node, as it sees it.
-    pub(crate) fn streaming_to(&self, node: usize) -> BTreeSet<String> {
-        let streams = |other: &usize| {
-            let pg = &self.hosts[*other].pg;
-            *other != node && pg.streaming && pg.upstream == Some(node) && pg.server == Server0::Replica
-        };
-        (0..self.hosts.len())
-            .filter(streams)
-            .map(|other| self.names[other].0.clone())
-            .collect()
+    /// What came of the last call on a node's server: messages set out, facts are told, the next call is arranged.
+    pub(crate) fn follow_pg(&mut self, node: usize) {
+        self.follow_killed(node, End::Killed);
+    }
+
+    fn follow_killed(&mut self, node: usize, killed: End) {
+        for effect in self.hosts[node].pg.effects() {
+            match effect {
+                Effect::Send { to, link, message } => self.carry(node, to.0 as usize, link, message),
+                Effect::Happened(what) => self.pg_happened(node, what, killed),
+            }
+        }
+        let host = &mut self.hosts[node];
+        let due = host.pg.next_deadline().unwrap_or(Time::MAX);
+        if due < host.ticking {
+            let due = due.max(self.now + 1);
+            host.ticking = due;
+            self.after(due - self.now, Event::PgTick(node, due));
+        }
+    }
+
+    /// A server wanted to be called now.
+    pub(crate) fn pg_tick(&mut self, node: usize, due: Time) {
+        let host = &mut self.hosts[node];
+        if host.ticking == due {
+            host.ticking = Time::MAX;
+            host.pg.tick(self.now);
+            self.follow_pg(node);
+        }
+    }
+
+    fn pg_happened(&mut self, node: usize, what: Happening, killed: End) {
+        match what {
+            Happening::Ready { primary } => {
+                if primary {
+                    self.unpark(node);
+                }
+                if let Some(standing) = self.standing(node) {
+                    self.see(node, Seen::Up { primary, standing });
+                }
+            }
+            Happening::Promoted { from, timeline, at } => {
+                if let Some(standing) = self.standing(node) {
+                    let system_id = standing.system_id;
+                    self.record.checker.promoted(node, system_id, timeline);
+                    self.unpark(node);
+                    let (from, switch) = (Timeline(from), Lsn(at));
+                    let seen = Seen::Promoted {
+                        from,
+                        switch,
+                        standing,
+                    };
+                    self.see(node, seen);
+                }
+            }
+            Happening::Checkpoint => self.tell_checkpoint(node),
+            Happening::Crashed(_) => {
+                let standing = self.standing(node);
+                self.see(
+                    node,
+                    Seen::Ended {
+                        how: End::Killed,
+                        standing,
+                    },
+                );
+                self.cut_sessions(node);
+                self.tell_starting(node);
+            }
+            Happening::Exited(how) => {
+                let how = match how {
+                    Ended::Fast => End::FastStop,
+                    Ended::Immediate => End::ImmediateStop,
+                    Ended::Killed => killed,
+                    Ended::Failed(_) => End::Killed,
+                    Ended::PowerLoss => End::PowerLoss,
+                };
+                self.pg_exited(node, how);
+            }
+            Happening::Commit { txn, point, fact } => self.committed(node, txn, point, fact),
+            Happening::Streaming(upstream) => {
+                if let Some(standing) = self.standing(node) {
+                    let upstream = upstream.0 as usize;
+                    self.see(node, Seen::Streaming { upstream, standing });
+                }
+            }
+            Happening::Disconnected(_) => self.see(node, Seen::StreamLost),
+            Happening::SlotLost(_) => {}
+        }
+    }
+
+    /// A commit came one step further.
+    fn committed(&mut self, node: usize, txn: Txn, point: Point, fact: Fact) {
+        if !matches!(fact, Fact::Acked { .. } | Fact::Dropped) {
+            return;
+        }
+        let waiting = self.hosts[node].commits.remove(&txn);
+        let server = self.hosts[node].pg.epoch();
+        if let Fact::Acked { .. } = fact {
+            let local = self.local(node);
+            self.record.checker.acked(self.now, local, node, &self.hosts);
+            if let Some(cluster) = self.hosts[node].pg.cluster() {
+                let standing = Standing {
+                    system_id: cluster.control.system_id,
+                    timeline: Timeline(point.run.timeline),
+                    position: point.lsn(),
+                };
+                let (key, value) = (crate::fast::clients::key_of(txn), txn);
+                self.see(node, Seen::Committed { key, value, standing });
+            }
+        }
+        if let Some((client, id)) = waiting {
+            let reply = match fact {
+                Fact::Acked { .. } => Reply::Done(server, None),
+                _ => Reply::Reset,
+            };
+            self.client_reply(client, id, node, reply);
+        }
+    }
+
+    pub(crate) fn tell_starting(&mut self, node: usize) {
+        let signal = self.hosts[node]
+            .pg
+            .cluster()
+            .is_some_and(|cluster| cluster.standby_signal);
+        if let Some(standing) = self.standing(node) {
+            let as_primary = !signal;
+            self.see(node, Seen::Starting { as_primary, standing });
+        }
     }
 
     /// The server of a node is gone; its guard says so.
@@ -44,9 +162,9 @@ impl World {
     #[must_use]
     pub fn standing(&self, node: usize) -> Option<Standing> {
         self.hosts[node].pg.cluster().map(|cluster| Standing {
-            system_id: cluster.system_id,
-            timeline: Timeline(cluster.wal.timeline()),
-            position: Lsn(cluster.wal.end),
+            system_id: cluster.control.system_id,
+            timeline: Timeline(cluster.log.timeline()),
+            position: Lsn(cluster.log.inserted),
         })
     }
 
@@ -56,11 +174,11 @@ impl World {
         let others = (0..self.hosts.len()).filter(|other| *other != node);
         let shared = others
             .filter_map(|other| self.hosts[other].pg.cluster())
-            .filter(|other| other.system_id == own.system_id)
-            .map(|other| own.wal.common(&other.wal))
+            .filter(|other| other.control.system_id == own.control.system_id)
+            .map(|other| own.log.common(&other.log))
             .max()
             .unwrap_or(0);
-        (shared < own.wal.end).then_some(Lsn(shared))
+        (shared < own.log.inserted).then_some(Lsn(shared))
     }
 
     /// A data directory is about to be given up for another's.
@@ -82,177 +200,61 @@ impl World {
     /// The control file shows a checkpoint.
     pub(crate) fn tell_checkpoint(&mut self, node: usize) {
         if let Some(cluster) = self.hosts[node].pg.cluster() {
-            let (timeline, position) = (Timeline(cluster.checkpoint_timeline), Lsn(cluster.checkpoint));
+            let (timeline, position) = (
+                Timeline(cluster.control.timeline),
+                Lsn(cluster.control.checkpoint),
+            );
             self.see(node, Seen::Checkpointed { timeline, position });
         }
     }
 
     /// Kills the server of a node.
     pub(crate) fn kill_postgres(&mut self, node: usize, how: End) {
-        if self.hosts[node].pg.alive() {
-            self.hosts[node].pg.kill();
-            self.pg_exited(node, how);
+        self.hosts[node].pg.kill(self.now);
+        self.follow_killed(node, how);
+    }
+
+    /// The host's power is gone, and with it what was not flushed.
+    pub(crate) fn power_off_postgres(&mut self, node: usize) {
+        let before = self.standing(node);
+        self.hosts[node].pg.power_off();
+        self.hosts[node].commits.clear();
+        self.wires_down(node);
+        self.follow_pg(node);
+        if let (Some(before), Some(standing)) = (before, self.standing(node))
+            && standing.position < before.position
+        {
+            let reached = before.position;
+            self.see(node, Seen::WalLost { standing, reached });
         }
     }
 
-    pub(crate) fn pg_ready(&mut self, node: usize, server: u64) {
+    /// A server is stopped by SIGSTOP.
+    pub(crate) fn hang_postgres(&mut self, node: usize) {
         let pg = &mut self.hosts[node].pg;
-        if pg.epoch != server {
-            return;
-        }
-        if pg.hung {
-            self.after(100 * MS, Event::PgReady(node, server));
-            return;
-        }
-        pg.ready();
-        let primary = pg.server == Server0::Primary;
-        if primary {
-            self.unpark(node);
-        }
-        if let Some(standing) = self.standing(node) {
-            self.see(node, Seen::Up { primary, standing });
+        if pg.alive() && !pg.hung() {
+            pg.hang();
+            self.see(node, Seen::Hung { hung: true });
         }
     }
 
     /// A server that was stopped goes on.
     pub(crate) fn pg_thaw(&mut self, node: usize, server: u64) {
         let pg = &mut self.hosts[node].pg;
-        if pg.epoch == server && pg.hung {
-            pg.hung = false;
+        if pg.epoch() == server && pg.hung() {
             self.see(node, Seen::Hung { hung: false });
+            self.hosts[node].pg.thaw(self.now);
+            self.follow_pg(node);
             self.serve_waiting(node);
             self.unpark(node);
         }
     }
 
-    /// A checkpoint that nobody asked for is done.
-    pub(crate) fn pg_checkpoint(&mut self, node: usize, server: u64) {
-        let pg = &mut self.hosts[node].pg;
-        if pg.epoch == server && pg.server == Server0::Primary {
-            pg.checkpoint();
-            self.tell_checkpoint(node);
-        }
-    }
-
-    /// A replica has replayed what it has.
-    pub(crate) fn pg_replay(&mut self, node: usize, server: u64) {
-        let pg = &mut self.hosts[node].pg;
-        if pg.epoch == server
-            && !pg.hung
-            && pg.server == Server0::Replica
-            && let Some(cluster) = pg.cluster_mut()
-        {
-            cluster.replayed = cluster.wal.end;
-        }
-    }
-
-    pub(crate) fn pg_promoted(&mut self, node: usize, server: u64, above: u32) {
-        let careless = self.bug == Some(Bug::TimelineNotReserved);
-        let pg = &mut self.hosts[node].pg;
-        if pg.epoch != server || pg.server != Server0::Replica || pg.closing {
-            return;
-        }
-        if pg.hung {
-            self.after(100 * MS, Event::PgPromoted(node, server, above));
-            return;
-        }
-        let Some(cluster) = pg.cluster_mut() else { return };
-        let parent = cluster.wal.timeline();
-        let timeline = if careless { parent } else { parent.max(above) } + 1;
-        let start = cluster.wal.end;
-        cluster.wal.segments.push((timeline, start));
-        cluster.wal.end += RECORD;
-        cluster.replayed = cluster.wal.end;
-        cluster.state = surus_core::view::ControlState::InProduction;
-        let system_id = cluster.system_id;
-        pg.server = Server0::Primary;
-        pg.streaming = false;
-        pg.upstream = None;
-        let checkpoint = self.rng.range(20, 60) * 1000 * MS;
-        self.after(checkpoint, Event::PgCheckpoint(node, server));
-        self.record.checker.promoted(node, system_id, timeline);
-        self.unpark(node);
-        if let Some(standing) = self.standing(node) {
-            let (from, switch) = (Timeline(parent), Lsn(start));
-            let seen = Seen::Promoted {
-                from,
-                switch,
-                standing,
-            };
-            self.see(node, seen);
-        }
-    }
-
-    pub(crate) fn pg_stopped(&mut self, node: usize, server: u64, fast: bool) {
-        let pg = &mut self.hosts[node].pg;
-        if pg.epoch != server {
-            return;
-        }
-        if !fast {
-            self.kill_postgres(node, End::ImmediateStop);
-            return;
-        }
-        if pg.hung {
-            self.after(100 * MS, Event::PgStopped(node, server, fast));
-            return;
-        }
-        if pg.server == Server0::Primary {
-            pg.shutdown_checkpoint();
-            // A fast stop waits until the standbys that are connected have everything.
-            for other in 0..self.hosts.len() {
-                if self.hosts[other].pg.upstream == Some(node) && !self.rng.one_in(10) {
-                    self.stream(other);
-                }
-            }
-        }
-        self.hosts[node].pg.stopped_fast();
-        self.pg_exited(node, End::FastStop);
-    }
-
-    /// A replica takes what its upstream has, if both are on one history.
-    pub(crate) fn stream(&mut self, node: usize) {
-        let pg = &self.hosts[node].pg;
-        let Some(upstream) = pg.upstream.filter(|_| pg.server == Server0::Replica && !pg.hung) else {
-            return;
-        };
-        let connected = self
-            .net
-            .connected(self.now, Place::Node(node), Place::Node(upstream));
-        if !connected || upstream == node {
-            // Nobody tells a walreceiver that the other end is gone.
-            return;
-        }
-        let source = &self.hosts[upstream].pg;
-        let still = self.now < self.hosts[upstream].still;
-        let serves = matches!(source.server, Server0::Primary | Server0::Replica) && !source.hung && !still;
-        let known = match (source.cluster(), pg.cluster()) {
-            (Some(theirs), Some(own)) => {
-                serves && theirs.system_id == own.system_id && theirs.wal.contains(&own.wal)
-            }
-            _ => false,
-        };
-        let wal = source
-            .cluster()
-            .filter(|_| known)
-            .map(|theirs| theirs.wal.clone());
-        let delay = self.rng.range(MS / 2, 15 * MS);
-        let pg = &mut self.hosts[node].pg;
-        let news = pg.streaming != known;
-        pg.streaming = known;
-        if let Some(wal) = wal {
-            pg.received = true;
-            if let Some(own) = pg.cluster_mut() {
-                own.wal = wal;
-            }
-            let epoch = pg.epoch;
-            self.after(delay, Event::Replay(node, epoch));
-        }
-        if news {
-            let seen = match self.standing(node).filter(|_| known) {
-                Some(standing) => Seen::Streaming { upstream, standing },
-                None => Seen::StreamLost,
-            };
-            self.see(node, seen);
+    /// A fast stop that was said to be over begins: a planted bug.
+    pub(crate) fn pg_stop_late(&mut self, node: usize, server: u64) {
+        if self.hosts[node].pg.epoch() == server {
+            let _ = self.hosts[node].pg.stop(self.now, StopMode::Fast);
+            self.follow_pg(node);
         }
     }
 

@@ -15,8 +15,10 @@ use crate::fast::event::{Change, Event, Part};
 use crate::fast::host::Host;
 use crate::fast::routers::Router;
 use crate::fast::story::Armed;
+use crate::fast::wire::Wire;
 use crate::model::etcd::single::Etcd;
-use crate::model::postgres::simple::Server0;
+use crate::model::postgres::directory::Disk;
+use crate::model::postgres::{Costs, Peer, Server};
 use crate::net::{Net, Place};
 use crate::record::{Keep, Recorder, Seen};
 use crate::rng::Rng;
@@ -55,9 +57,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// What stands between some of them and the servers.
     pub routers: Vec<Router>,
-    /// What was written on each timeline of each cluster, a timeline being named by its number and its beginning too: positions and
-    /// values.
-    pub(crate) written: BTreeMap<(u64, u32, u64), Vec<(u64, u64)>>,
+    /// The ways between the servers.
+    pub(crate) wires: BTreeMap<(usize, usize), Wire>,
     /// Values of which the story's own clients know that they are written.
     pub(crate) acked: Vec<u64>,
     /// Faults that wait for an act.
@@ -68,6 +69,18 @@ pub struct World {
     pub(crate) here: Option<usize>,
     queue: BTreeMap<(Time, u64), (Option<u64>, Event)>,
     sequence: u64,
+}
+
+/// How long a walreceiver that does not stream yet waits for an upstream that says nothing, by the keepalives that the agent writes into
+/// `primary_conninfo`: 10 s and three times 5 s.
+const KEEPALIVES: Time = 25 * SEC;
+
+/// A member's PostgreSQL, before there is anything.
+fn server(seed: u64, node: usize) -> Server {
+    let peer = Peer(u32::try_from(node).unwrap_or(u32::MAX));
+    let mut server = Server::new(peer, Costs::ORDINARY, Rng::new(seed, 100 + u64::from(peer.0)));
+    server.settings.connect_timeout = KEEPALIVES;
+    server
 }
 
 impl World {
@@ -83,7 +96,8 @@ impl World {
         let hosts = shape
             .members
             .iter()
-            .map(|member| Host::new(member, &shape.settings, &mut rng))
+            .enumerate()
+            .map(|(node, member)| Host::new(member, &shape.settings, server(seed, node), &mut rng))
             .collect();
         let mut etcd = Etcd::default();
         etcd.view.term.0 = 1;
@@ -103,7 +117,7 @@ impl World {
             sequence: 0,
             clients: Vec::new(),
             routers: Vec::new(),
-            written: BTreeMap::new(),
+            wires: BTreeMap::new(),
             acked: Vec::new(),
             traps: Vec::new(),
             steps: 0,
@@ -278,17 +292,11 @@ impl World {
             Event::EtcdTimeout(node, _, id) => self.etcd_timeout(node, id),
             Event::EtcdExpiry => self.etcd_expiry(),
             Event::Stage(node, _, action, stage) => self.stage(node, *action, stage),
-            Event::PgReady(node, server) => self.pg_ready(node, server),
-            Event::PgPromoted(node, server, above) => self.pg_promoted(node, server, above),
-            Event::PgCheckpoint(node, server) => self.pg_checkpoint(node, server),
-            Event::PgStopped(node, server, fast) => self.pg_stopped(node, server, fast),
+            Event::PgTick(node, due) => self.pg_tick(node, due),
+            Event::PgStopLate(node, server) => self.pg_stop_late(node, server),
             Event::PgThaw(node, server) => self.pg_thaw(node, server),
-            Event::Replicate(node, server) => {
-                if self.hosts[node].pg.epoch == server {
-                    self.stream(node);
-                }
-            }
-            Event::Replay(node, server) => self.pg_replay(node, server),
+            Event::Wire(node, parcel) => self.wire(node, *parcel),
+            Event::WireRetry(from, to) => self.wire_retry(from, to),
             Event::GuardDue(node, version) => self.guard_due(node, version),
             Event::Ask(from, epoch, to, question, failsafe) => {
                 self.asked(from, epoch, to, question, failsafe);
@@ -325,12 +333,9 @@ impl World {
         }
     }
 
-    /// Walreceivers and watches that were cut off try again.
+    /// Watches that were cut off try again.
     fn reconnect(&mut self) {
         for node in 0..self.hosts.len() {
-            if self.hosts[node].pg.server == Server0::Replica {
-                self.stream(node);
-            }
             if self.hosts[node].missed {
                 self.watch(node);
             }
@@ -364,7 +369,9 @@ impl World {
             if !std::mem::replace(&mut self.hosts[node].powered, true) {
                 self.see(node, Seen::Power { on: true });
             }
-            let server = self.hosts[node].pg.epoch;
+            let pg = &mut self.hosts[node].pg;
+            pg.disk = Disk::default();
+            let server = pg.epoch();
             self.pg_thaw(node, server);
         }
     }

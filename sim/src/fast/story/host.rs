@@ -120,18 +120,12 @@ impl World {
     fn power_off(&mut self, node: usize) {
         self.see(node, Seen::Power { on: false });
         self.kill_agent(node);
-        let standing = self.standing(node);
-        if self.hosts[node].pg.alive() {
-            let how = End::PowerLoss;
-            self.see(node, Seen::Ended { how, standing });
-        }
         let host = &mut self.hosts[node];
         host.powered = false;
         host.guard = None;
         host.armed = None;
         host.still = 0;
         host.deferred.clear();
-        host.pg.kill();
-        self.cut_sessions(node);
+        self.power_off_postgres(node);
     }
 }

@@ -33,15 +33,7 @@ impl World {
     /// How many acknowledged writes the primary does not have.
     fn lost(&self) -> Option<u64> {
         let node = (0..self.hosts.len()).find(|node| self.hosts[*node].pg.writable())?;
-        let cluster = self.hosts[node].pg.cluster()?;
-        let mut kept = BTreeSet::new();
-        let mut limit = cluster.wal.end;
-        for (timeline, start) in cluster.wal.segments.iter().rev() {
-            let written = self.written.get(&(cluster.system_id.0, *timeline, *start));
-            let written = written.into_iter().flatten();
-            kept.extend(written.filter(|(end, _)| *end <= limit).map(|(_, value)| *value));
-            limit = limit.min(*start);
-        }
+        let kept: BTreeSet<u64> = self.hosts[node].pg.visible().collect();
         let missing = self.acked.iter().filter(|value| !kept.contains(*value)).count();
         Some(missing as u64)
     }

@@ -7,7 +7,7 @@ use super::{unable, void};
 use crate::clock::SEC;
 use crate::fast::event::{Change, Event};
 use crate::fast::world::World;
-use crate::model::postgres::simple::Server0;
+use crate::model::postgres::StopMode;
 use crate::record::Seen;
 
 impl World {
@@ -95,26 +95,19 @@ impl World {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
                 };
-                let pg = &mut self.hosts[node].pg;
-                if !pg.answers() {
+                if !self.hosts[node].pg.answers() {
                     return void("PostgreSQL does not run");
                 }
-                pg.closing = true;
-                let epoch = pg.epoch;
-                self.see(node, Seen::Closing);
-                self.cut_sessions(node);
-                self.after(SEC / 20, Event::PgStopped(node, epoch, true));
+                self.stop_postgres(node, StopMode::Fast);
             }
             Operator::PromoteByHand { node } => {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
                 };
-                let pg = &self.hosts[node].pg;
-                if pg.server != Server0::Replica {
-                    return void("it is no replica");
+                if self.hosts[node].pg.promote(self.now).is_err() {
+                    return void("it is no replica that could be promoted");
                 }
-                let epoch = pg.epoch;
-                self.after(SEC / 20, Event::PgPromoted(node, epoch, 0));
+                self.follow_pg(node);
             }
             Operator::Reload { node } => {
                 let Some(node) = self.member_at(node) else {
@@ -169,11 +162,9 @@ impl World {
                 let Some(node) = (0..self.hosts.len()).find(|node| self.hosts[*node].pg.writable()) else {
                     return void("nobody takes writes");
                 };
-                if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
-                    cluster.wal.end += bytes;
-                    cluster.replayed = cluster.wal.end;
-                }
-                self.ship(node);
+                // A server whose disk is full refuses, and so has nothing to send.
+                let _ = self.hosts[node].pg.write(self.now, *bytes);
+                self.follow_pg(node);
             }
             Load::Session { node, .. } => {
                 // A session that does nothing holds nothing up in a fast stop; there is nothing to see.

@@ -6,7 +6,7 @@ use super::{unable, void};
 use crate::clock::Time;
 use crate::fast::event::Event;
 use crate::fast::world::World;
-use crate::record::{End, Seen};
+use crate::record::End;
 
 /// A step of PostgreSQL that is to be slow or to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,11 @@ impl World {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
                 };
-                let pg = &mut self.hosts[node].pg;
-                if !pg.alive() {
+                if !self.hosts[node].pg.alive() {
                     return void("PostgreSQL does not run");
                 }
-                pg.hung = true;
-                let epoch = pg.epoch;
-                self.see(node, Seen::Hung { hung: true });
+                self.hang_postgres(node);
+                let epoch = self.hosts[node].pg.epoch();
                 if *span != Nanos::FOREVER {
                     self.after(span.0, Event::PgThaw(node, epoch));
                 }

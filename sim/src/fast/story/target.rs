@@ -3,7 +3,6 @@
 use surus_scenarios::{End, Name, Target};
 
 use crate::fast::world::World;
-use crate::model::postgres::simple::Server0;
 use crate::net::Place;
 use crate::witness::Cast;
 
@@ -18,7 +17,7 @@ impl World {
     /// The member that is meant now.
     pub(crate) fn member_at(&mut self, target: &Target) -> Option<usize> {
         let replicas = |world: &Self| -> Vec<usize> {
-            let is = |node: &usize| world.hosts[*node].pg.server == Server0::Replica;
+            let is = |node: &usize| world.hosts[*node].pg.standby();
             (0..world.hosts.len()).filter(is).collect()
         };
         match target {

@@ -326,6 +326,22 @@ impl Server {
         cluster.log.holds(point, end) && !waits
     }
 
+    /// The last transaction, in the order of the log, that a reader of this server sees and that `wanted` accepts.
+    pub fn last_visible(&self, wanted: impl Fn(Txn) -> bool) -> Option<Txn> {
+        let (cluster, process) = (self.cluster()?, self.process.as_ref()?);
+        let end = process
+            .standby
+            .as_ref()
+            .map_or(u64::MAX, |standby| standby.replayed);
+        let records = cluster.log.records(0, end).iter().rev();
+        let committed = records.filter_map(|record| match record.kind {
+            Kind::Commit(txn) => Some(txn),
+            _ => None,
+        });
+        let mut visible = committed.filter(|txn| process.pending.iter().all(|pending| pending.txn != *txn));
+        visible.find(|txn| wanted(*txn))
+    }
+
     /// The transactions that a reader of this server sees, in the order of the log.
     pub fn visible(&self) -> impl Iterator<Item = Txn> + '_ {
         let process = self.process.as_deref();

@@ -58,7 +58,7 @@ impl Server {
 
     /// The startup process begins: the control file says so, and replaying takes its time.
     fn begin_recovery(&mut self, now: Time) {
-        let spawn = self.costs.start.draw(&mut self.rng);
+        let spawn = self.costs.start.draw(&mut self.rng) + std::mem::take(&mut self.sluggish);
         let Some((cluster, _)) = self.parts() else { return };
         let recovers = !cluster.control.clean() || cluster.backup_label.is_some();
         if cluster.standby_signal {
@@ -124,6 +124,7 @@ impl Server {
             return;
         }
         self.open(now);
+        self.happened(Happening::Ready { primary: true });
     }
 
     /// Writes are accepted from here on.
@@ -134,7 +135,6 @@ impl Server {
             process.stage = Stage::Primary;
             process.next_checkpoint = now + process.settings.checkpoint_timeout;
         }
-        self.happened(Happening::Ready { primary: true });
     }
 
     /// All processes are gone at once; the kernel closes their connections.
@@ -156,6 +156,12 @@ impl Server {
     fn hang_up(&mut self, process: &Process) {
         for sender in &process.senders {
             self.send(sender.link.standby, sender.link, Message::Close);
+        }
+        for (link, message) in process.hung.iter().flatten() {
+            if matches!(message, Message::Hello { .. }) {
+                // A connection that the kernel had taken, and nobody ever accepted.
+                self.send(link.standby, *link, Message::Close);
+            }
         }
         if let Some(link) = process.standby.as_ref().and_then(Standby::link) {
             self.send(link.upstream, link, Message::Close);

@@ -55,6 +55,8 @@ pub enum Message {
         /// Its history files, from the standby's timeline on; a file that is missing there is not among them.
         histories: Vec<(u32, Vec<Fork>)>,
     },
+    /// To the standby: streaming begins.
+    Started,
     /// To the standby: WAL.
     Wal(Piece),
     /// To the standby: a keepalive.

@@ -26,7 +26,6 @@ pub mod rewind;
 mod sender;
 pub mod server;
 pub mod settings;
-pub mod simple;
 pub mod slots;
 mod standby;
 pub mod stop;

@@ -72,7 +72,7 @@ impl Server {
             self.inconsistent(now);
             return;
         }
-        let spent = self.costs.promote.draw(&mut self.rng);
+        let spent = self.costs.promote.draw(&mut self.rng) + std::mem::take(&mut self.sluggish);
         let standby = self.process.as_mut().and_then(|process| process.standby.as_mut());
         if let Some(standby) = standby {
             standby.promotion = Some(Promotion::Ending(now + spent));
@@ -116,9 +116,10 @@ impl Server {
             process.standby = None;
             process.checkpoint = Some(now + spread);
         }
-        let timeline = self.cluster().map_or(0, |cluster| cluster.log.timeline());
+        let log = self.cluster().map(|cluster| &cluster.log);
+        let (from, timeline) = log.map_or((0, 0), |log| (log.timeline_at(at), log.timeline()));
         self.open(now);
-        self.happened(Happening::Promoted { timeline, at });
+        self.happened(Happening::Promoted { from, timeline, at });
         if let Some(process) = &mut self.process {
             let names = process.sync.clone();
             for sender in &mut process.senders {

@@ -132,7 +132,7 @@ impl Server {
             return;
         }
         let system_id = cluster.control.system_id;
-        let files = cluster.histories.all().range(from..=timeline);
+        let files = cluster.histories.all().range(from.min(timeline)..=timeline);
         let histories = files.map(|(number, forks)| (*number, forks.clone())).collect();
         if let Some(sender) = known {
             sender.heard = now;
@@ -202,6 +202,7 @@ impl Server {
             sender.heard = now;
             sender.state = SenderState::Catchup;
         }
+        self.send(link.standby, link, Message::Started);
         self.push(now);
         Ok(())
     }

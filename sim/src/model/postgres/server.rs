@@ -10,7 +10,7 @@ use surus_core::types::SystemId;
 use surus_core::view::ControlState;
 
 use super::commit::{Fact, Pending};
-use super::directory::{Cluster, DataDir, Disk};
+use super::directory::{Cluster, DataDir, Disk, Unfinished};
 use super::message::{Link, Message};
 use super::sender::Sender;
 use super::settings::{Costs, Peer, Settings};
@@ -72,6 +72,8 @@ pub enum Happening {
     },
     /// It ended its recovery and began this timeline here; it accepts writes.
     Promoted {
+        /// The timeline it left.
+        from: u32,
         /// The new timeline.
         timeline: u32,
         /// Where it forked off.
@@ -154,6 +156,8 @@ pub struct Server {
     pub dir: DataDir,
     /// What is wrong with its disk.
     pub disk: Disk,
+    /// How much longer the next start, fast stop or promotion takes.
+    pub sluggish: Time,
     pub(super) process: Option<Box<Process>>,
     pub(super) epoch: u64,
     pub(super) writers: u32,
@@ -172,6 +176,7 @@ impl Server {
             settings: Settings::default(),
             dir: DataDir::Empty,
             disk: Disk::default(),
+            sluggish: 0,
             process: None,
             epoch: 0,
             writers: 0,
@@ -201,6 +206,20 @@ impl Server {
         let origin = self.origin();
         self.dir = DataDir::Cluster(Box::new(Cluster::new(system_id, origin)));
         Ok(())
+    }
+
+    /// initdb has begun: there is something, and it is no cluster yet.
+    pub fn initdb_begin(&mut self) {
+        if self.process.is_none() {
+            self.dir = DataDir::Incomplete(Unfinished::Initdb);
+        }
+    }
+
+    /// Somebody empties the data directory.
+    pub fn wipe(&mut self) {
+        if self.process.is_none() {
+            self.dir = DataDir::Empty;
+        }
     }
 
     /// The cluster on disk.
@@ -399,11 +418,14 @@ impl Server {
     /// A message of another server arrives.
     pub fn receive(&mut self, now: Time, link: Link, message: Message) {
         let Some(process) = &mut self.process else {
-            // The host's kernel answers for a port that nobody listens on.
-            if link.upstream == self.me && matches!(message, Message::Hello { .. }) {
-                let refused = Message::Refused(super::message::Refused::NoServer);
-                self.send(link.standby, link, refused);
-            }
+            // The host's kernel answers for a port that nobody listens on, and for connections that nobody has.
+            let (other, answer) = match message {
+                Message::Close | Message::Refused(_) => return,
+                Message::Hello { .. } => (link.standby, Message::Refused(super::message::Refused::NoServer)),
+                _ if link.upstream == self.me => (link.standby, Message::Close),
+                _ => (link.upstream, Message::Close),
+            };
+            self.send(other, link, answer);
             return;
         };
         if let Some(waiting) = &mut process.hung {

@@ -290,6 +290,10 @@ impl Server {
                     self.flush(now);
                 }
             }
+            Message::Started => {
+                self.happened(Happening::Streaming(link.upstream));
+                self.report(now, false);
+            }
             Message::Keepalive { ping } => {
                 if ping {
                     self.report(now, false);
@@ -299,6 +303,9 @@ impl Server {
                 if let Some(receiver) = self.receiver(link) {
                     receiver.state = ReceiverState::Waiting;
                 }
+                self.happened(Happening::Disconnected(
+                    "the upstream has no more of this timeline",
+                ));
                 self.advance(now);
             }
             Message::Refused(_) => self.lost_upstream(now, "the upstream refused"),
@@ -340,7 +347,6 @@ impl Server {
             from,
         };
         self.send(link.upstream, link, start);
-        self.happened(Happening::Streaming(link.upstream));
         Ok(())
     }
 

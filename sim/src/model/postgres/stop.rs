@@ -73,7 +73,7 @@ impl Server {
         let terminate = self.costs.terminate;
         let quit = self.costs.quit;
         let spent = match mode {
-            StopMode::Fast => terminate.draw(&mut self.rng),
+            StopMode::Fast => terminate.draw(&mut self.rng) + std::mem::take(&mut self.sluggish),
             StopMode::Immediate => quit.draw(&mut self.rng),
         };
         let process = self.process.as_mut().ok_or(Refusal::NotRunning)?;

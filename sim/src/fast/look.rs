@@ -1,0 +1,164 @@
+//! What an agent's probe makes of its PostgreSQL: the answer to its one query if there is one, else files and processes.
+
+use surus_core::types::{Lsn, MonoTime, SystemId, Timeline};
+use surus_core::view::{ControlData, ControlState, DataDir, PostgresView, Process, Server, ServerRole};
+
+use crate::fast::world::World;
+use crate::model::postgres::probe::Probe;
+use crate::model::postgres::{self, Refusal};
+
+/// What an agent remembers of its server between two looks; it dies with the agent.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Whether it was a primary when it was last seen, started or promoted.
+    pub primary: Option<bool>,
+    /// The furthest that was received, of this cluster and timeline.
+    pub received: Option<(SystemId, Timeline, Lsn)>,
+    /// The server that has been asked for the timeline it replays.
+    asked: Option<u64>,
+}
+
+impl Memory {
+    /// Role and timeline, with what is remembered added.
+    fn learn(&mut self, probe: &Probe) -> (ServerRole, Timeline) {
+        if let Some((written, timeline)) = probe.written {
+            self.primary = Some(true);
+            self.received = None;
+            return (ServerRole::Primary { written }, timeline);
+        }
+        self.primary = Some(false);
+        let control = &probe.control;
+        let replayed = probe.replayed.unwrap_or_default();
+        let known = Timeline(control.timeline.max(control.min_recovery_timeline));
+        let mut timeline = known.max(probe.receiver_timeline.unwrap_or_default());
+        let mut received = probe.received;
+        if let Some((system_id, then, furthest)) = self.received
+            && system_id == control.system_id
+            && timeline <= then
+        {
+            timeline = then;
+            received = received.max(Some(furthest));
+        }
+        let furthest = received.unwrap_or_default().max(replayed);
+        self.received = Some((control.system_id, timeline, furthest));
+        let role = ServerRole::Replica {
+            received,
+            replayed,
+            streaming: probe.receiver == Some("streaming"),
+        };
+        (role, timeline)
+    }
+}
+
+impl World {
+    /// What the node's agent sees of PostgreSQL, with what it remembers of earlier looks.
+    pub(crate) fn look(&self, node: usize, memory: &mut Memory) -> PostgresView {
+        let pg = &self.hosts[node].pg;
+        if pg.disk.gone {
+            return PostgresView {
+                data: DataDir::Empty,
+                process: gone(pg, memory),
+            };
+        }
+        match pg.probe() {
+            Ok(probe) => self.answered_look(pg, probe, memory),
+            Err(refusal) => PostgresView {
+                data: directory(pg),
+                process: silent(pg, &refusal, memory),
+            },
+        }
+    }
+
+    fn answered_look(&self, pg: &postgres::Server, mut probe: Probe, memory: &mut Memory) -> PostgresView {
+        let ignorant =
+            memory.received.is_none() && probe.written.is_none() && probe.receiver_timeline.is_none();
+        if ignorant && memory.asked != Some(pg.epoch()) {
+            memory.asked = Some(pg.epoch());
+            probe.receiver_timeline = pg.identify().ok().map(|(_, timeline, _)| timeline);
+        }
+        let (role, timeline) = memory.learn(&probe);
+        let histories = pg.cluster().map(|cluster| &cluster.histories);
+        let data = ControlData {
+            state: match role {
+                ServerRole::Primary { .. } => ControlState::InProduction,
+                ServerRole::Replica { .. } => ControlState::InArchiveRecovery,
+            },
+            ..probe.control.data()
+        };
+        let upstream = probe.conninfo.as_ref().map(|conninfo| conninfo.to.0 as usize);
+        let server = Server {
+            role,
+            timeline,
+            system_id: probe.control.system_id,
+            version: 150_018,
+            guarded: true,
+            streaming_to: probe.standbys,
+            slots: probe.slots,
+            history: histories.map_or_else(Vec::new, |files| files.lines(timeline.0)),
+            upstream: upstream
+                .filter(|_| matches!(role, ServerRole::Replica { .. }))
+                .and_then(|upstream| self.names.get(upstream))
+                .map(|name| format!("{name}:5432")),
+        };
+        PostgresView {
+            data: DataDir::Present(data),
+            process: Process::Running(server),
+        }
+    }
+
+    /// When a look began whose answer comes now.
+    pub(crate) fn look_began(&self, node: usize) -> MonoTime {
+        let half = crate::clock::MS / 2;
+        self.local(node).minus(std::time::Duration::from_nanos(half))
+    }
+}
+
+/// The files of a server that does not answer.
+fn directory(pg: &postgres::Server) -> DataDir {
+    match &pg.dir {
+        postgres::DataDir::Empty => DataDir::Empty,
+        postgres::DataDir::Incomplete(what) => DataDir::Incomplete(what.name().to_owned()),
+        postgres::DataDir::Cluster(cluster) => {
+            let data = cluster.control.data();
+            DataDir::Present(if cluster.backup_label.is_some() {
+                ControlData {
+                    state: ControlState::InArchiveRecovery,
+                    ..data
+                }
+            } else {
+                data
+            })
+        }
+    }
+}
+
+fn gone(pg: &postgres::Server, memory: &Memory) -> Process {
+    if pg.alive() {
+        Process::Unresponsive {
+            may_write: memory.primary != Some(false),
+        }
+    } else {
+        Process::Absent
+    }
+}
+
+/// What a server is doing that does not answer.
+fn silent(pg: &postgres::Server, refusal: &Refusal, memory: &Memory) -> Process {
+    let as_primary = pg.cluster().is_some_and(|cluster| !cluster.standby_signal);
+    if !pg.alive() {
+        return Process::Absent;
+    }
+    if *refusal == Refusal::StartingUp {
+        return Process::Starting { as_primary };
+    }
+    // Once a stop has begun in earnest, every backend is gone.
+    let closed = pg.cluster().is_some_and(|cluster| {
+        matches!(
+            cluster.control.state,
+            ControlState::ShutDown | ControlState::ShutDownInRecovery | ControlState::ShuttingDown
+        )
+    });
+    Process::Unresponsive {
+        may_write: !closed && memory.primary.unwrap_or(as_primary),
+    }
+}
