@@ -146,6 +146,15 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// How long a walreceiver is patient with an upstream whose host is gone: until it streams, no timeout of PostgreSQL covers it, and TCP
+/// alone takes two hours to find out. Milliseconds for the last, seconds for the others.
+const PATIENCE: [(&str, &str); 4] = [
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "25000"),
+];
+
 impl Postgres {
     /// The recovery settings for an upstream. The password file has its passwords when this returns.
     pub(super) async fn recovery(&self, upstream: Option<&Upstream>) -> Result<Recovery, Error> {
@@ -155,10 +164,12 @@ impl Postgres {
         let settings = self.settings();
         let place = address(upstream)?;
         self.site.keep_passwords(&place).await?;
-        let further = [
+        let mut further = vec![
             ("application_name", settings.name.as_str()),
             ("dbname", settings.database.as_str()),
         ];
+        let said = &settings.replication.options;
+        further.extend(PATIENCE.iter().filter(|(name, _)| !said.contains_key(*name)));
         Ok(Recovery {
             conninfo: conninfo(&settings, &settings.replication, &place, &further),
             slot: upstream.slot.clone(),

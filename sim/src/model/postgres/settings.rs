@@ -76,7 +76,9 @@ pub struct Settings {
     pub wal_receiver_status_interval: Time,
     /// `wal_retrieve_retry_interval`.
     pub wal_retrieve_retry_interval: Time,
-    /// `connect_timeout` of `primary_conninfo`; the kernel's own patience is about two minutes.
+    /// How long a walreceiver that does not stream yet waits for an upstream that says nothing. No setting of PostgreSQL covers that:
+    /// it is the kernel's two minutes for a connection that does not come about, or hours for one that did, or what the keepalives of
+    /// `primary_conninfo` say.
     pub connect_timeout: Time,
     /// `checkpoint_timeout`.
     pub checkpoint_timeout: Time,
