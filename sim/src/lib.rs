@@ -3,6 +3,7 @@
 //! - [`run`]: one run, from what to run to how it ended
 //! - [`campaign`]: many of them, on all processors, and the folder of failures
 //! - [`fast`]: N cores and the models in one queue of events; time jumps
+//! - `turmoil`: the real agent over a simulated network, against the same models (cargo feature of that name)
 //! - [`model`]: etcd, PostgreSQL, the guard; [`net`], [`clock`]: what lies between
 //! - [`nemesis`]: the faults, an explicit list made from the seed; [`check`]: what must never happen
 //! - [`record`]: what happened, its hash, and who is told; [`coverage`]: what has fired; [`witness`]: what stories ask about; [`zoo`]: planted bugs that the sweep must find
@@ -19,5 +20,7 @@ pub mod net;
 pub mod record;
 pub mod rng;
 pub mod run;
+#[cfg(feature = "turmoil")]
+pub mod turmoil;
 pub mod witness;
 pub mod zoo;

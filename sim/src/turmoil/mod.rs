@@ -1,0 +1,31 @@
+//! The turmoil world (T2): the real agent over a simulated network, against the same models as the fast world, served on sockets.
+//!
+//! ```text
+//!   surus::agent::run ── etcd-client ──▶ gRPC ──┐                 ┌── etcd       model::etcd
+//!     driver, adapters   tokio-postgres ─▶ wire ─┼─ process ─ net ─┼── postgres   model::postgres
+//!     REST, peers        hyper ─▶ HTTP ─────────┘                 └── other agents
+//!     Site, Custody ──────────────────────────────── site, custody ── model::postgres, model::guard
+//! ```
+//!
+//! - [`net`]: machines and links, two of them behind one trait; [`process`]: tasks that freeze and die together; [`interpose`]: std's clock
+//!   and entropy
+//! - [`etcd`], [`postgres`]: the models, served; [`site`], [`custody`]: the agent's files, tools and guard; [`agent`]: its process
+//! - [`hub`], [`host`]: what all share; [`keys`]: what becomes of the keys in etcd; [`client`]: who writes
+//! - [`world`]: all of it; [`play`]: a run
+//!
+//! A run is a thread of its own, on which the clock and the entropy of libraries are the world's: the same job gives the same bytes, in any
+//! process and beside any other run.
+
+pub mod agent;
+pub mod client;
+pub mod custody;
+pub mod etcd;
+pub mod host;
+pub mod hub;
+pub mod interpose;
+pub mod keys;
+pub mod net;
+pub mod postgres;
+pub mod process;
+pub mod site;
+pub mod world;
