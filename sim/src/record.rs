@@ -181,6 +181,13 @@ pub enum Seen {
         /// Its primary may run without a deadline, as a pause wants it.
         unfenced: bool,
     },
+    /// The `sync` key changed: so many of these must be heard before one is elected. Empty: replication is asynchronous.
+    SyncWritten {
+        /// The members that acknowledged commits may be on.
+        members: Vec<NodeIndex>,
+        /// How many of them.
+        quorum: usize,
+    },
     /// `initialize` changed.
     InitializeWritten {
         /// What it holds now.
@@ -304,6 +311,25 @@ pub enum Seen {
         standing: Standing,
         /// The position that had been reached.
         reached: Lsn,
+    },
+    /// The node's server waits for so many of these before it acknowledges a commit.
+    SyncStandbys {
+        /// The members.
+        members: Vec<NodeIndex>,
+        /// How many of them; zero: it waits for nobody.
+        needed: usize,
+    },
+    /// A member's slot on the node's server moved, or was dropped.
+    Slot {
+        /// Whose slot.
+        of: NodeIndex,
+        /// WAL from here on is kept; `None`: it is gone.
+        position: Option<Lsn>,
+    },
+    /// The node's server removed old WAL.
+    WalRemoved {
+        /// All before this.
+        before: Lsn,
     },
     /// The control file shows a checkpoint.
     Checkpointed {

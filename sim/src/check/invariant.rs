@@ -7,7 +7,7 @@ use crate::record::NodeIndex;
 
 macro_rules! invariants {
     ($($variant:ident = $title:literal $words:literal,)*) => {
-        /// An invariant. `S` are about safety, `L` about liveness; the last is what a story alone expects.
+        /// An invariant. `S` are about safety, `C` about what clients see, `L` about liveness; the last is what a story alone expects.
         #[expect(missing_docs, reason = "each says itself what it is")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Invariant { $($variant,)* }
@@ -45,6 +45,7 @@ invariants! {
     S11 = "identity" "The cluster's identity never changes, and no second cluster is created beside it.",
     S12 = "totality" "No input makes an agent panic, ask to be woken in the past, or step without end.",
     S13 = "fence cover" "While a server can acknowledge writes, a guard holds a deadline for it that has not passed.",
+    C1 = "client history" "What clients were answered could have come from one register, losses that are allowed apart.",
     L1 = "failover" "With a quorum of etcd and a fit candidate, a dead primary is replaced within the bound.",
     L2 = "no needless demotion" "Faults shorter than the tolerance neither move nor restart a healthy primary.",
     L3 = "convergence" "After the last fault all members stream from one primary within the bound, without human help.",

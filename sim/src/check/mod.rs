@@ -1,268 +1,310 @@
-//! What must never happen, checked on the models, never on what the agents say of themselves.
+//! What must never happen, and what must happen in time: judged from the record alone, never from what agents say of themselves.
 //!
-//! | id | what |
-//! |---|---|
-//! | S1 | once a timeline has acknowledged a write, no older one does; and no timeline is written by two nodes |
-//! | S4 | a server acknowledges only within its right, counted from when each confirmed renewal was sent |
-//! | S13 | and only under a guard whose deadline has not passed |
-//! | S5 | a replica that takes the lock is within the lag limit |
-//! | S6 | a promotion makes a timeline that never was, above all that were |
-//! | S8 | data is discarded only where that is allowed, for a copy that is the cluster's present |
-//! | S11 | a cluster's identity never changes |
-//! | S12 | no panic, no wake in the past (in `world.rs`) |
-//! | L1, L3 | after the last fault there is one primary, and everybody streams from it (in `fast/play.rs`) |
-//! | L2 | faults shorter than the tolerance do not move the primary (in `fast/play.rs`) |
+//! ```text
+//!   Seen ──► Checker ──► Scene     what stands: servers, guards, rights, the lock
+//!                   └──► families  each a small state machine over (Scene, Seen) ──► Violation
+//! ```
+//!
+//! | id | file | in a sentence |
+//! |---|---|---|
+//! | S1 | [`writer`] | one writer: whoever was followed by another acknowledges nothing more; a timeline has one writer |
+//! | S2 S3 | [`durability`] | with synchronous replication no acknowledged write is lost; without, no more than was allowed |
+//! | S4 S13 | [`fence`] | writes are acknowledged only within a right, and under a guard that will kill in time |
+//! | S5 | [`election`] | who takes the lock may be elected at that instant |
+//! | S6 S11 | [`identity`] | a timeline is made once and above all others; a cluster has one identity |
+//! | S7 | [`sync`] | whoever may elect meets whoever may acknowledge |
+//! | S8 | [`data`] | the last good copy is not given up |
+//! | S9 | [`routing`] | only a primary in its right is called one |
+//! | S10 | [`slots`] | what a slot keeps is kept, and only for those who may come back |
+//! | S12 | [`totality`] | no panic, no order without end |
+//! | L1 L3 L4 | [`liveness`] | after the faults a primary, everybody behind it, writes answered: each within its bound |
+//! | L2 | [`calm`] | faults below the tolerance move nobody |
+//! | — | [`history`], [`linear`] | what clients saw could have come from one register |
+//!
+//! A family sees the [`Scene`] as it was before the entry. It is worth as much as its tests: each has some that show it fails, and
+//! some that show it does not fail wrongly.
 
+use surus_scenarios::{Expectation, Step, Story, SyncMode};
+
+use crate::clock::{SEC, Time};
+use crate::record::{NodeIndex, Seen};
+
+pub mod calm;
+pub mod data;
+pub mod durability;
+pub mod election;
+pub mod fence;
+pub mod history;
+pub mod identity;
 mod invariant;
+pub mod ledger;
+pub mod linear;
+pub mod liveness;
+pub mod routing;
+pub mod scene;
+pub mod slots;
+pub mod sync;
+pub mod totality;
+pub mod writer;
 
-use std::collections::BTreeMap;
-
-use surus_core::Order;
-use surus_core::config::Config;
-use surus_core::types::{MonoTime, NodeName, SystemId};
-use surus_core::view::Initialize;
-
-use crate::clock::{MS, Time};
-use crate::fast::host::{Host, Rpc};
-use crate::fast::world::World;
-use crate::model::etcd::single::{Etcd, Request, Response};
-use crate::model::postgres::Relation;
-use crate::record::Seen;
+#[cfg(test)]
+pub(crate) mod made_up;
 
 pub use invariant::{Invariant, Violation};
+pub use scene::Scene;
 
-/// From its deadline to the last backend's death: the kill took 64 ms in the prototype, and is drawn from that.
-const KILL: Time = 70 * MS;
+/// An entry of the record that a verdict rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fact {
+    /// Its serial number.
+    pub serial: u64,
+    /// When.
+    pub at: Time,
+    /// At which node.
+    pub node: Option<NodeIndex>,
+}
 
-/// What the checks have seen.
-#[derive(Debug, Default)]
+/// What a cluster is allowed, and what is asked of it: from its story.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Charter {
+    /// Members.
+    pub nodes: usize,
+    /// Those that may never be elected.
+    pub nofailover: Vec<NodeIndex>,
+    /// Diverged data may be rewound.
+    pub rewind: bool,
+    /// Diverged data may be replaced by a clone.
+    pub reclone: bool,
+    /// A person may order a rebuild in the story.
+    pub reinit: bool,
+    /// Every acknowledged write is on a standby first.
+    pub sync: bool,
+    /// From then on only faults below the tolerance: the primary stays.
+    pub calm_from: Option<Time>,
+    /// The longest time an etcd leader takes to be elected, twice counted in the bound of a failover.
+    pub election: Time,
+}
+
+impl Charter {
+    /// What a story allows and asks for.
+    #[must_use]
+    pub fn of(story: &Story) -> Self {
+        let shape = &story.shape;
+        let settings = &shape.settings;
+        let by_people = story
+            .steps
+            .iter()
+            .any(|planned| matches!(planned.step, Step::Operator(_)));
+        let set = |key: &str| {
+            story
+                .steps
+                .iter()
+                .any(|planned| planned.step.to_string().contains(key))
+        };
+        let stays = story
+            .expectations
+            .iter()
+            .any(|expectation| matches!(expectation, Expectation::NoFailover {}));
+        let begins = story.steps.first().map_or(0, |step| step.at.0);
+        Self {
+            nodes: shape.members.len(),
+            nofailover: (0..shape.members.len())
+                .filter(|node| shape.members[*node].tags.nofailover)
+                .collect(),
+            rewind: settings.use_pg_rewind || set("use_pg_rewind"),
+            reclone: settings.remove_data_directory_on_diverged_timelines
+                || settings.remove_data_directory_on_rewind_failure
+                || set("remove_data_directory"),
+            reinit: by_people,
+            sync: settings.synchronous_mode != SyncMode::Off,
+            calm_from: (stays && !by_people).then_some(begins),
+            election: ELECTION,
+        }
+    }
+}
+
+/// The longest that etcd takes to elect a leader: its election timeout of one second, drawn up to twice that.
+const ELECTION: Time = 2 * SEC;
+
+/// One entry, as the families see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The entry.
+    pub fact: Fact,
+    /// When.
+    pub at: Time,
+    /// What.
+    pub seen: &'a Seen,
+    /// What stood before it.
+    pub scene: &'a Scene,
+    /// What is allowed.
+    pub charter: &'a Charter,
+}
+
+impl Moment<'_> {
+    /// This entry breaks `invariant`, against an earlier one.
+    #[must_use]
+    pub fn breaks(&self, invariant: Invariant, first: Option<Fact>, text: String) -> Option<Violation> {
+        Some(clash(invariant, first, self.fact, text))
+    }
+}
+
+/// A finding: the later of the two facts is when and where it was seen. What fails to happen in time has no earlier one.
+pub(crate) fn clash(invariant: Invariant, first: Option<Fact>, second: Fact, text: String) -> Violation {
+    let facts = first
+        .into_iter()
+        .chain([second])
+        .map(|fact| fact.serial)
+        .collect();
+    Violation {
+        invariant,
+        text,
+        at: second.at,
+        node: second.node,
+        facts,
+    }
+}
+
+/// Seconds, for people.
+pub(crate) fn seconds(time: Time) -> f64 {
+    time as f64 / 1e9
+}
+
+/// A member's name, for people.
+pub(crate) fn name(node: NodeIndex) -> String {
+    format!("n{}", node + 1)
+}
+
+#[derive(Debug, Clone, Default)]
+struct Families {
+    ledger: ledger::Ledger,
+    writer: writer::Writer,
+    durability: durability::Durability,
+    fence: fence::Fence,
+    election: election::Election,
+    identity: identity::Identity,
+    sync: sync::Sync,
+    data: data::LastCopy,
+    routing: routing::Routing,
+    slots: slots::Slots,
+    totality: totality::Totality,
+    liveness: liveness::Liveness,
+    calm: calm::Calm,
+    history: history::History,
+}
+
+impl Families {
+    fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        let turn = self.ledger.see(moment);
+        self.writer
+            .see(moment)
+            .or_else(|| self.durability.see(moment, &turn.lost))
+            .or_else(|| self.fence.see(moment))
+            .or_else(|| self.election.see(moment))
+            .or_else(|| self.identity.see(moment))
+            .or_else(|| self.sync.see(moment))
+            .or_else(|| self.data.see(moment))
+            .or_else(|| self.routing.see(moment))
+            .or_else(|| self.slots.see(moment))
+            .or_else(|| self.totality.see(moment))
+            .or_else(|| self.calm.see(moment))
+            .or_else(|| self.history.see(moment, &turn, &self.ledger))
+            .or_else(|| self.liveness.see(moment))
+    }
+}
+
+/// Judges a record while it is made. The first violation stands.
+#[derive(Debug, Clone, Default)]
 pub struct Checker {
     /// The first thing that must not happen and did.
-    pub violation: Option<String>,
-    /// Writes acknowledged.
+    pub violation: Option<Violation>,
+    /// Writes that a server acknowledged.
     pub acks: u64,
     /// Promotions.
     pub promotions: u64,
-    /// When the last write was acknowledged.
+    /// When a server last acknowledged a write.
     pub last_ack: Time,
-    timelines: BTreeMap<(SystemId, u32), usize>,
-    newest: Option<((SystemId, u32), Time)>,
-    identity: Option<SystemId>,
-    lag: Option<u64>,
+    charter: Charter,
+    scene: Scene,
+    count: u64,
+    families: Families,
 }
 
 impl Checker {
-    /// Something must not happen and did.
-    pub fn fail(&mut self, text: String) {
-        self.violation.get_or_insert(text);
+    /// A checker of a cluster with this charter.
+    #[must_use]
+    pub fn new(charter: Charter) -> Self {
+        Self {
+            scene: Scene::new(charter.nodes),
+            charter,
+            ..Self::default()
+        }
     }
 
-    /// Something happened.
-    pub fn see(&mut self, at: Time, node: Option<usize>, seen: &Seen) {
+    /// Something happened; no detail.
+    pub fn see(&mut self, at: Time, node: Option<NodeIndex>, seen: &Seen) {
+        let serial = self.count;
+        self.count += 1;
         match seen {
             Seen::Committed { .. } => {
                 self.acks += 1;
                 self.last_ack = at;
             }
             Seen::Promoted { .. } => self.promotions += 1,
-            Seen::Broken { text } => {
-                let who = node.map_or_else(|| "the world".to_owned(), |node| format!("n{}", node + 1));
-                self.fail(format!("S12: {who} {text}"));
-            }
             _ => {}
         }
+        let fact = Fact { serial, at, node };
+        if self.violation.is_none() {
+            let moment = Moment {
+                fact,
+                at,
+                seen,
+                scene: &self.scene,
+                charter: &self.charter,
+            };
+            self.violation = self.families.see(&moment);
+        }
+        self.scene.fold(fact, seen);
     }
 
-    /// A node's clients got a write acknowledged.
-    pub fn acked(&mut self, now: Time, local: MonoTime, node: usize, hosts: &[Host]) {
-        let host = &hosts[node];
-        let Some(cluster) = host.pg.cluster() else { return };
-        if host.unfenced {
-            return;
-        }
-        let key = (cluster.control.system_id, cluster.log.timeline());
-        match self.newest {
-            Some((newest, since)) if key < newest => self.fail(format!(
-                "S1: {} acknowledges on timeline {} of cluster {} at {:.3} s; timeline {} of cluster {} has acknowledged since {:.3} s",
-                host.name, key.1, key.0, now as f64 / 1e9, newest.1, newest.0, since as f64 / 1e9
-            )),
-            Some((newest, _)) if key == newest => {}
-            _ => self.newest = Some((key, now)),
-        }
-        let owner = *self.timelines.entry(key).or_insert(node);
-        if owner != node {
-            self.fail(format!(
-                "S1: {} acknowledges on timeline {}, which is {}'s",
-                host.name, key.1, hosts[owner].name
-            ));
-        }
-        // In a pause no deadline holds, and it takes a moment to come back.
-        if host.settings.pause || now < host.pause_changed + 3 * crate::clock::SEC {
-            return;
-        }
-        if host.right < now {
-            let late = (now - host.right) as f64 / 1e9;
-            self.fail(format!(
-                "S4: {} acknowledges {late:.3} s after its right, counted from when it was asked for",
-                host.name
-            ));
-        }
-        let covered = host.guard.as_ref().and_then(|guard| guard.deadline);
-        match covered {
-            None => self.fail(format!(
-                "S13: {} acknowledges and no guard has a deadline for it",
-                host.name
-            )),
-            Some(deadline) if deadline.plus(std::time::Duration::from_nanos(KILL)) < local => {
-                self.fail(format!(
-                    "S13: {} acknowledges after its guard's deadline",
-                    host.name
-                ));
-            }
-            Some(_) => {}
+    /// The run is over: what clients saw last is judged.
+    pub fn finish(&mut self, at: Time) {
+        if self.violation.is_none() {
+            let fact = self.now(at);
+            self.violation = self.families.history.finish(fact);
         }
     }
 
-    /// A server was promoted.
-    pub fn promoted(&mut self, node: usize, system_id: SystemId, timeline: u32) {
-        let key = (system_id, timeline);
-        let newest = self
-            .timelines
-            .range((system_id, 0)..=(system_id, u32::MAX))
-            .next_back()
-            .map(|((_, timeline), _)| *timeline);
-        if newest.is_some_and(|newest| timeline <= newest) {
-            self.fail(format!(
-                "S6: timeline {timeline} made while {} exists",
-                newest.unwrap_or(0)
-            ));
-        }
-        self.timelines.insert(key, node);
-    }
-
-    /// A cluster was created.
-    pub fn bootstrapped(&mut self, etcd: &Etcd, node: usize, system_id: SystemId) {
-        if let Some(Initialize::Done(known)) = etcd.view.initialize {
-            self.fail(format!(
-                "S11: cluster {system_id} created beside {known} by node {node}"
-            ));
-        }
-        self.timelines.insert((system_id, 1), node);
-    }
-
-    /// A request is about to have its effect.
-    pub fn before_request(&mut self, _: Time, etcd: &Etcd, rpc: &Rpc, hosts: &[Host]) {
-        self.lag = None;
-        let host = &hosts[rpc.node];
-        if matches!(rpc.request, Request::Lock { .. })
-            && matches!(rpc.order, Order::Acquire { .. })
-            && host.pg.standby()
-            && let (Some(status), Some(cluster)) = (&etcd.view.status, host.pg.cluster())
-        {
-            self.lag = Some(status.optime.0.saturating_sub(cluster.log.inserted));
+    /// Something else must not happen and did: for what a world sees without a record.
+    pub fn fail(&mut self, invariant: Invariant, at: Time, text: String) {
+        if self.violation.is_none() {
+            self.violation = Some(clash(invariant, None, self.now(at), text));
         }
     }
 
-    /// It had its effect.
-    pub fn after_request(&mut self, etcd: &Etcd, rpc: &Rpc, response: &Response) {
-        if let Some(lag) = self.lag.take()
-            && matches!(response, Response::Locked(..))
-            && Config::new("x".into()).maximum_lag_on_failover < lag
-        {
-            self.fail(format!("S5: node {} took the lock {lag} bytes behind", rpc.node));
-        }
-        if let Some(Initialize::Done(id)) = etcd.view.initialize {
-            let known = *self.identity.get_or_insert(id);
-            if known != id {
-                self.fail(format!(
-                    "S11: the cluster's identity changed from {known} to {id}"
-                ));
-            }
-        }
+    /// What stands.
+    #[must_use]
+    pub fn scene(&self) -> &Scene {
+        &self.scene
     }
 
-    /// A data directory is about to be discarded for a copy of `source`'s.
-    pub fn discard(
-        &mut self,
-        hosts: &[Host],
-        leader: Option<&NodeName>,
-        (node, source): (usize, Option<usize>),
-        how: &str,
-    ) {
-        let host = &hosts[node];
-        let Some(own) = host.pg.cluster() else { return };
-        let allowed = if how == "rewound" {
-            host.settings.use_pg_rewind
-        } else {
-            host.settings.remove_data_directory_on_diverged_timelines
-        };
-        if !allowed {
-            self.fail(format!("S8: {} is {how} although that is not allowed", host.name));
-        }
-        if source == Some(node) || leader == Some(&host.name) {
-            self.fail(format!("S8: {}, which leads, is {how}", host.name));
-        }
-        let theirs = source.and_then(|source| hosts[source].pg.cluster());
-        let Some(theirs) = theirs else { return };
-        let newest = self.newest.map(|(key, _)| key);
-        let present = (theirs.control.system_id, theirs.log.timeline());
-        let ahead = (own.control.system_id, own.log.timeline()) > present && Some(present) < newest;
-        if ahead {
-            self.fail(format!(
-                "S8: {}, which has timeline {}, is {how} with timeline {}",
-                host.name,
-                own.log.timeline(),
-                theirs.log.timeline()
-            ));
-        }
+    /// What is asked of the cluster.
+    #[must_use]
+    pub fn charter(&self) -> &Charter {
+        &self.charter
     }
-}
 
-impl World {
-    /// One primary under the lock, everybody else streams from it on its timeline.
+    /// Why not all is well yet: one primary under the lock, everybody else behind it. `None`: all is well.
     #[must_use]
     pub fn unconverged(&self) -> Option<String> {
-        let Some(key) = &self.etcd.view.leader else {
-            return Some("nobody holds the lock".to_owned());
-        };
-        let leader = self.names.iter().position(|name| *name == key.name)?;
-        let first = &self.hosts[leader].pg;
-        let Some(wanted) = first.cluster().filter(|_| first.writable()) else {
-            return Some(format!("{} holds the lock and does not accept writes", key.name));
-        };
-        for (node, host) in self.hosts.iter().enumerate() {
-            if host.agent.is_none() {
-                // One that lost the race to create the cluster, and has a cluster of its own.
-                if host
-                    .pg
-                    .cluster()
-                    .is_some_and(|own| own.control.system_id != wanted.control.system_id)
-                {
-                    continue;
-                }
-                return Some(format!("{} has no agent", host.name));
-            }
-            let follows = host
-                .pg
-                .probe()
-                .is_ok_and(|probe| probe.receiver == Some("streaming"))
-                && host.pg.cluster().is_some_and(|own| {
-                    own.log.timeline() == wanted.log.timeline()
-                        && matches!(wanted.log.relation(&own.log), Relation::Equal | Relation::Ahead)
-                });
-            if node != leader && !follows {
-                let why = host
-                    .agent
-                    .as_ref()
-                    .and_then(|agent| agent.core.explain().decision.map(ToString::to_string));
-                return Some(format!(
-                    "{} does not stream from {}: {}",
-                    host.name,
-                    key.name,
-                    why.unwrap_or_default()
-                ));
-            }
+        self.scene.unconverged()
+    }
+
+    fn now(&self, at: Time) -> Fact {
+        Fact {
+            serial: self.count.saturating_sub(1),
+            at,
+            node: None,
         }
-        None
     }
 }

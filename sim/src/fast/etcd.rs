@@ -153,9 +153,6 @@ impl World {
         }
         let before = self.etcd.view.revision;
         let optime = self.etcd.view.status.as_ref().map(|status| status.optime);
-        self.record
-            .checker
-            .before_request(self.now, &self.etcd, &rpc, &self.hosts);
         self.etcd.careless = self.bug;
         let mut response = self.etcd.handle(self.now, &rpc.request);
         if let (Some(Bug::NoOldRight), Response::View(view)) = (self.bug, &mut response)
@@ -164,7 +161,6 @@ impl World {
         {
             status.vacated = Some("anybody".into());
         }
-        self.record.checker.after_request(&self.etcd, &rpc, &response);
         if self.etcd.view.revision != before {
             self.tell_write(&rpc, &response, optime);
             self.changed();

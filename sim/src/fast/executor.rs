@@ -234,10 +234,6 @@ impl World {
 
     pub(crate) fn arm_timer(&mut self, node: usize) {
         let deadline = self.hosts[node].guard.as_ref().and_then(|guard| guard.deadline);
-        let pg = &self.hosts[node].pg;
-        let primary = pg.alive() && pg.cluster().is_some_and(|cluster| !cluster.standby_signal);
-        let host = &mut self.hosts[node];
-        host.unfenced = deadline.is_none() && (host.unfenced || host.settings.pause && primary);
         let due = deadline.map(|deadline| self.hosts[node].clock.world(deadline));
         if due != self.hosts[node].armed {
             self.hosts[node].armed = due;

@@ -99,10 +99,6 @@ pub struct Host {
     pub settings: Settings,
     /// Its tags.
     pub tags: Tags,
-    /// When it last heard of a pause or of its end.
-    pub pause_changed: Time,
-    /// Its primary's deadline was lifted in a pause and has not come back: beyond what the lock covers (FOUND.md).
-    pub unfenced: bool,
     /// Start the agent again after its orderly end.
     pub again: Option<Time>,
     pub(crate) deferred: Vec<Event>,
@@ -142,8 +138,6 @@ impl Host {
             missed: false,
             settings: settings.clone(),
             tags: member.tags.clone(),
-            pause_changed: 0,
-            unfenced: false,
             again: None,
             deferred: Vec::new(),
         }

@@ -136,7 +136,6 @@ impl World {
                     return refused(&refusal);
                 }
                 self.arm(node, action, guard_until);
-                self.record.checker.bootstrapped(&self.etcd, node, system_id);
                 self.see(node, Seen::Bootstrapped { system_id });
                 if let Some(trouble) = self.start_postgres(node) {
                     return Some(trouble);
@@ -174,10 +173,6 @@ impl World {
         }
         let source = self.position(from);
         if stage == 0 {
-            let leader = self.etcd.view.leader.as_ref().map(|key| &key.name);
-            self.record
-                .checker
-                .discard(&self.hosts, leader, (node, source), "cloned over");
             self.tell_discard(node, source, Rebuild::Clone);
             if let Err(refusal) = self.hosts[node].pg.clone_begin() {
                 return refused(&refusal);
@@ -401,10 +396,6 @@ impl World {
                 server,
                 redo,
             });
-            let leads = self.etcd.view.leader.as_ref().map(|key| &key.name);
-            self.record
-                .checker
-                .discard(&self.hosts, leads, (node, Some(there)), "rewound");
             self.tell_discard(node, Some(there), Rebuild::Rewind);
             let slow = std::mem::take(&mut self.hosts[node].pg.sluggish);
             let delay = self.rng.range(50 * MS, 300 * MS) + slow;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use surus_scenarios::{Expectation, Nanos, Outcome as Ending, Played, Story, play as tell};
 
-use crate::check::{Invariant, Violation};
+use crate::check::{Charter, Checker, Invariant, Violation};
 use crate::clock::Time;
 use crate::fast::world::World;
 use crate::record::{Keep, Seen};
@@ -16,6 +16,7 @@ pub fn play(job: &Job, keep: Keep) -> Outcome {
     let story = job.story();
     let mut world = World::new(story.seed.unwrap_or(job.seed), &story.shape, keep);
     world.bug = job.bug;
+    world.record.checker = Checker::new(Charter::of(&story));
     let played = caught(|| tell(&mut world, &story));
     if let Err(text) = &played {
         let text = Arc::from(text.as_str());
@@ -41,15 +42,9 @@ pub fn play(job: &Job, keep: Keep) -> Outcome {
 
 /// An invariant that was broken.
 fn broken(world: &mut World) -> Option<Violation> {
-    let text = world.record.checker.violation.take()?;
-    let (code, rest) = text.split_once(": ").unwrap_or(("", &text));
-    Some(Violation {
-        invariant: Invariant::from_code(code).unwrap_or(Invariant::S12),
-        text: rest.to_owned(),
-        at: world.now,
-        node: None,
-        facts: world.record.last().into_iter().collect(),
-    })
+    let checker = &mut world.record.checker;
+    checker.finish(world.now);
+    checker.violation.take()
 }
 
 /// An expectation that did not hold. Two of them are invariants: that all becomes well, and that faults which are over soon move nobody.

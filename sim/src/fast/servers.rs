@@ -1,8 +1,6 @@
 //! What PostgreSQL and the guards do by themselves: the models are called when they want to be, and what comes of it is carried on and
 //! told.
 
-use std::time::Duration;
-
 use surus_core::input::Input;
 use surus_core::types::{Lsn, Timeline};
 
@@ -56,10 +54,8 @@ impl World {
                     self.see(node, Seen::Up { primary, standing });
                 }
             }
-            Happening::Promoted { from, timeline, at } => {
+            Happening::Promoted { from, at, .. } => {
                 if let Some(standing) = self.standing(node) {
-                    let system_id = standing.system_id;
-                    self.record.checker.promoted(node, system_id, timeline);
                     self.unpark(node);
                     let (from, switch) = (Timeline(from), Lsn(at));
                     let seen = Seen::Promoted {
@@ -113,8 +109,6 @@ impl World {
         let waiting = self.hosts[node].commits.remove(&txn);
         let server = self.hosts[node].pg.epoch();
         if let Fact::Acked { .. } = fact {
-            let local = self.local(node);
-            self.record.checker.acked(self.now, local, node, &self.hosts);
             if let Some(cluster) = self.hosts[node].pg.cluster() {
                 let standing = Standing {
                     system_id: cluster.control.system_id,
@@ -269,26 +263,6 @@ impl World {
             .guard
             .as_ref()
             .is_some_and(|guard| guard.version == version && guard.deadline.is_some());
-        let local = self.local(node);
-        let host = &self.hosts[node];
-        if due
-            && self.bug.is_none()
-            && host.frozen <= self.now
-            && !host.settings.pause
-            && host.pg.alive()
-            && let Some(agent) = &host.agent
-            && local.plus(Duration::from_secs(1)) < agent.core.explain().right_until()
-            && agent
-                .core
-                .explain()
-                .decision
-                .is_some_and(|last| Duration::from_millis(50) < local.since(last.at))
-        {
-            let name = host.name.clone();
-            self.record.checker.fail(format!(
-                "L2: the guard of {name} kills although the right runs for another second"
-            ));
-        }
         if due && self.bug != Some(Bug::GuardAsleep) {
             self.kill_postgres(node, End::ByGuard);
         }

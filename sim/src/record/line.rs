@@ -167,6 +167,24 @@ impl fmt::Display for Seen {
                 f.write_str(if *vacated { ", vacated" } else { "" })?;
                 f.write_str(if *unfenced { ", unfenced" } else { "" })
             }
+            Self::SyncWritten { members, quorum } => {
+                write!(f, "sync key: any {quorum} of")?;
+                members
+                    .iter()
+                    .try_for_each(|index| write!(f, " {}", node(*index)))
+            }
+            Self::SyncStandbys { members, needed } => {
+                write!(f, "waits for any {needed} of")?;
+                members
+                    .iter()
+                    .try_for_each(|index| write!(f, " {}", node(*index)))
+            }
+            Self::Slot {
+                of,
+                position: Some(position),
+            } => write!(f, "slot of {} at {position}", node(*of)),
+            Self::Slot { of, position: None } => write!(f, "slot of {} dropped", node(*of)),
+            Self::WalRemoved { before } => write!(f, "WAL before {before} removed"),
             Self::InitializeWritten { to } => write!(f, "initialize: {to:?}"),
             Self::FailsafeWritten { list } => {
                 f.write_str("failsafe list:")?;

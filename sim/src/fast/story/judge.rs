@@ -17,7 +17,7 @@ impl World {
             return verdict;
         }
         match expectation {
-            Expectation::Healthy { .. } => match self.unconverged() {
+            Expectation::Healthy { .. } => match self.record.checker.unconverged() {
                 None => Verdict::Holds,
                 Some(why) => Verdict::NotYet(why),
             },

@@ -120,7 +120,7 @@ impl Stage for World {
     }
 
     fn violated(&self) -> Option<String> {
-        self.record.checker.violation.clone()
+        self.record.checker.violation.as_ref().map(ToString::to_string)
     }
 
     fn has(&self, feature: &str) -> bool {

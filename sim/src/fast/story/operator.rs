@@ -183,7 +183,6 @@ impl World {
         match change {
             Change::Pause(pause) => {
                 host.settings.pause = *pause;
-                host.pause_changed = self.now;
             }
             Change::Set(key, value) => {
                 let (key, value) = set(key, value);

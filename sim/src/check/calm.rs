@@ -1,0 +1,238 @@
+//! L2: faults below the tolerance move nobody.
+//!
+//! From the time the charter names on, the story has only faults that a cluster must bear (an agent that stands still for a
+//! moment, an election of etcd, a short cut). The primary that leads then keeps its server: it does not end, nobody else takes the lock, and
+//! no switch of timelines happens.
+//!
+//! At any time, in any story: a guard does not kill a server whose agent is awake and was told more than [`HEARD`] ago of a right that
+//! outlasts the kill by more than [`RENEWED`]: the deadline follows the right. What counts is the right of the last order that the agent
+//! itself got an answer to.
+//!
+//! Not counted: a lock that was lost and taken again by the same primary (a lease revoked early costs nobody anything); a cluster
+//! without a primary when the calm begins; a server that a fault kills.
+
+use std::collections::BTreeMap;
+
+use super::{Fact, Invariant, Moment, Violation, name, scene};
+use crate::clock::{MS, SEC, Time};
+use crate::record::{Deed, End, NodeIndex, OrderEnd, Seen};
+
+/// By so much the right must outlast the kill for that to be needless.
+pub const RENEWED: Time = SEC;
+
+/// The agent has known of its right for so long.
+pub const HEARD: Time = 100 * MS;
+
+/// L2.
+#[derive(Debug, Clone, Default)]
+pub struct Calm {
+    /// The right that the record told of last, which the agent may not have heard of, by node.
+    told: BTreeMap<NodeIndex, (Time, Fact)>,
+    /// The right that the agent knows.
+    known: BTreeMap<NodeIndex, (Time, Fact)>,
+    reign: Option<(NodeIndex, Fact)>,
+    begun: bool,
+}
+
+impl Calm {
+    pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        self.hear(moment);
+        self.guard(moment).or_else(|| self.reign(moment))
+    }
+
+    fn hear(&mut self, moment: &Moment<'_>) {
+        let Some(node) = moment.fact.node else { return };
+        match moment.seen {
+            Seen::Right { until, .. } => {
+                self.told.insert(node, (*until, moment.fact));
+            }
+            Seen::OrderEnded {
+                order: Deed::Acquire | Deed::Renew | Deed::AskFailsafe,
+                end: OrderEnd::Done,
+                ..
+            } => {
+                if let Some((until, fact)) = self.told.remove(&node).filter(|(_, fact)| fact.at == moment.at)
+                {
+                    self.known.insert(node, (until, fact));
+                }
+            }
+            Seen::AgentBegan => {
+                self.known.remove(&node);
+            }
+            _ => {}
+        }
+    }
+
+    fn guard(&self, moment: &Moment<'_>) -> Option<Violation> {
+        let (
+            Seen::Ended {
+                how: End::ByGuard, ..
+            },
+            Some(node),
+        ) = (moment.seen, moment.fact.node)
+        else {
+            return None;
+        };
+        let member = moment.scene.member(node)?;
+        let (right, right_by) = *self.known.get(&node)?;
+        let awake = member.agent && !member.frozen && !member.host_frozen;
+        let rested = member.woke.is_none_or(|woke| woke + SEC < moment.at);
+        let known = member.agent_since + SEC < moment.at && right_by.at + HEARD < moment.at;
+        let paused = member.settings.is_some_and(|settings| settings.pause);
+        if !awake || !rested || !known || paused || right <= moment.at + RENEWED {
+            return None;
+        }
+        let text = format!(
+            "the guard of {} kills although the right runs for another second",
+            name(node)
+        );
+        moment.breaks(Invariant::L2, Some(right_by), text)
+    }
+
+    fn reign(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        let from = moment.charter.calm_from?;
+        if moment.at < from {
+            return None;
+        }
+        if !self.begun {
+            self.begun = true;
+            let leads = |(node, _): &(NodeIndex, Fact)| {
+                moment.scene.member(*node).is_some_and(scene::Member::is_primary)
+            };
+            self.reign = moment.scene.holder.filter(leads);
+        }
+        let (leader, since) = self.reign?;
+        let node = moment.fact.node?;
+        let text = match moment.seen {
+            Seen::Ended {
+                how: how @ (End::FastStop | End::ImmediateStop | End::ByGuard),
+                ..
+            } if node == leader => {
+                format!("the primary {} is stopped ({how})", name(node))
+            }
+            Seen::LockTaken { .. } if node != leader => {
+                format!("{} takes the lock of {}", name(node), name(leader))
+            }
+            Seen::Promoted { .. } => format!("{} is promoted", name(node)),
+            _ => return None,
+        };
+        moment.breaks(
+            Invariant::L2,
+            Some(since),
+            format!("faults below the tolerance: {text}"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Charter;
+    use super::super::made_up::{MadeUp, at};
+    use super::*;
+
+    fn calm() -> MadeUp {
+        let mut run = MadeUp::chartered(Charter {
+            nodes: 2,
+            calm_from: Some(10 * SEC),
+            ..Charter::default()
+        });
+        run.later(10_000);
+        run.status(0, 100, false);
+        run
+    }
+
+    fn ended(run: &mut MadeUp, node: NodeIndex, how: End) -> Fact {
+        run.see(Some(node), Seen::Ended { how, standing: None })
+    }
+
+    #[test]
+    fn the_primary_stays() {
+        let mut run = calm();
+        run.see(Some(1), Seen::AgentDied);
+        ended(&mut run, 1, End::Killed);
+        run.release(0);
+        run.take_lock(0, at(1, 100));
+        run.clean();
+    }
+
+    #[test]
+    fn a_stopped_primary_is_found() {
+        let mut run = calm();
+        ended(&mut run, 0, End::FastStop);
+        assert_eq!(run.violation().invariant, Invariant::L2);
+    }
+
+    #[test]
+    fn another_leader_is_found() {
+        let mut run = calm();
+        run.release(0);
+        run.take_lock(1, at(1, 100));
+        assert_eq!(run.violation().invariant, Invariant::L2);
+    }
+
+    #[test]
+    fn what_happens_before_the_calm_is_not_counted() {
+        let mut run = MadeUp::chartered(Charter {
+            nodes: 2,
+            calm_from: Some(10 * SEC),
+            ..Charter::default()
+        });
+        ended(&mut run, 0, End::FastStop);
+        run.take_lock(1, at(1, 100));
+        run.clean();
+    }
+
+    fn renewed(run: &mut MadeUp, sent: u64) {
+        run.right(0, sent);
+        let order = Deed::Renew;
+        let end = OrderEnd::Done;
+        run.see(
+            Some(0),
+            Seen::OrderEnded {
+                id: 1,
+                order,
+                end,
+                text: None,
+            },
+        );
+    }
+
+    #[test]
+    fn a_guard_that_did_not_hear_of_the_renewal_is_found() {
+        let mut run = MadeUp::leading(2);
+        run.later(2000);
+        renewed(&mut run, 2000);
+        run.later(2500);
+        ended(&mut run, 0, End::ByGuard);
+        assert_eq!(run.violation().invariant, Invariant::L2);
+    }
+
+    #[test]
+    fn a_guard_kills_in_time_when_there_was_no_renewal() {
+        let mut run = MadeUp::leading(2);
+        run.later(4500);
+        ended(&mut run, 0, End::ByGuard);
+        run.clean();
+    }
+
+    #[test]
+    fn a_renewal_whose_answer_the_agent_did_not_wait_for_is_not_counted() {
+        let mut run = MadeUp::leading(2);
+        run.later(2000);
+        run.right(0, 2000);
+        run.later(2500);
+        ended(&mut run, 0, End::ByGuard);
+        run.clean();
+    }
+
+    #[test]
+    fn a_frozen_agent_cannot_tell_its_guard() {
+        let mut run = MadeUp::leading(2);
+        run.later(2000);
+        renewed(&mut run, 2000);
+        run.see(Some(0), Seen::AgentFrozen { frozen: true });
+        run.later(2500);
+        ended(&mut run, 0, End::ByGuard);
+        run.clean();
+    }
+}

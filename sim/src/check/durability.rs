@@ -1,0 +1,191 @@
+//! S2 and S3: what a failover may lose.
+//!
+//! A write is *lost* when a server is promoted whose history does not contain it, or when a primary comes up without it. History is
+//! ancestry: the timelines a server went through, each up to the position where it left it.
+//!
+//! S2, where the charter says that every acknowledged write is on a standby first: none is lost.
+//!
+//! S3, elsewhere: a lost write is one that nobody could know of. Either the position it ended at had not been published in `status` when the
+//! lock was taken, and it is not older than [`STALE`] before that publication; or it lies within `maximum_lag_on_failover` before the
+//! published position.
+//!
+//! Not counted: a manual failover that names the new primary (a person gave those writes up), and the writes of a primary that a person
+//! overruled.
+
+use std::collections::BTreeMap;
+
+use surus_core::types::Lsn;
+
+use super::ledger::Commit;
+use super::scene::Member;
+use super::{Fact, Invariant, Moment, Violation, name, seconds};
+use crate::clock::{SEC, Time};
+use crate::record::{NodeIndex, Seen};
+
+/// A published position is older than its publication: by the pace of looks and renewals, and by what the order took on its way, of which etcd
+/// itself may hold a proposal for 7 s.
+pub const STALE: Time = 12 * SEC;
+
+/// S2 and S3.
+#[derive(Debug, Clone, Default)]
+pub struct Durability {
+    /// What `status` told when the lock was last taken, and whether a person had named the taker.
+    taken: Option<(Lsn, bool)>,
+    /// When each member last published its position as a primary.
+    published: BTreeMap<NodeIndex, Fact>,
+}
+
+impl Durability {
+    pub(super) fn see(&mut self, moment: &Moment<'_>, lost: &[Commit]) -> Option<Violation> {
+        let scene = moment.scene;
+        match (moment.seen, moment.fact.node) {
+            (Seen::LockTaken { optime, .. }, Some(node)) => {
+                self.taken = optime.map(|optime| (optime, scene.forced(node)));
+            }
+            (Seen::StatusWritten { .. }, Some(node))
+                if scene.member(node).is_some_and(Member::is_primary) =>
+            {
+                self.published.insert(node, moment.fact);
+            }
+            _ => {}
+        }
+        let first = lost.first()?;
+        let who = moment.fact.node.map(name).unwrap_or_default();
+        let overruled = |commit: &&Commit| scene.overruled.is_some() && commit.fact.node == scene.overruled;
+        if moment.charter.sync {
+            let text = format!("{who} is promoted without {} acknowledged writes", lost.len());
+            return moment.breaks(Invariant::S2, Some(first.fact), text);
+        }
+        let (Seen::Promoted { switch, .. }, Some((optime, forced))) = (moment.seen, self.taken) else {
+            return None;
+        };
+        let settings = scene.member(moment.fact.node?)?.settings?;
+        if forced {
+            return None;
+        }
+        let lag = optime.ahead_of(*switch);
+        for commit in lost.iter().filter(|commit| !overruled(commit)) {
+            if commit.position <= optime && settings.maximum_lag < lag {
+                let text = format!(
+                    "{who} is promoted {lag} bytes behind what was published, and acknowledged writes are lost"
+                );
+                return moment.breaks(Invariant::S3, Some(commit.fact), text);
+            }
+            let told = commit.fact.node.and_then(|writer| self.published.get(&writer));
+            if let Some(told) =
+                told.filter(|told| optime < commit.position && commit.fact.at + STALE < told.at)
+            {
+                let age = seconds(told.at - commit.fact.at);
+                let text = format!(
+                    "{who} is promoted without a write that had been acknowledged {age:.1} s before its server last published a position, without it"
+                );
+                return moment.breaks(Invariant::S3, Some(commit.fact), text);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Charter;
+    use super::super::made_up::{MadeUp, at};
+    use super::*;
+
+    fn synchronous() -> MadeUp {
+        MadeUp::chartered(Charter {
+            nodes: 3,
+            sync: true,
+            ..Charter::default()
+        })
+    }
+
+    #[test]
+    fn with_sync_nothing_is_lost() {
+        let mut run = synchronous();
+        run.write(0, at(1, 200));
+        run.take_lock(1, at(1, 200));
+        // Forked at 200: the write that ended there is kept.
+        run.promote(1, at(2, 210));
+        run.write(1, at(2, 220));
+        run.promote(2, at(3, 230));
+        run.clean();
+    }
+
+    #[test]
+    fn with_sync_one_byte_is_too_much() {
+        let mut run = synchronous();
+        let first = run.write(0, at(1, 201));
+        let second = run.promote(1, at(2, 210));
+        run.broken(Invariant::S2, Some(first), second);
+    }
+
+    #[test]
+    fn ancestry_counts_and_not_the_number() {
+        let mut run = synchronous();
+        run.promote(1, at(2, 110));
+        let first = run.write(1, at(2, 150));
+        // Timeline 3 forks off timeline 1, not off 2.
+        let second = run.see(
+            Some(2),
+            Seen::Promoted {
+                from: surus_core::types::Timeline(1),
+                switch: Lsn(100),
+                standing: at(3, 500),
+            },
+        );
+        run.broken(Invariant::S2, Some(first), second);
+    }
+
+    #[test]
+    fn without_sync_what_was_not_published_may_go() {
+        let mut run = MadeUp::leading(2);
+        run.status(0, 150, false);
+        run.write(0, at(1, 190));
+        run.write(0, at(1, 5000));
+        run.take_lock(1, at(1, 140));
+        run.promote(1, at(2, 150));
+        run.clean();
+    }
+
+    #[test]
+    fn what_was_published_may_go_only_within_the_limit() {
+        let mut run = MadeUp::leading(2);
+        let first = run.write(0, at(1, 1500));
+        run.status(0, 1500, false);
+        run.take_lock(1, at(1, 1400));
+        // Something took its WAL between the lock and the promotion.
+        let second = run.promote(1, at(2, 400));
+        run.broken(Invariant::S3, Some(first), second);
+    }
+
+    #[test]
+    fn a_position_that_is_never_published_is_found() {
+        let mut run = MadeUp::leading(2);
+        run.write(0, at(1, 190));
+        for _ in 0..20 {
+            run.later(1000);
+            run.status(0, 100, false);
+        }
+        run.take_lock(1, at(1, 100));
+        run.promote(1, at(2, 110));
+        assert_eq!(run.violation().invariant, Invariant::S3);
+    }
+
+    #[test]
+    fn a_person_may_give_writes_up() {
+        let mut run = MadeUp::leading(2);
+        run.write(0, at(1, 9000));
+        run.status(0, 9000, false);
+        run.see(
+            None,
+            Seen::FailoverWritten {
+                leader: None,
+                candidate: Some(1),
+            },
+        );
+        run.take_lock(1, at(1, 100));
+        run.promote(1, at(2, 110));
+        run.clean();
+    }
+}

@@ -1,0 +1,182 @@
+//! S5: who takes the lock may be elected at that instant.
+//!
+//! Judged at the instant of the transaction that creates the leader key, for a node whose server is no primary (one that is takes its own
+//! lock back, and elects nobody) and that has a cluster in its data directory (one that has none creates one):
+//! - its disk is at most `maximum_lag_on_failover` behind the position that `status` told of just before;
+//! - it does not carry the tag `nofailover`;
+//! - in failsafe mode it is on the failsafe list, if there is one: a primary without etcd asks nobody else;
+//! - its data is of the cluster that `initialize` names;
+//! - no other member's primary is said to run without a deadline.
+//!
+//! A manual failover that names the node overrules lag, list and deadline. Not counted: a node that takes the lock and gives it back
+//! without ever becoming a primary is judged all the same, for it could have.
+
+use super::{Invariant, Moment, Violation, name};
+use crate::record::Seen;
+
+/// S5.
+#[derive(Debug, Clone, Default)]
+pub struct Election;
+
+impl Election {
+    pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        let (
+            Seen::LockTaken {
+                primary: false,
+                standing: Some(standing),
+                optime,
+                ..
+            },
+            Some(node),
+        ) = (moment.seen, moment.fact.node)
+        else {
+            return None;
+        };
+        let scene = moment.scene;
+        let settings = scene.member(node)?.settings?;
+        let forced = scene.forced(node);
+        let who = format!("{} takes the lock", name(node));
+        let told = scene.status.map(|(_, fact)| fact);
+        if let Some(optime) = optime.filter(|_| !forced) {
+            let lag = optime.ahead_of(standing.position);
+            if settings.maximum_lag < lag {
+                let text = format!(
+                    "{who} {lag} bytes behind, and {} are allowed",
+                    settings.maximum_lag
+                );
+                return moment.breaks(Invariant::S5, told, text);
+            }
+        }
+        if moment.charter.nofailover.contains(&node) {
+            return moment.breaks(
+                Invariant::S5,
+                None,
+                format!("{who} and carries the tag nofailover"),
+            );
+        }
+        let unlisted = scene.failsafe.as_ref().is_some_and(|list| !list.contains(&node));
+        if settings.failsafe && unlisted && !forced {
+            return moment.breaks(
+                Invariant::S5,
+                None,
+                format!("{who} and is not on the failsafe list"),
+            );
+        }
+        if let Some(identity) = scene.identity.filter(|identity| *identity != standing.system_id) {
+            let text = format!(
+                "{who} with data of cluster {}, and this is cluster {identity}",
+                standing.system_id
+            );
+            return moment.breaks(Invariant::S5, None, text);
+        }
+        if let Some(other) = scene.unfenced.filter(|other| *other != node && !forced) {
+            let text = format!("{who} and {} may run as primary without a deadline", name(other));
+            return moment.breaks(Invariant::S5, told, text);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Charter;
+    use super::super::made_up::{MadeUp, at};
+    use super::*;
+    use crate::record::Standing;
+    use surus_core::types::SystemId;
+    use surus_core::view::Initialize;
+
+    fn freed() -> MadeUp {
+        let mut run = MadeUp::chartered(Charter {
+            nodes: 3,
+            nofailover: vec![2],
+            ..Charter::default()
+        });
+        run.status(0, 5000, false);
+        run.release(0);
+        run
+    }
+
+    #[test]
+    fn the_lag_limit_counts_to_the_byte() {
+        let mut run = freed();
+        run.take_lock(1, at(1, 4000));
+        run.clean();
+        let mut run = freed();
+        let taken = run.take_lock(1, at(1, 3999));
+        assert_eq!(run.violation().invariant, Invariant::S5);
+        assert_eq!(run.violation().facts.last(), Some(&taken.serial));
+    }
+
+    #[test]
+    fn a_person_may_overrule_the_lag() {
+        let mut run = freed();
+        run.see(
+            None,
+            Seen::FailoverWritten {
+                leader: None,
+                candidate: Some(1),
+            },
+        );
+        run.take_lock(1, at(1, 0));
+        run.clean();
+        // A switchover, which names the leader too, does not.
+        let mut run = freed();
+        run.see(
+            None,
+            Seen::FailoverWritten {
+                leader: Some(0),
+                candidate: Some(1),
+            },
+        );
+        run.take_lock(1, at(1, 0));
+        assert_eq!(run.violation().invariant, Invariant::S5);
+    }
+
+    #[test]
+    fn the_tag_is_never_overruled() {
+        let mut run = freed();
+        run.see(
+            None,
+            Seen::FailoverWritten {
+                leader: None,
+                candidate: Some(2),
+            },
+        );
+        run.take_lock(2, at(1, 5000));
+        assert_eq!(run.violation().invariant, Invariant::S5);
+    }
+
+    #[test]
+    fn who_is_not_listed_is_not_elected() {
+        let mut run = freed();
+        run.see(Some(0), Seen::FailsafeWritten { list: vec![0, 1] });
+        run.take_lock(1, at(1, 5000));
+        run.clean();
+        let mut run = freed();
+        run.see(Some(0), Seen::FailsafeWritten { list: vec![0] });
+        run.take_lock(1, at(1, 5000));
+        assert_eq!(run.violation().invariant, Invariant::S5);
+    }
+
+    #[test]
+    fn another_cluster_is_not_led() {
+        let mut run = freed();
+        let to = Some(Initialize::Done(SystemId(7)));
+        run.see(None, Seen::InitializeWritten { to });
+        let foreign = Standing {
+            system_id: SystemId(8),
+            ..at(1, 5000)
+        };
+        run.take_lock(1, foreign);
+        assert_eq!(run.violation().invariant, Invariant::S5);
+    }
+
+    #[test]
+    fn nobody_is_elected_beside_a_primary_without_a_deadline() {
+        let mut run = freed();
+        run.status(0, 5000, true);
+        run.take_lock(1, at(1, 5000));
+        assert_eq!(run.violation().invariant, Invariant::S5);
+    }
+}

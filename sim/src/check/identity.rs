@@ -1,0 +1,130 @@
+//! S6 and S11: a timeline is made once, above all that were made before; a cluster has one identity.
+//!
+//! S6: a promotion makes a timeline with a number above every timeline that was ever made of that cluster, on whatever node, whether it
+//! came to acknowledge a write or not.
+//!
+//! S11: `initialize`, once it names a cluster, never names another; no cluster is created while it names one.
+//!
+//! Not counted: a cluster that was created and never named (its maker died before it could say so) and that another took the place of:
+//! it has no identity yet. If it acknowledged writes, S1 judges those.
+
+use std::collections::BTreeMap;
+
+use surus_core::types::{SystemId, Timeline};
+use surus_core::view::Initialize;
+
+use super::{Fact, Invariant, Moment, Violation, name};
+use crate::record::Seen;
+
+/// S6 and S11.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    newest: BTreeMap<SystemId, (Timeline, Fact)>,
+    named: Option<(SystemId, Fact)>,
+}
+
+impl Identity {
+    pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        match moment.seen {
+            Seen::Promoted { standing, .. } => {
+                let known = self
+                    .newest
+                    .insert(standing.system_id, (standing.timeline, moment.fact));
+                let (newest, maker) = known?;
+                if newest < standing.timeline {
+                    return None;
+                }
+                self.newest.insert(standing.system_id, (newest, maker));
+                let who = moment.fact.node.map(name).unwrap_or_default();
+                let text = format!(
+                    "{who} makes timeline {}, and timeline {newest} exists",
+                    standing.timeline
+                );
+                moment.breaks(Invariant::S6, Some(maker), text)
+            }
+            Seen::Bootstrapped { system_id } => {
+                self.newest.insert(*system_id, (Timeline(1), moment.fact));
+                let (named, when) = self.named?;
+                let text = format!("cluster {system_id} is created beside cluster {named}");
+                moment.breaks(Invariant::S11, Some(when), text)
+            }
+            Seen::InitializeWritten {
+                to: Some(Initialize::Done(id)),
+            } => {
+                let (named, when) = *self.named.get_or_insert((*id, moment.fact));
+                if named == *id {
+                    return None;
+                }
+                let text = format!("the cluster was {named} and is now called {id}");
+                moment.breaks(Invariant::S11, Some(when), text)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::{MadeUp, at};
+    use super::*;
+
+    fn named(run: &mut MadeUp, id: u64) -> Fact {
+        let to = Some(Initialize::Done(SystemId(id)));
+        run.see(None, Seen::InitializeWritten { to })
+    }
+
+    #[test]
+    fn timelines_grow_and_may_leave_gaps() {
+        let mut run = MadeUp::leading(2);
+        run.promote(1, at(2, 100));
+        run.promote(0, at(5, 100));
+        run.clean();
+    }
+
+    #[test]
+    fn a_number_is_used_once() {
+        let mut run = MadeUp::leading(2);
+        let first = run.promote(1, at(3, 100));
+        let second = run.promote(0, at(3, 100));
+        run.broken(Invariant::S6, Some(first), second);
+    }
+
+    #[test]
+    fn a_lower_number_is_not_made_later() {
+        let mut run = MadeUp::leading(2);
+        let first = run.promote(1, at(3, 100));
+        let second = run.promote(0, at(2, 100));
+        run.broken(Invariant::S6, Some(first), second);
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_name() {
+        let mut run = MadeUp::leading(2);
+        run.see(
+            None,
+            Seen::InitializeWritten {
+                to: Some(Initialize::InProgress),
+            },
+        );
+        let first = named(&mut run, 7);
+        named(&mut run, 7);
+        run.clean();
+        let second = named(&mut run, 8);
+        run.broken(Invariant::S11, Some(first), second);
+    }
+
+    #[test]
+    fn no_cluster_is_created_beside_a_named_one() {
+        let mut run = MadeUp::leading(2);
+        let system_id = SystemId(7);
+        run.see(Some(0), Seen::Bootstrapped { system_id });
+        let first = named(&mut run, 7);
+        let second = run.see(
+            Some(1),
+            Seen::Bootstrapped {
+                system_id: SystemId(8),
+            },
+        );
+        run.broken(Invariant::S11, Some(first), second);
+    }
+}

@@ -1,0 +1,324 @@
+//! What stands at an instant: the fold of the record that all families look at. It judges nothing.
+
+use surus_core::types::{Lsn, SystemId};
+use surus_core::view::Initialize;
+
+use super::{Fact, name};
+use crate::clock::Time;
+use crate::record::{NodeIndex, Seen, Settings, Standing};
+
+/// A server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Process {
+    /// None.
+    #[default]
+    Absent,
+    /// It does not take connections yet.
+    Starting {
+        /// It will accept writes.
+        as_primary: bool,
+    },
+    /// It takes connections.
+    Up {
+        /// And writes.
+        primary: bool,
+    },
+}
+
+/// A guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Guard {
+    /// None.
+    #[default]
+    Gone,
+    /// Without a deadline.
+    Idle,
+    /// It kills at this time.
+    Armed(Time),
+}
+
+/// What is known of one member.
+#[derive(Debug, Clone, Default)]
+pub struct Member {
+    /// The server.
+    pub process: Process,
+    /// Since when it is that.
+    pub since: Option<Fact>,
+    /// When it was last a primary that accepts writes; the present, if it is one.
+    pub primary_until: Option<Time>,
+    /// A fast stop has cut the clients off.
+    pub closing: bool,
+    /// SIGSTOP, or it waits for ever.
+    pub hung: bool,
+    /// What it had when that was last told.
+    pub standing: Option<Standing>,
+    /// Whom its walreceiver streams from.
+    pub streams: Option<NodeIndex>,
+    /// The guard.
+    pub guard: Guard,
+    /// Since when it is that.
+    pub guard_since: Option<Fact>,
+    /// The right to be primary ends here, by the best that was confirmed.
+    pub right: Time,
+    /// What gave it.
+    pub right_by: Option<Fact>,
+    /// An agent runs.
+    pub agent: bool,
+    /// Since when.
+    pub agent_since: Time,
+    /// SIGSTOP to the agent.
+    pub frozen: bool,
+    /// When the agent last went on after it had stood still.
+    pub woke: Option<Time>,
+    /// When the whole host last went on after it had stood still.
+    pub thawed: Option<Time>,
+    /// The host stands still.
+    pub host_frozen: bool,
+    /// What its agent obeys.
+    pub settings: Option<Settings>,
+}
+
+impl Member {
+    /// The whole host stood still and went on a moment ago: what waited in its sockets is being acknowledged, and the guard's kill is
+    /// under way.
+    #[must_use]
+    pub fn just_thawed(&self, at: Time) -> bool {
+        self.thawed
+            .is_some_and(|thawed| at <= thawed + super::fence::KILL)
+    }
+
+    /// It accepts writes.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.process == Process::Up { primary: true } && !self.closing
+    }
+}
+
+/// What stands at an instant.
+#[derive(Debug, Clone, Default)]
+pub struct Scene {
+    /// The members.
+    pub members: Vec<Member>,
+    /// Who holds the lock, and the entry that gave it.
+    pub holder: Option<(NodeIndex, Fact)>,
+    /// Since when nobody does.
+    pub leaderless: Option<Time>,
+    /// The primary that `status` says runs without a deadline.
+    pub unfenced: Option<NodeIndex>,
+    /// Whose primary a person let others overrule while it ran without a deadline; what it writes is that person's.
+    pub overruled: Option<NodeIndex>,
+    /// The last `status`: its position and who wrote it when.
+    pub status: Option<(Lsn, Fact)>,
+    /// The members on the failsafe list.
+    pub failsafe: Option<Vec<NodeIndex>>,
+    /// A person's wish: (the leader it is meant for, who shall take over).
+    pub failover: Option<(Option<NodeIndex>, Option<NodeIndex>)>,
+    /// The cluster's identity.
+    pub identity: Option<SystemId>,
+    /// All faults are over.
+    pub healed: Option<Time>,
+    /// etcd has a leader.
+    pub quorum: bool,
+}
+
+impl Scene {
+    /// A cluster of so many members, of which nothing has been seen.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            members: vec![Member::default(); nodes],
+            leaderless: Some(0),
+            quorum: true,
+            ..Self::default()
+        }
+    }
+
+    /// A member; one that nothing was said of is as if it had not begun.
+    #[must_use]
+    pub fn member(&self, node: NodeIndex) -> Option<&Member> {
+        self.members.get(node)
+    }
+
+    /// A person named `node` in a manual failover, whatever it costs.
+    #[must_use]
+    pub fn forced(&self, node: NodeIndex) -> bool {
+        self.failover == Some((None, Some(node)))
+    }
+
+    /// Takes in an entry.
+    pub fn fold(&mut self, fact: Fact, seen: &Seen) {
+        self.fold_cluster(fact, seen);
+        let Some(node) = fact.node else { return };
+        if self.members.len() <= node {
+            self.members.resize(node + 1, Member::default());
+        }
+        let member = &mut self.members[node];
+        if member.is_primary() {
+            member.primary_until = Some(fact.at);
+        }
+        member.fold(fact, seen);
+        let fenced = matches!(member.guard, Guard::Armed(_)) || member.process == Process::Absent;
+        if self.overruled == Some(node) && fenced {
+            self.overruled = None;
+        }
+    }
+
+    fn fold_cluster(&mut self, fact: Fact, seen: &Seen) {
+        match (seen, fact.node) {
+            (Seen::LockTaken { .. }, Some(node)) => {
+                if let Some(other) = self.unfenced.filter(|other| *other != node)
+                    && self.forced(node)
+                {
+                    self.overruled = Some(other);
+                }
+                self.holder = Some((node, fact));
+                self.leaderless = None;
+            }
+            (Seen::LockReleased { .. } | Seen::LockLost { .. }, _) => {
+                self.holder = None;
+                self.leaderless.get_or_insert(fact.at);
+            }
+            (Seen::StatusWritten { optime, unfenced, .. }, Some(node)) => {
+                self.status = Some((*optime, fact));
+                self.unfenced = unfenced.then_some(node);
+            }
+            (Seen::InitializeWritten { to }, _) => {
+                if let Some(Initialize::Done(id)) = to {
+                    self.identity = Some(*id);
+                }
+            }
+            (Seen::FailsafeWritten { list }, _) => self.failsafe = Some(list.clone()),
+            (Seen::FailoverWritten { leader, candidate }, _) => self.failover = Some((*leader, *candidate)),
+            (Seen::FailoverCleared, _) => self.failover = None,
+            (Seen::EtcdLeader { member, .. }, _) => self.quorum = member.is_some(),
+            (Seen::Healed, _) => self.healed = Some(fact.at),
+            _ => {}
+        }
+    }
+
+    /// Why not all is well yet: the holder of the lock accepts writes, and everybody else streams from it, directly or through
+    /// others. `None`: all is well.
+    ///
+    /// Not asked of a member whose agent has ended because its data belongs to another cluster: that is for a person.
+    #[must_use]
+    pub fn unconverged(&self) -> Option<String> {
+        let Some((leader, _)) = self.holder else {
+            return Some("nobody holds the lock".to_owned());
+        };
+        let first = &self.members[leader];
+        if !first.is_primary() {
+            return Some(format!(
+                "{} holds the lock and does not accept writes",
+                name(leader)
+            ));
+        }
+        for (node, member) in self.members.iter().enumerate() {
+            let foreign = match (member.standing, first.standing) {
+                (Some(own), Some(theirs)) => own.system_id != theirs.system_id,
+                _ => false,
+            };
+            if !member.agent {
+                if foreign {
+                    continue;
+                }
+                return Some(format!("{} has no agent", name(node)));
+            }
+            if node != leader && !self.behind(node, leader) {
+                return Some(format!("{} does not stream from {}", name(node), name(leader)));
+            }
+        }
+        None
+    }
+
+    /// The member streams from `leader`, through whomever.
+    fn behind(&self, mut node: NodeIndex, leader: NodeIndex) -> bool {
+        for _ in 0..self.members.len() {
+            let member = &self.members[node];
+            let replica = member.process == Process::Up { primary: false };
+            let Some(upstream) = member.streams.filter(|_| replica) else {
+                return false;
+            };
+            let above = &self.members[upstream];
+            if !matches!(above.process, Process::Up { .. }) {
+                return false;
+            }
+            if upstream == leader {
+                return true;
+            }
+            node = upstream;
+        }
+        false
+    }
+}
+
+impl Member {
+    fn become_(&mut self, process: Process, standing: Option<Standing>, fact: Fact) {
+        if process == Process::Absent || matches!(process, Process::Starting { .. }) {
+            self.closing = false;
+            self.hung = false;
+            self.streams = None;
+        }
+        if process == (Process::Up { primary: true }) {
+            self.streams = None;
+            self.primary_until = Some(fact.at);
+        }
+        self.process = process;
+        self.since = Some(fact);
+        self.standing = standing.or(self.standing);
+    }
+
+    fn fold(&mut self, fact: Fact, seen: &Seen) {
+        match seen {
+            Seen::Starting { as_primary, standing } => {
+                let as_primary = *as_primary;
+                self.become_(Process::Starting { as_primary }, Some(*standing), fact);
+            }
+            Seen::Up { primary, standing } => {
+                let primary = *primary;
+                self.become_(Process::Up { primary }, Some(*standing), fact);
+            }
+            Seen::Promoted { standing, .. } => {
+                self.become_(Process::Up { primary: true }, Some(*standing), fact);
+            }
+            Seen::Ended { standing, .. } => self.become_(Process::Absent, *standing, fact),
+            Seen::Closing => self.closing = true,
+            Seen::Hung { hung } => self.hung = *hung,
+            Seen::Streaming { upstream, standing } => {
+                self.streams = Some(*upstream);
+                self.standing = Some(*standing);
+            }
+            Seen::StreamLost => self.streams = None,
+            Seen::Committed { standing, .. } | Seen::Rebuilt { standing, .. } => {
+                self.standing = Some(*standing)
+            }
+            Seen::DataBroken | Seen::DataGone { .. } => self.standing = None,
+            Seen::GuardBegan => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),
+            Seen::Armed { until } => (self.guard, self.guard_since) = (Guard::Armed(*until), Some(fact)),
+            Seen::Lifted => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),
+            Seen::GuardDied => (self.guard, self.guard_since) = (Guard::Gone, Some(fact)),
+            Seen::Power { on: false } => {
+                (self.guard, self.guard_since) = (Guard::Gone, Some(fact));
+                self.agent = false;
+            }
+            Seen::Right { until, .. } if self.right < *until => {
+                self.right = *until;
+                self.right_by = Some(fact);
+            }
+            Seen::AgentBegan => (self.agent, self.agent_since, self.frozen) = (true, fact.at, false),
+            Seen::AgentDied | Seen::AgentEnded { .. } => self.agent = false,
+            Seen::AgentFrozen { frozen } => {
+                self.frozen = *frozen;
+                self.woke = Some(fact.at);
+            }
+            Seen::HostFrozen { frozen } => {
+                self.host_frozen = *frozen;
+                self.woke = Some(fact.at);
+                if !frozen {
+                    self.thawed = Some(fact.at);
+                }
+            }
+            Seen::Configured(settings) => self.settings = Some(*settings),
+            _ => {}
+        }
+    }
+}
