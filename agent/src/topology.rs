@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use surus_core::types::Lsn;
 
+use crate::dcs::mode::{self, Synchronous, is_set, truthy};
 use crate::dcs::snapshot::RawCluster;
 
 /// The cluster at one revision of the store.
@@ -93,18 +94,14 @@ impl Topology {
             .text("leader")
             .filter(|name| !name.is_empty())
             .map(str::to_owned);
-        let sync_role = match config.get("synchronous_mode").map(as_word).as_deref() {
-            Some("quorum") => Some("quorum_standby"),
-            Some(word) if is_true(word) => Some("sync_standby"),
-            _ => None,
+        let sync_role = match Synchronous::of(&config) {
+            Synchronous::Quorum => Some("quorum_standby"),
+            Synchronous::On => Some("sync_standby"),
+            Synchronous::Off => None,
         };
-        let standby_cluster = config.get("standby_cluster").is_some_and(|section| {
-            ["host", "port", "restore_command"]
-                .iter()
-                .any(|key| section.get(key).is_some_and(is_set))
-        });
+        let standby_cluster = mode::follows_another(&config);
         let synchronous = sync_role.filter(|_| !standby_cluster);
-        let standbys = sync_standbys(raw);
+        let standbys = mode::sync_standbys(raw);
         let written = last_written(raw, leader.as_deref());
         let members = raw
             .members()
@@ -118,7 +115,7 @@ impl Topology {
                     "leader"
                 } else {
                     synchronous
-                        .filter(|_| standbys.iter().any(|standby| standby == name))
+                        .filter(|_| standbys.contains(name))
                         .unwrap_or("replica")
                 };
                 member(name, role, is_leader, &record, written)
@@ -128,10 +125,7 @@ impl Topology {
             members,
             leader,
             initialize: raw.text("initialize").map(str::to_owned),
-            paused: config
-                .get("pause")
-                .map(as_word)
-                .is_some_and(|word| is_true(&word)),
+            paused: config.get("pause").is_some_and(truthy),
             synchronous: synchronous.is_some(),
             standby_cluster,
             scheduled: scheduled(raw),
@@ -199,7 +193,7 @@ impl Member {
                 .get("tags")
                 .and_then(|tags| tags.get("failover_priority")),
         ) {
-            (Some(value), _) => is_true(&as_word(value)),
+            (Some(value), _) => truthy(value),
             (None, Some(priority)) => priority.as_i64().is_some_and(|priority| priority <= 0),
             (None, None) => false,
         }
@@ -351,20 +345,6 @@ fn last_written(raw: &RawCluster, leader: Option<&str>) -> Lsn {
     Lsn(status.max(record).unwrap_or(0))
 }
 
-fn sync_standbys(raw: &RawCluster) -> Vec<String> {
-    let sync = raw.json("sync").unwrap_or(Value::Null);
-    let names = sync
-        .get("sync_standby")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    names
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
 fn scheduled(raw: &RawCluster) -> Option<ScheduledSwitchover> {
     let failover = raw.json("failover")?;
     let text = |key: &str| {
@@ -378,29 +358,6 @@ fn scheduled(raw: &RawCluster) -> Option<ScheduledSwitchover> {
         from: text("leader").map(str::to_owned),
         to: text("member").map(str::to_owned),
     })
-}
-
-/// Patroni's sense of a value that says something.
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(items) => !items.is_empty(),
-    }
-}
-
-/// A scalar as the word that was written.
-fn as_word(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_lowercase)
-}
-
-fn is_true(word: &str) -> bool {
-    matches!(word, "true" | "on" | "yes" | "1")
 }
 
 #[cfg(test)]

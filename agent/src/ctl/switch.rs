@@ -35,11 +35,14 @@ pub fn switchover(session: &mut Session, arguments: &cli::Switchover) -> Result<
     let asks = !arguments.force && session.terminal.interactive;
     show(session, &cluster)?;
 
-    let from = match &arguments.leader {
-        Some(name) => name.clone(),
-        None if asks => session.terminal.ask("Primary", Some(&leader))?,
-        None => leader.clone(),
-    };
+    let from = settle(
+        session,
+        asks,
+        arguments.leader.as_deref(),
+        "Primary",
+        Some(&leader),
+    )?
+    .unwrap_or_else(|| leader.clone());
     if from != leader {
         return Err(Failure::new(format!(
             "Member {from} is not the leader of cluster {}",
@@ -58,27 +61,20 @@ pub fn switchover(session: &mut Session, arguments: &cli::Switchover) -> Result<
             "a candidate is a member other than the leader, without the tag `nofailover`; `surus list -e` shows both",
         ));
     }
-    let candidate = match &arguments.candidate {
-        Some(name) => Some(name.clone()),
-        None if asks => {
-            let name = session
-                .terminal
-                .ask(&format!("Candidate ({}; empty for any)", names.join(", ")), None)?;
-            Some(name).filter(|name| !name.is_empty())
-        }
-        None => None,
-    };
+    let question = format!("Candidate ({}; empty for any)", names.join(", "));
+    let candidate = settle(session, asks, arguments.candidate.as_deref(), &question, None)?;
     if let Some(name) = &candidate {
         check_candidate(&cluster, name)?;
     }
-    let when = match &arguments.scheduled {
-        Some(when) => Some(when.clone()),
-        None if asks => Some(session.terminal.ask(
-            "When should the switchover take place (a time with its zone, such as 2026-11-24T10:33:00+01:00)",
-            Some("now"),
-        )?),
-        None => None,
-    };
+    let question =
+        "When should the switchover take place (a time with its zone, such as 2026-11-24T10:33:00+01:00)";
+    let when = settle(
+        session,
+        asks,
+        arguments.scheduled.as_deref(),
+        question,
+        Some("now"),
+    )?;
     let scheduled = schedule(when.as_deref(), session.access.now(), "switchover")?;
     if topology.paused && scheduled.is_some() {
         return Err(Failure::new("Can't schedule switchover in the paused state")
@@ -128,19 +124,14 @@ pub fn failover(session: &mut Session, arguments: &cli::Failover) -> Result<(), 
     show(session, &cluster)?;
     let asks = !arguments.force && session.terminal.interactive;
     let leader = cluster.topology.leader.clone();
-    let candidate = match &arguments.candidate {
-        Some(name) => name.clone(),
-        None if asks => session.terminal.ask("Candidate", None)?,
-        None => String::new(),
-    };
-    if candidate.is_empty() {
+    let Some(candidate) = settle(session, asks, arguments.candidate.as_deref(), "Candidate", None)? else {
         return Err(
             Failure::new("Failover could be performed only to a specific candidate").hint(format!(
                 "name it with `--candidate`; {}",
                 known_members(&cluster.topology)
             )),
         );
-    }
+    };
     check_candidate(&cluster, &candidate)?;
     let member = cluster.topology.member(&candidate);
     let synchronous = member.is_some_and(|member| member.role.ends_with("_standby"));
@@ -168,6 +159,21 @@ pub fn failover(session: &mut Session, arguments: &cli::Failover) -> Result<(), 
             scheduled: None,
         },
     )
+}
+
+/// What the command line gives, else what the operator answers if anybody is there to be asked. `None`: neither says anything.
+fn settle(
+    session: &mut Session,
+    asks: bool,
+    given: Option<&str>,
+    question: &str,
+    usual: Option<&str>,
+) -> Result<Option<String>, Failure> {
+    if given.is_some() || !asks {
+        return Ok(given.map(str::to_owned));
+    }
+    let said = session.terminal.ask(question, usual)?;
+    Ok(Some(said).filter(|said| !said.is_empty()))
 }
 
 fn check_candidate(cluster: &Cluster, name: &str) -> Result<(), Failure> {

@@ -13,11 +13,12 @@
 //! Map:
 //! - `endpoint`: one etcd member: channel, TLS, token, one request; `pool`: which member to ask, deadlines, raft terms; `fault`: errors
 //! - `lock`: the leader key and the lease; `publish`: reads and the other keys; `watch`: following the keys
-//! - `record`: the values we write; [`parse`]: the facts in what anybody wrote; [`snapshot`]: both as one value
+//! - [`mode`]: what kind of cluster the keys make it; `record`: the values we write; [`parse`]: the facts in what anybody wrote; [`snapshot`]: both as one value
 
 mod endpoint;
 mod fault;
 mod lock;
+pub mod mode;
 pub mod parse;
 mod pool;
 mod publish;

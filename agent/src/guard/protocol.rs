@@ -11,6 +11,8 @@
 //! Map: [`Header`], [`Request`] (agent to guard), [`Report`] (guard to agent) with [`Status`] and [`Exit`] in it, and
 //! [`Outcome`] and [`Stage`] for what went wrong.
 
+#[macro_use]
+mod wire;
 mod fields;
 mod report;
 mod request;
@@ -30,52 +32,35 @@ pub const HEADER_LEN: usize = 24;
 /// that the guard allocates (and locks) at start.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// What a frame is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Kind {
-    /// I am the agent now: replaces whoever was it.
-    Hello = 1,
-    /// Tell me how things stand; allowed without `Hello`.
-    Status = 2,
-    /// Arm the deadline, or move it.
-    Extend = 3,
-    /// No deadline: PostgreSQL is a replica now.
-    Disarm = 4,
-    /// Send PostgreSQL a signal, or kill it.
-    Signal = 5,
-    /// End the guard; refused while it guards something.
-    Quit = 6,
-    /// Start a postmaster.
-    Start = 64,
-    /// Guard a postmaster that somebody else started.
-    Adopt = 65,
-    /// The answer to the request of the same id.
-    Reply = 256,
-    /// The postmaster has ended, and so has every process of it.
-    Exited = 257,
-    /// Another agent said `Hello`; this connection ends.
-    Replaced = 258,
+wire! {
+    /// What a frame is.
+    pub enum Kind: u16 {
+        /// I am the agent now: replaces whoever was it.
+        Hello = 1,
+        /// Tell me how things stand; allowed without `Hello`.
+        Status = 2,
+        /// Arm the deadline, or move it.
+        Extend = 3,
+        /// No deadline: PostgreSQL is a replica now.
+        Disarm = 4,
+        /// Send PostgreSQL a signal, or kill it.
+        Signal = 5,
+        /// End the guard; refused while it guards something.
+        Quit = 6,
+        /// Start a postmaster.
+        Start = 64,
+        /// Guard a postmaster that somebody else started.
+        Adopt = 65,
+        /// The answer to the request of the same id.
+        Reply = 256,
+        /// The postmaster has ended, and so has every process of it.
+        Exited = 257,
+        /// Another agent said `Hello`; this connection ends.
+        Replaced = 258,
+    }
 }
 
 impl Kind {
-    fn from_wire(value: u16) -> Option<Self> {
-        const ALL: [Kind; 11] = [
-            Kind::Hello,
-            Kind::Status,
-            Kind::Extend,
-            Kind::Disarm,
-            Kind::Signal,
-            Kind::Quit,
-            Kind::Start,
-            Kind::Adopt,
-            Kind::Reply,
-            Kind::Exited,
-            Kind::Replaced,
-        ];
-        ALL.into_iter().find(|&kind| kind as u16 == value)
-    }
-
     /// Whether every version of the protocol reads this kind.
     #[must_use]
     pub fn is_frozen(self) -> bool {

@@ -67,7 +67,8 @@ pub(super) struct Launched {
 pub(super) fn failure(message: [u8; FAILURE_LEN]) -> (Stage, i32) {
     let [a, b, c, d, e, f, g, h] = message;
     let stage = u16::try_from(i32::from_le_bytes([a, b, c, d])).unwrap_or(0);
-    (Stage::from_wire(stage), i32::from_le_bytes([e, f, g, h]))
+    let stage = Stage::from_wire(stage).unwrap_or(Stage::None);
+    (stage, i32::from_le_bytes([e, f, g, h]))
 }
 
 impl Launcher {

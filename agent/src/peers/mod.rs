@@ -116,7 +116,7 @@ pub fn read_status(document: &Value) -> Option<PeerStatus> {
             .and_then(Value::as_u64)
             .and_then(|timeline| u32::try_from(timeline).ok())
             .map(Timeline),
-        nofailover: tag("nofailover").is_some_and(crate::rest::state::truthy) || failover_priority == 0,
+        nofailover: tag("nofailover").is_some_and(crate::dcs::mode::truthy) || failover_priority == 0,
         failover_priority,
         can_take_lock: if watchdog_failed {
             Some(false)

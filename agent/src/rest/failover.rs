@@ -17,8 +17,9 @@ use super::actions::{bad, only_keys, string};
 use super::answer::Answer;
 use super::backend::DcsError;
 use super::server::Shared;
-use super::state::{ClusterStatus, Synchronous};
+use super::state::ClusterStatus;
 use super::time_text::{self, NoTime};
+use crate::dcs::mode::Synchronous;
 
 /// How long members may take to say whether they are fit to take over.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -16,7 +16,8 @@ use serde_json::Value;
 use surus_core::types::MonoTime;
 
 use super::query::{self, Query};
-use super::state::{NodeStatus, Position, Synchronous};
+use super::state::{NodeStatus, Position};
+use crate::dcs::mode::Synchronous;
 
 /// The code of the generic health paths.
 pub(super) fn health(path: &str, query: &Query, status: &NodeStatus, now: MonoTime) -> StatusCode {

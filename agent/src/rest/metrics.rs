@@ -7,7 +7,8 @@ use surus_core::view::ServerRole;
 
 use super::PATRONI_VERSION;
 use super::health::right_remaining;
-use super::state::{NodeStatus, STATES, Synchronous};
+use super::state::{NodeStatus, STATES};
+use crate::dcs::mode::Synchronous;
 
 /// The page.
 pub(super) fn metrics(status: &NodeStatus, now: MonoTime) -> String {

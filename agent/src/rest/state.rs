@@ -15,6 +15,7 @@ use surus_core::types::{Lsn, MonoTime, SystemId};
 use surus_core::view::{DataDir, PostgresView, Process, Seen, Server, ServerRole};
 
 use crate::config::settings::Tags;
+use crate::dcs::mode::{self, Synchronous, truthy};
 use crate::dcs::snapshot::Snapshot;
 
 /// All that REST says about this node.
@@ -122,49 +123,16 @@ pub struct ClusterStatus {
     pub pause: bool,
 }
 
-/// `synchronous_mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Synchronous {
-    /// Asynchronous replication.
-    Off,
-    /// Named standbys, each of which acknowledges.
-    On,
-    /// Any of a set of standbys.
-    Quorum,
-}
-
 impl ClusterStatus {
     /// Reads the parts.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
         let config = snapshot.raw.json("config");
-        let setting = |key: &str| config.as_ref().and_then(|config| config.get(key));
-        let synchronous = match setting("synchronous_mode") {
-            Some(Value::String(mode)) if mode.eq_ignore_ascii_case("quorum") => Synchronous::Quorum,
-            Some(mode) if truthy(mode) => Synchronous::On,
-            _ => Synchronous::Off,
-        };
-        let standby_cluster = setting("standby_cluster").is_some_and(|section| {
-            ["host", "port", "restore_command"].iter().any(|key| {
-                section
-                    .get(key)
-                    .is_some_and(|value| !value.is_null() && value != "")
-            })
-        });
-        let pause = setting("pause").is_some_and(truthy);
-        let sync_standbys = snapshot
-            .raw
-            .json("sync")
-            .and_then(|sync| Some(sync.get("sync_standby")?.as_str()?.to_owned()))
-            .map(|names| {
-                names
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|name| !name.is_empty())
-                    .map(str::to_owned)
-                    .collect()
-            })
-            .unwrap_or_default();
+        let said = config.as_ref().unwrap_or(&Value::Null);
+        let synchronous = Synchronous::of(said);
+        let standby_cluster = mode::follows_another(said);
+        let pause = said.get("pause").is_some_and(truthy);
+        let sync_standbys = mode::sync_standbys(&snapshot.raw);
         Self {
             snapshot,
             config,
@@ -192,21 +160,6 @@ impl ClusterStatus {
             Some(history @ Value::Array(_)) => history,
             _ => Value::Array(Vec::new()),
         }
-    }
-}
-
-/// Patroni's reading of a boolean setting.
-pub(crate) fn truthy(value: &Value) -> bool {
-    match value {
-        Value::Bool(on) => *on,
-        Value::Number(number) => number.as_f64().is_some_and(|number| number != 0.0),
-        Value::String(text) => {
-            matches!(
-                text.trim().to_ascii_lowercase().as_str(),
-                "on" | "true" | "yes" | "1" | "t" | "y"
-            )
-        }
-        _ => false,
     }
 }
 

@@ -6,8 +6,9 @@ use surus_core::view::{Server, ServerRole};
 
 use super::PATRONI_VERSION;
 use super::health::right_remaining;
-use super::state::{NodeStatus, ServerDetail, Synchronous};
+use super::state::{NodeStatus, ServerDetail};
 use super::time_text;
+use crate::dcs::mode::Synchronous;
 
 /// The document. `scheduled_restart` is what `/restart` keeps.
 pub(super) fn status_json(status: &NodeStatus, now: MonoTime, scheduled_restart: Option<Value>) -> Value {

@@ -48,7 +48,7 @@ postgresql:
 ";
 
 pub(crate) struct World {
-    myself: Weak<World>,
+    myself: Weak<Self>,
     begun: Instant,
     told: Mutex<Option<mpsc::UnboundedSender<Told>>>,
     ports: Mutex<BTreeMap<u16, mpsc::UnboundedSender<Pipe>>>,

@@ -5,92 +5,53 @@ use std::fmt;
 use super::fields::{Reader, Writer};
 use super::{Header, Kind, VERSION, frame};
 
-/// How a request went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Outcome {
-    /// Done.
-    Done = 0,
-    /// The deadline in force is later than the one asked for, and stays (no `shorten`).
-    Kept = 1,
-    /// The generation is older than one the guard has seen: nothing was done.
-    Stale = 2,
-    /// There is a postmaster already, or its end is not over.
-    Busy = 3,
-    /// There is no postmaster.
-    NoPostmaster = 4,
-    /// The program could not be started; `stage` and `errno` say where and why.
-    StartFailed = 5,
-    /// The payload makes no sense.
-    Malformed = 6,
-    /// This request needs agent and guard of one protocol version.
-    Version = 7,
-    /// The deadline given has passed already.
-    Expired = 8,
-    /// Only `Hello` and `Status` are answered before `Hello`.
-    NotAgent = 9,
-    /// No such process, or one that started at another time.
-    NoSuchProcess = 10,
-    /// A system call of the guard failed; see `errno`.
-    System = 11,
-}
-
-impl Outcome {
-    fn from_wire(value: u16) -> Self {
-        const ALL: [Outcome; 12] = [
-            Outcome::Done,
-            Outcome::Kept,
-            Outcome::Stale,
-            Outcome::Busy,
-            Outcome::NoPostmaster,
-            Outcome::StartFailed,
-            Outcome::Malformed,
-            Outcome::Version,
-            Outcome::Expired,
-            Outcome::NotAgent,
-            Outcome::NoSuchProcess,
-            Outcome::System,
-        ];
-        // A later guard's new refusal must not read as success.
-        ALL.into_iter()
-            .find(|&outcome| outcome as u16 == value)
-            .unwrap_or(Self::Malformed)
+wire! {
+    /// How a request went.
+    pub enum Outcome: u16 {
+        /// Done.
+        Done = 0,
+        /// The deadline in force is later than the one asked for, and stays (no `shorten`).
+        Kept = 1,
+        /// The generation is older than one the guard has seen: nothing was done.
+        Stale = 2,
+        /// There is a postmaster already, or its end is not over.
+        Busy = 3,
+        /// There is no postmaster.
+        NoPostmaster = 4,
+        /// The program could not be started; `stage` and `errno` say where and why.
+        StartFailed = 5,
+        /// The payload makes no sense.
+        Malformed = 6,
+        /// This request needs agent and guard of one protocol version.
+        Version = 7,
+        /// The deadline given has passed already.
+        Expired = 8,
+        /// Only `Hello` and `Status` are answered before `Hello`.
+        NotAgent = 9,
+        /// No such process, or one that started at another time.
+        NoSuchProcess = 10,
+        /// A system call of the guard failed; see `errno`.
+        System = 11,
     }
 }
 
-/// The step at which starting a program failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Stage {
-    /// Not at any step.
-    None = 0,
-    /// Making the process.
-    Fork = 1,
-    /// Tying it to the life of the guard, and leaving the guard's session.
-    Detach = 2,
-    /// Entering the working directory.
-    Directory = 3,
-    /// Opening the log file.
-    Log = 4,
-    /// Executing the program.
-    Exec = 5,
-    /// The command line and environment have more entries than the guard holds room for.
-    TooMany = 6,
-}
-
-impl Stage {
-    pub(crate) fn from_wire(value: u16) -> Self {
-        [
-            Self::Fork,
-            Self::Detach,
-            Self::Directory,
-            Self::Log,
-            Self::Exec,
-            Self::TooMany,
-        ]
-        .into_iter()
-        .find(|&stage| stage as u16 == value)
-        .unwrap_or(Self::None)
+wire! {
+    /// The step at which starting a program failed.
+    pub enum Stage: u16 {
+        /// Not at any step.
+        None = 0,
+        /// Making the process.
+        Fork = 1,
+        /// Tying it to the life of the guard, and leaving the guard's session.
+        Detach = 2,
+        /// Entering the working directory.
+        Directory = 3,
+        /// Opening the log file.
+        Log = 4,
+        /// Executing the program.
+        Exec = 5,
+        /// The command line and environment have more entries than the guard holds room for.
+        TooMany = 6,
     }
 }
 
@@ -108,32 +69,19 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Where the guarded postmaster is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Phase {
-    /// There is none.
-    Idle = 0,
-    /// Forked, not yet executing PostgreSQL.
-    Starting = 1,
-    /// Running.
-    Running = 2,
-    /// Being killed with everything that belongs to it.
-    Killing = 3,
-    /// It ended by itself; what it left behind is being killed.
-    Draining = 4,
-}
-
-impl Phase {
-    fn from_wire(value: u16) -> Self {
-        match value {
-            0 => Self::Idle,
-            1 => Self::Starting,
-            3 => Self::Killing,
-            4 => Self::Draining,
-            // An unknown phase of a later guard is at least not idle.
-            _ => Self::Running,
-        }
+wire! {
+    /// Where the guarded postmaster is in its life.
+    pub enum Phase: u16 {
+        /// There is none.
+        Idle = 0,
+        /// Forked, not yet executing PostgreSQL.
+        Starting = 1,
+        /// Running.
+        Running = 2,
+        /// Being killed with everything that belongs to it.
+        Killing = 3,
+        /// It ended by itself; what it left behind is being killed.
+        Draining = 4,
     }
 }
 
@@ -169,16 +117,16 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// Whether the guard killed, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub enum KillReason {
-    /// It did not: the postmaster ended by itself, by a signal the agent ordered, or by somebody else's hand.
-    None = 0,
-    /// The deadline came.
-    Deadline = 1,
-    /// The agent ordered [`super::Order::Kill`].
-    Order = 2,
+wire! {
+    /// Whether the guard killed, and why.
+    pub enum KillReason: u16 {
+        /// It did not: the postmaster ended by itself, by a signal the agent ordered, or by somebody else's hand.
+        None = 0,
+        /// The deadline came.
+        Deadline = 1,
+        /// The agent ordered [`super::Order::Kill`].
+        Order = 2,
+    }
 }
 
 /// The end of a postmaster, reported after the last of its processes is gone.
@@ -267,7 +215,8 @@ impl Status {
 
     fn read(mut reader: Reader<'_>) -> Self {
         let version = reader.u16();
-        let phase = Phase::from_wire(reader.u16());
+        // An unknown phase of a later guard is at least not idle.
+        let phase = Phase::from_wire(reader.u16()).unwrap_or(Phase::Running);
         let flags = reader.u16();
         let _reserved = reader.u16();
         let mut status = Self {
@@ -286,11 +235,8 @@ impl Status {
         };
         if status.exits > 0 {
             let pid = reader.i32();
-            let killed = match reader.u16() {
-                0 => KillReason::None,
-                1 => KillReason::Deadline,
-                _ => KillReason::Order,
-            };
+            // A later guard's new reason is a reason all the same.
+            let killed = KillReason::from_wire(reader.u16()).unwrap_or(KillReason::Order);
             let flags = reader.u16();
             let (code, signal) = (reader.i32(), reader.i32());
             let survivors_killed = reader.u32();
@@ -357,8 +303,9 @@ impl Report {
         Some(Self {
             kind,
             id: header.id,
-            outcome: Outcome::from_wire(reader.u16()),
-            stage: Stage::from_wire(reader.u16()),
+            // A later guard's new refusal must not read as success.
+            outcome: Outcome::from_wire(reader.u16()).unwrap_or(Outcome::Malformed),
+            stage: Stage::from_wire(reader.u16()).unwrap_or(Stage::None),
             errno: reader.i32(),
             status: Status::read(reader),
         })

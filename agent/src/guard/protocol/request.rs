@@ -5,27 +5,19 @@ use std::ffi::CStr;
 use super::fields::{Reader, Writer};
 use super::{Kind, VERSION, frame};
 
-/// What [`Request::Signal`] orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Order {
-    /// SIGTERM: no new sessions, end when the last one has left.
-    Smart = 1,
-    /// SIGINT: roll back what is open, checkpoint, end.
-    Fast = 2,
-    /// SIGQUIT: end without a checkpoint; crash recovery follows.
-    Immediate = 3,
-    /// SIGHUP: read the configuration again.
-    Reload = 4,
-    /// SIGKILL to the postmaster and every process of it, at once, as at the deadline.
-    Kill = 5,
-}
-
-impl Order {
-    fn from_wire(value: u32) -> Option<Self> {
-        [Self::Smart, Self::Fast, Self::Immediate, Self::Reload, Self::Kill]
-            .into_iter()
-            .find(|&order| order as u32 == value)
+wire! {
+    /// What [`Request::Signal`] orders.
+    pub enum Order: u32 {
+        /// SIGTERM: no new sessions, end when the last one has left.
+        Smart = 1,
+        /// SIGINT: roll back what is open, checkpoint, end.
+        Fast = 2,
+        /// SIGQUIT: end without a checkpoint; crash recovery follows.
+        Immediate = 3,
+        /// SIGHUP: read the configuration again.
+        Reload = 4,
+        /// SIGKILL to the postmaster and every process of it, at once, as at the deadline.
+        Kill = 5,
     }
 }
 
