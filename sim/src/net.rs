@@ -9,7 +9,7 @@ use crate::clock::{MS, Time};
 use crate::rng::Rng;
 
 /// How long a message takes within a host: loopback, with the wake-up of whoever reads it.
-const LOCAL: (Time, Time) = (MS / 20, MS / 5);
+pub const LOCAL: (Time, Time) = (MS / 20, MS / 5);
 
 /// How long a message takes between hosts of one site: a round trip of 0.4 to 4 ms.
 const LAN: (Time, Time) = (MS / 5, 2 * MS);

@@ -19,8 +19,11 @@ use crate::record::{Fate, Seen};
 /// The registers that are written; a value belongs to the one that it names modulo this.
 const KEYS: u64 = 4;
 
-/// A connection is made in two round trips and a fork; measured on one host: 2 to 5 ms for `psql -c`, of which the fork is about 1 ms.
-const CONNECT: Time = MS;
+/// The backend's fork, before it reads the startup packet. `psql -c` to the same host takes 2 to 5 ms, of which about 1 ms is this.
+const FORK: Time = MS;
+
+/// How long a connection may take to come about: that of the client which measures the real cluster.
+const CONNECT: Time = 500 * MS;
 
 /// The register that a value belongs to.
 pub(crate) fn key_of(value: u64) -> u32 {
@@ -61,14 +64,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client with the usual habits: an operation every 10 to 40 ms, two seconds of patience.
+    /// A client with the usual habits: an operation every 10 to 40 ms, a second of patience (both as the clients that measure the real
+    /// cluster).
     #[must_use]
     pub fn new(place: Place, route: Route) -> Self {
         Self {
             place,
             route,
             pace: 25 * MS,
-            patience: 2 * SEC,
+            patience: SEC,
             reads: true,
             sticky: true,
             session: None,
@@ -81,12 +85,15 @@ impl Client {
 /// An operation under way.
 #[derive(Debug, Clone)]
 struct Op {
+    /// Names the attempt under way, so that what belongs to an earlier one is known.
     id: u64,
     key: u32,
     /// The value to write; `None` reads.
     value: Option<u64>,
-    /// The server that it was sent to.
+    /// The server that it was sent to, or to which a connection is being made.
     node: usize,
+    /// There is a session, and the statement is on its way.
+    sent: bool,
     /// Hosts to try next, if this one will not have it.
     rest: Vec<usize>,
 }
@@ -94,8 +101,10 @@ struct Op {
 /// What a server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// Done: a write is committed, a read gives this. The server's number, for the session.
-    Done(u64, Option<u64>),
+    /// A session is made, with the server of this number.
+    Welcome(u64),
+    /// Done: a write is committed, a read gives this.
+    Done(Option<u64>),
     /// Nobody listens, or the server lets nobody in.
     Refused,
     /// It is no primary.
@@ -144,6 +153,7 @@ impl World {
         };
         self.see(None, seen);
         let client = &self.clients[index];
+        let sent = client.session.is_some();
         let mut rest = match (&client.session, &client.route) {
             (Some((node, _)), _) | (None, Route::Direct(node)) => vec![*node],
             (None, Route::Router(router)) => self.routed(*router).into_iter().collect(),
@@ -155,6 +165,7 @@ impl World {
                 key,
                 value,
                 node: 0,
+                sent,
                 rest,
             });
             self.client_ended(index, Fate::Failed, None);
@@ -165,44 +176,46 @@ impl World {
             key,
             value,
             node,
+            sent,
             rest,
         });
         self.client_send(index);
     }
 
-    /// The operation goes to the server it is meant for now.
+    /// The statement goes to the server of the session, or a request for a session to the server that is to be tried.
     fn client_send(&mut self, index: usize) {
-        let client = &self.clients[index];
-        let Some(op) = &client.op else { return };
-        let (id, node, patience) = (op.id, op.node, client.patience);
+        self.counter += 1;
+        let id = self.counter;
+        let client = &mut self.clients[index];
+        let Some(op) = &mut client.op else { return };
+        op.id = id;
+        let (node, sent) = (op.node, op.sent);
+        let patience = if sent { client.patience } else { CONNECT };
         let (from, to) = (client.place, Place::Node(node));
-        let connect = if client.session.is_some() { 0 } else { CONNECT };
         if self.net.refuses(self.now, from, to) {
-            let reply = if connect == 0 {
-                Reply::Reset
-            } else {
-                Reply::Refused
-            };
+            let reply = if sent { Reply::Reset } else { Reply::Refused };
             self.after(MS, Event::ClientReply(index, id, reply));
             return;
         }
         if self.net.up(self.now, from, to) {
             let mut delay = self.net.delay(self.now, from, to, &mut self.rng);
-            if connect != 0 {
-                delay = 3 * delay + connect;
+            if !sent {
+                // TCP's handshake goes before it.
+                delay = 3 * delay + FORK;
             }
             self.after(delay, Event::ClientRequest(index, id));
         }
-        self.after(patience, Event::ClientTimeout(index, id, node));
+        self.after(patience, Event::ClientTimeout(index, id));
     }
 
-    /// An operation reaches its server.
+    /// A statement, or a request for a session, reaches its server.
     pub(crate) fn client_request(&mut self, index: usize, id: u64) {
         let client = &self.clients[index];
         let Some(op) = client.op.as_ref().filter(|op| op.id == id) else {
             return;
         };
-        let (node, key, value, session) = (op.node, op.key, op.value, client.session);
+        let (node, key, value, session) = (op.node, op.key, op.value, client.session.filter(|_| op.sent));
+        let any = matches!(client.route, Route::Direct(_));
         let host = &mut self.hosts[node];
         if self.now < host.still {
             let wait = host.still - self.now + 1;
@@ -214,16 +227,22 @@ impl World {
         }
         let pg = &mut host.pg;
         let server = pg.epoch();
-        let open = session.is_some();
-        let broken = session.is_some_and(|(_, known)| known != server);
-        if pg.hung() {
+        let broken = session.is_some_and(|(_, known)| known != server || pg.stopping());
+        if !broken && pg.hung() {
             host.waiting.push((index, id));
             return;
         }
-        let reply = if broken || open && pg.stopping() {
+        let reply = if broken {
             Reply::Reset
-        } else if !open && !pg.answers() {
-            Reply::Refused
+        } else if session.is_none() {
+            // A connection that a router brought is taken wherever it comes; libpq looks for itself.
+            if !pg.answers() {
+                Reply::Refused
+            } else if any || !pg.standby() {
+                Reply::Welcome(server)
+            } else {
+                Reply::ReadOnly
+            }
         } else if let Some(value) = value {
             match pg.commit(self.now, value, RECORD, SyncLevel::On) {
                 Ok(_) => {
@@ -239,7 +258,7 @@ impl World {
         } else if pg.standby() {
             Reply::ReadOnly
         } else {
-            Reply::Done(server, pg.last_visible(|value| key_of(value) == key))
+            Reply::Done(pg.last_visible(|value| key_of(value) == key))
         };
         self.follow_pg(node);
         self.client_reply(index, id, node, reply);
@@ -267,21 +286,26 @@ impl World {
             return;
         };
         match reply {
-            Reply::Done(server, read) => {
-                client.session = client.sticky.then_some((op.node, server));
+            Reply::Welcome(server) => {
+                client.session = Some((op.node, server));
+                op.sent = true;
+                self.client_send(index);
+            }
+            Reply::Done(read) => {
+                client.session = client.session.filter(|_| client.sticky);
                 self.client_ended(index, Fate::Ok, read);
             }
             Reply::Refused | Reply::ReadOnly => {
                 client.session = None;
-                if let Some(next) = op.rest.pop() {
-                    op.node = next;
-                    self.client_send(index);
-                    return;
-                }
                 client.parked = matches!(client.route, Route::Direct(_));
-                self.client_ended(index, Fate::Failed, None);
+                if !op.sent {
+                    self.client_tries_next(index);
+                } else {
+                    self.client_ended(index, Fate::Failed, None);
+                }
                 self.client_unpark_if_writable(index);
             }
+            Reply::Reset if !op.sent => self.client_tries_next(index),
             Reply::Reset => {
                 client.session = None;
                 let fate = if op.value.is_some() {
@@ -294,22 +318,32 @@ impl World {
         }
     }
 
+    /// A server will have no session: the next is tried, if there is one. Nothing was sent.
+    fn client_tries_next(&mut self, index: usize) {
+        let Some(op) = &mut self.clients[index].op else {
+            return;
+        };
+        match op.rest.pop() {
+            Some(next) => {
+                op.node = next;
+                self.client_send(index);
+            }
+            None => self.client_ended(index, Fate::Failed, None),
+        }
+    }
+
     /// A client has waited long enough.
-    pub(crate) fn client_timeout(&mut self, index: usize, id: u64, node: usize) {
-        if self.client_waits(index, Event::ClientTimeout(index, id, node)) {
+    pub(crate) fn client_timeout(&mut self, index: usize, id: u64) {
+        if self.client_waits(index, Event::ClientTimeout(index, id)) {
             return;
         }
         let client = &mut self.clients[index];
-        let Some(op) = client.op.as_mut().filter(|op| op.id == id && op.node == node) else {
+        let Some(op) = client.op.as_mut().filter(|op| op.id == id) else {
             return;
         };
-        // A connection that never came about has sent nothing. The model sends the statement with it, so only a host that answers no
-        // connection at all leaves the others to be tried.
-        let silent = client.session.is_none() && !self.hosts[node].powered;
         client.session = None;
-        if silent && let Some(next) = op.rest.pop() {
-            op.node = next;
-            self.client_send(index);
+        if !op.sent {
+            self.client_tries_next(index);
             return;
         }
         let fate = if op.value.is_some() {

@@ -50,18 +50,18 @@ pub enum Event {
     Ask(usize, u64, usize, u64, bool),
     /// Its answer: (asker, its agent, who, question, what).
     Answer(usize, u64, usize, u64, Box<Option<surus_core::view::PeerStatus>>),
-    /// A failsafe answer.
-    Grant(usize, u64, usize, u64, bool),
+    /// A failsafe answer: (asker, its agent, who, question, granted). `None`: nobody is there.
+    Grant(usize, u64, usize, u64, Option<bool>),
     /// The asker waits no longer.
     AskOver(usize, u64, u64),
     /// A client begins something.
     ClientAct(usize),
-    /// An operation reaches its server: (client, operation).
+    /// What a client sent reaches its server: (client, attempt).
     ClientRequest(usize, u64),
     /// Its answer reaches the client.
     ClientReply(usize, u64, Reply),
-    /// The client waits no longer: (client, operation, for this node).
-    ClientTimeout(usize, u64, usize),
+    /// The client waits no longer for this attempt.
+    ClientTimeout(usize, u64),
     /// A router asks a member: (router, node).
     Poll(usize, usize),
     /// The question reaches the member: (router, node, question).

@@ -191,4 +191,6 @@ pub struct Round {
     pub granted: BTreeSet<NodeName>,
     /// Who did not.
     pub refused: BTreeSet<NodeName>,
+    /// Of whom it is known that they granted, did not, or are not there.
+    pub heard: BTreeSet<usize>,
 }

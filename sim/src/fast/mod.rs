@@ -5,6 +5,7 @@
 //! - [`etcd`]: the conversations with etcd; [`peers`]: those between members
 //! - [`servers`]: what PostgreSQL and guards do by themselves; [`wire`]: the connections between servers; [`look`]: what an agent sees
 //! - [`clients`], [`routers`]: who writes, reads and asks who is primary
+//! - [`outage`]: how long clients go without, to be compared with real clusters
 //! - `story`: what a story can do to it and ask of it; [`play()`]: a run, from its first event to the verdict
 
 pub mod agents;
@@ -15,6 +16,7 @@ pub mod executor;
 pub mod host;
 pub mod look;
 pub mod orders;
+pub mod outage;
 pub mod peers;
 mod play;
 pub mod routers;

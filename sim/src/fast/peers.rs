@@ -8,16 +8,13 @@ use surus_core::input::{Input, Outcome, RequestId};
 use surus_core::types::{ActionId, MonoTime, NodeName};
 use surus_core::view::{PeerStatus, Process, Server};
 
-use crate::clock::{MS, Time};
+use crate::clock::{MS, SEC};
 use crate::fast::event::Event;
 use crate::fast::host::Round;
 use crate::fast::world::World;
 use crate::net::Place;
 use crate::record::{RightBy, Seen};
 use crate::zoo::Bug;
-
-/// How long a peer may take to answer.
-const PEER_PATIENCE: Time = 700 * MS;
 
 impl World {
     pub(crate) fn index(&self, name: &NodeName) -> Option<usize> {
@@ -42,6 +39,7 @@ impl World {
                 asked: targets.iter().copied().collect(),
                 granted: BTreeSet::new(),
                 refused: BTreeSet::new(),
+                heard: BTreeSet::new(),
             });
         } else {
             agent
@@ -50,12 +48,23 @@ impl World {
         }
         for to in targets {
             let (from, there) = (Place::Node(node), Place::Node(to));
-            if self.net.up(self.now, from, there) {
-                let delay = self.net.delay(self.now, from, there, &mut self.rng);
+            let what = if round.is_some() {
+                "may I stay?"
+            } else {
+                "how do you stand?"
+            };
+            if let Some(delay) = self.post(from, there, what) {
                 self.after(delay, Event::Ask(node, epoch, to, question, round.is_some()));
             }
         }
-        let delay = if whom.is_empty() { 1 } else { PEER_PATIENCE };
+        let settings = &self.hosts[node].settings;
+        // `Limits::peer` and `Limits::failsafe` of the agent's executor.
+        let patience = if round.is_some() {
+            (settings.ttl * SEC / 3).max(500 * MS)
+        } else {
+            (settings.retry_timeout * SEC / 2).clamp(300 * MS, 2 * SEC)
+        };
+        let delay = if whom.is_empty() { 1 } else { patience };
         self.after(delay, Event::AskOver(node, epoch, question));
     }
 
@@ -63,17 +72,28 @@ impl World {
     pub(crate) fn asked(&mut self, from: usize, epoch: u64, to: usize, question: u64, failsafe: bool) {
         let now = self.now;
         let host = &self.hosts[to];
-        if host.agent.is_none() {
-            return;
-        }
-        let stuck = host.frozen.max(host.still);
+        let stuck = if host.agent.is_some() {
+            host.frozen.max(host.still)
+        } else {
+            host.still
+        };
         if now < stuck {
             // It waits in the socket's buffer.
             self.after(stuck - now + 1, Event::Ask(from, epoch, to, question, failsafe));
             return;
         }
+        if !host.powered {
+            return;
+        }
         let (here, back) = (Place::Node(to), Place::Node(from));
-        let answer = if failsafe {
+        let answer = if host.agent.is_none() {
+            // Nobody listens: the host's kernel refuses the connection at once.
+            if failsafe {
+                Event::Grant(from, epoch, to, question, None)
+            } else {
+                Event::Answer(from, epoch, to, question, Box::new(None))
+            }
+        } else if failsafe {
             let local = self.local(to);
             let request = RequestId(question);
             let leader = self.names[from].clone();
@@ -82,7 +102,7 @@ impl World {
             };
             if self.bug == Some(Bug::GrantWithoutPromise) {
                 self.see(to, Seen::Granted { to: from });
-                self.after(MS, Event::Grant(from, epoch, to, question, true));
+                self.after(MS, Event::Grant(from, epoch, to, question, Some(true)));
                 return;
             }
             let input = Input::FailsafeAsked { request, leader };
@@ -94,12 +114,17 @@ impl World {
                 self.see(to, Seen::Granted { to: from });
             }
             self.follow_step(to, step);
-            Event::Grant(from, epoch, to, question, granted)
+            Event::Grant(from, epoch, to, question, Some(granted))
         } else {
             Event::Answer(from, epoch, to, question, Box::new(self.peer_status(to)))
         };
-        if self.net.up(now, here, back) {
-            let delay = self.net.delay(now, here, back, &mut self.rng);
+        let what = match &answer {
+            Event::Grant(.., Some(true)) => "granted",
+            Event::Grant(.., Some(false)) => "not granted",
+            Event::Answer(.., status) if status.is_some() => "status",
+            _ => "nobody here",
+        };
+        if let Some(delay) = self.post(here, back, what) {
             self.after(delay, answer);
         }
     }
@@ -133,7 +158,8 @@ impl World {
         }
     }
 
-    pub(crate) fn granted(&mut self, node: usize, from: usize, question: u64, granted: bool) {
+    /// An answer to a failsafe question: granted, refused, or nobody there.
+    pub(crate) fn granted(&mut self, node: usize, from: usize, question: u64, answer: Option<bool>) {
         let name = self.names[from].clone();
         let Some(agent) = &mut self.hosts[node].agent else {
             return;
@@ -141,13 +167,13 @@ impl World {
         let Some(round) = agent.round.as_mut().filter(|round| round.question == question) else {
             return;
         };
-        let heard = if granted {
-            &mut round.granted
-        } else {
-            &mut round.refused
+        match answer {
+            Some(true) => round.granted.insert(name),
+            Some(false) => round.refused.insert(name),
+            None => false,
         };
-        heard.insert(name);
-        if round.granted.len() + round.refused.len() == round.asked.len() {
+        round.heard.insert(from);
+        if round.heard.len() == round.asked.len() {
             self.ask_over(node, question);
         }
     }

@@ -107,7 +107,6 @@ impl World {
             return;
         }
         let waiting = self.hosts[node].commits.remove(&txn);
-        let server = self.hosts[node].pg.epoch();
         if let Fact::Acked { .. } = fact {
             if let Some(cluster) = self.hosts[node].pg.cluster() {
                 let standing = Standing {
@@ -121,7 +120,7 @@ impl World {
         }
         if let Some((client, id)) = waiting {
             let reply = match fact {
-                Fact::Acked { .. } => Reply::Done(server, None),
+                Fact::Acked { .. } => Reply::Done(None),
                 _ => Reply::Reset,
             };
             self.client_reply(client, id, node, reply);

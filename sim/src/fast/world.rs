@@ -201,6 +201,27 @@ impl World {
         self.record.see(self.now, node, seen);
     }
 
+    /// A message sets out: how long it takes, or `None` if it gets lost. Reports draw it.
+    pub(crate) fn post(&mut self, from: Place, to: Place, what: &'static str) -> Option<Time> {
+        let up = self.net.up(self.now, from, to);
+        let delay = up.then(|| self.net.delay(self.now, from, to, &mut self.rng));
+        if self.record.wants_messages() {
+            let arrives = delay.map(|delay| self.now + delay);
+            let node = match from {
+                Place::Node(node) => Some(node),
+                _ => None,
+            };
+            let message = Seen::Message {
+                from,
+                to,
+                arrives,
+                what,
+            };
+            self.record.see(self.now, node, message);
+        }
+        delay
+    }
+
     /// What the node's clock shows.
     #[must_use]
     pub fn local(&self, node: usize) -> MonoTime {
@@ -307,7 +328,7 @@ impl World {
             Event::ClientAct(client) => self.client_act(client),
             Event::ClientRequest(client, id) => self.client_request(client, id),
             Event::ClientReply(client, id, reply) => self.client_heard(client, id, reply),
-            Event::ClientTimeout(client, id, node) => self.client_timeout(client, id, node),
+            Event::ClientTimeout(client, id) => self.client_timeout(client, id),
             Event::Poll(router, node) => self.poll(router, node),
             Event::PollArrives(router, node, question) => self.poll_arrives(router, node, question),
             Event::Polled(router, node, question, primary) => self.polled(router, node, question, primary),
