@@ -20,6 +20,7 @@ pub mod net;
 pub mod record;
 pub mod rng;
 pub mod run;
+pub mod shrink;
 #[cfg(feature = "turmoil")]
 pub mod turmoil;
 pub mod witness;
