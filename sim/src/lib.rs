@@ -18,6 +18,7 @@ pub mod model;
 pub mod nemesis;
 pub mod net;
 pub mod record;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod shrink;

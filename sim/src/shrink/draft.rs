@@ -21,6 +21,9 @@ const GRAINS: [Nanos; 9] = [
     Nanos::ms(1),
 ];
 
+/// Ends are whole seconds.
+const SECOND: Nanos = Nanos::secs(1);
+
 /// A story as lines of words. Comments, links and the seed are set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Draft {
@@ -84,7 +87,7 @@ impl Draft {
     pub(super) fn cut(&self, at: Nanos) -> Vec<Self> {
         let late = |line: &[String]| line[0] == "at" && time(&line[1]).is_some_and(|time| at < time);
         let dropped = self.with(|draft| draft.lines.retain(|line| !late(line)));
-        let end = Nanos::secs(at.0.div_ceil(Nanos::secs(1).0));
+        let end = Nanos(at.0.div_ceil(SECOND.0) * SECOND.0);
         let mut shorter = dropped.clone();
         shorter.set_end(end);
         let now = dropped.end();
@@ -160,8 +163,9 @@ impl Draft {
         let end = self.end();
         let room = end.minus(last);
         for less in [Nanos(room.0 / 2), Nanos(room.0 / 4), Nanos::secs(1)] {
-            if Nanos::ZERO < less && less < room {
-                forms.push(self.with(|draft| draft.set_end(end.minus(less))));
+            let whole = Nanos(end.minus(less).0.div_ceil(SECOND.0) * SECOND.0);
+            if whole < end {
+                forms.push(self.with(|draft| draft.set_end(whole)));
             }
         }
         forms
@@ -194,7 +198,8 @@ impl Draft {
                     if old.0 % grain.0 == 0 {
                         break;
                     }
-                    if new == Nanos::ZERO && line[0] != "at" {
+                    let duration = line[0] != "at" || column != 1;
+                    if new == Nanos::ZERO && duration {
                         continue;
                     }
                     forms.push(self.with(|draft| {

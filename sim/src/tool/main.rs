@@ -7,6 +7,7 @@ mod coverage;
 mod determinism;
 mod progress;
 mod replay;
+mod report;
 mod run;
 mod style;
 mod subject;
@@ -31,6 +32,8 @@ enum Verb {
     Run(run::Args),
     /// Play one seed or story and print what happened
     Replay(replay::Args),
+    /// Play one seed or story and draw what happened, as one page for the browser
+    Report(report::Args),
     /// Plant each known bug in turn and say how many seeds it takes to find it
     Zoo(zoo::Args),
     /// Play many seeds and say which rules, guards, faults and outcomes they reached, and which they never did
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let found = match Args::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),
+        Verb::Report(args) => report::run(&args),
         Verb::Zoo(args) => zoo::run(&args),
         Verb::Coverage(args) => coverage::run(&args),
         Verb::Determinism(args) => determinism::run(&args),
