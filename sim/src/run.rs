@@ -60,7 +60,9 @@ pub struct Job {
     pub seed: u64,
     /// What happens; `None`: what the seed makes.
     pub story: Option<Story>,
-    /// Members, if the seed shall not draw their number. Has no effect on a plan that is given.
+    /// The file that the story was read from: what a replay names instead of the seed.
+    pub file: Option<String>,
+    /// Members, if the seed shall not draw their number. Has no effect on a story that is given.
     pub nodes: Option<usize>,
     /// The planted bug.
     pub bug: Option<Bug>,
@@ -94,7 +96,10 @@ impl Job {
     /// The command that replays it to the same bytes on any machine with this version.
     #[must_use]
     pub fn replay(&self) -> String {
-        let mut command = format!("surus-sim replay {}", self.seed);
+        let mut command = match &self.file {
+            Some(file) => format!("surus-sim replay {file} --seed {}", self.seed),
+            None => format!("surus-sim replay {}", self.seed),
+        };
         if self.world != Kind::default() {
             command += &format!(" --world {}", self.world);
         }

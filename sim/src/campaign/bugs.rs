@@ -18,8 +18,8 @@ use crate::check::Violation;
 use crate::record::Keep;
 use crate::run::{Job, Kind, Outcome};
 
-/// The name of the story's file.
-const STORY: &str = "case.story";
+/// The name of the story's file in the directory of a failure.
+pub const CASE: &str = "case.story";
 
 /// A bug folder.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl Bugs {
         let replay = job.replay();
         write(&directory.join("cause.txt"), |file| writeln!(file, "{violation}"))?;
         write(&directory.join("replay.txt"), |file| writeln!(file, "{replay}"))?;
-        write(&directory.join(STORY), |file| {
+        write(&directory.join(CASE), |file| {
             file.write_all(job.text().as_bytes())
         })?;
         write(&directory.join("trace.txt"), |file| trace(file, &outcome))?;

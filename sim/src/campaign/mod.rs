@@ -20,7 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::record::Keep;
 use crate::run::{Job, Outcome};
 
-pub use bugs::{Bugs, Kept, Progress};
+pub use bugs::{Bugs, CASE, Kept, Progress};
 pub use tally::Tally;
 
 /// A run that ended.

@@ -14,8 +14,11 @@ mod draft;
 
 use std::collections::BTreeSet;
 
-use surus_scenarios::{Nanos, Story};
+use surus_scenarios::{Nanos, Planned, Step as Play, Story};
 
+use crate::check::Invariant;
+use crate::record::Keep;
+use crate::run::Job;
 use draft::Draft;
 
 /// Seeds that a candidate is played with, besides the one that found the last: few while runs are long, more as they get short.
@@ -48,6 +51,24 @@ pub struct Shrunk {
     pub runs: u64,
     /// Nothing was left to try; otherwise the time was over.
     pub finished: bool,
+}
+
+/// Makes the job's story short, still breaking this invariant in the same world with the same planted bug.
+pub fn shrink_job(job: &Job, invariant: Invariant, go_on: &mut dyn FnMut(Step) -> bool) -> Option<Shrunk> {
+    let story = Story {
+        seed: Some(job.seed),
+        ..job.story()
+    };
+    let mut breaks = |story: &Story| {
+        let job = Job {
+            story: Some(story.clone()),
+            seed: story.seed.unwrap_or(job.seed),
+            ..job.clone()
+        };
+        let violation = job.run(Keep::Hash).violation?;
+        (violation.invariant == invariant).then_some(Nanos(violation.at))
+    };
+    shrink(&story, &mut breaks, go_on)
 }
 
 /// Makes the story short. `go_on` hears of progress and says whether there is still time. `None` if the story does not break the
@@ -86,7 +107,13 @@ pub fn shrink(story: &Story, breaks: Breaks<'_>, go_on: &mut dyn FnMut(Step) -> 
 /// Faults and acts of people in a story: what shrinking is measured by.
 #[must_use]
 pub fn faults(story: &Story) -> usize {
-    story.steps.len()
+    let counts = |step: &&Planned| {
+        matches!(
+            step.step,
+            Play::Fault(_) | Play::Operator(_) | Play::Load(_) | Play::Trap(_)
+        )
+    };
+    story.steps.iter().filter(counts).count()
 }
 
 struct Shrinker<'a> {

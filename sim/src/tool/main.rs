@@ -9,6 +9,8 @@ mod progress;
 mod replay;
 mod report;
 mod run;
+mod shrink;
+mod story;
 mod style;
 mod subject;
 mod sweep;
@@ -34,6 +36,10 @@ enum Verb {
     Replay(replay::Args),
     /// Play one seed or story and draw what happened, as one page for the browser
     Report(report::Args),
+    /// Make a failing run as short and plain as it can be, still failing in the same way
+    Shrink(shrink::Args),
+    /// Play stories and say whether what they expect holds
+    Story(story::Args),
     /// Plant each known bug in turn and say how many seeds it takes to find it
     Zoo(zoo::Args),
     /// Play many seeds and say which rules, guards, faults and outcomes they reached, and which they never did
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Report(args) => report::run(&args),
+        Verb::Shrink(args) => shrink::run(&args),
+        Verb::Story(args) => story::run(&args),
         Verb::Zoo(args) => zoo::run(&args),
         Verb::Coverage(args) => coverage::run(&args),
         Verb::Determinism(args) => determinism::run(&args),

@@ -21,6 +21,11 @@ impl Line {
         Self(bar)
     }
 
+    /// A line for work whose end is not known.
+    pub(crate) fn spinner() -> Self {
+        Self(ProgressBar::new_spinner())
+    }
+
     /// One more run.
     pub(crate) fn tick(&self, tally: &Tally, elapsed: Duration) {
         self.0.inc(1);

@@ -1,7 +1,12 @@
 //! What a verb is about: a seed or a story file, and in which world.
 
+use std::fs;
+use std::path::PathBuf;
+
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
+use surus_scenarios::Story;
+use surus_sim::campaign::CASE;
 use surus_sim::run::{Job, Kind};
 use surus_sim::zoo::Bug;
 
@@ -28,6 +33,7 @@ impl Setting {
             world: self.world,
             seed,
             story: None,
+            file: None,
             nodes: self.nodes.map(usize::from),
             bug: self.bug,
         }
@@ -37,9 +43,12 @@ impl Setting {
 /// A seed or a story.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Subject {
-    /// A seed
-    #[arg(value_name = "SEED")]
-    seed: String,
+    /// A seed, the file of a story, or a directory of the bug folder
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// The seed to play a story with, instead of its own
+    #[arg(long)]
+    seed: Option<u64>,
     #[command(flatten)]
     setting: Setting,
 }
@@ -47,14 +56,31 @@ pub(crate) struct Subject {
 impl Subject {
     /// What to run.
     pub(crate) fn job(&self) -> Result<Job, Trouble> {
-        match self.seed.parse() {
-            Ok(seed) => Ok(self.setting.job(seed)),
-            Err(_) => Err(format!(
-                "`{}` is no seed; a seed is a whole number such as 4711",
-                self.seed
-            )
-            .into()),
+        if let Ok(seed) = self.what.parse() {
+            return match self.seed {
+                None => Ok(self.setting.job(seed)),
+                Some(_) => Err(format!("--seed goes with a file; `{seed}` is a seed already").into()),
+            };
         }
+        let mut path = PathBuf::from(&self.what);
+        if path.is_dir() {
+            path.push(CASE);
+        }
+        let shown = path.display();
+        let text = fs::read_to_string(&path).map_err(|error| {
+            format!("{shown}: {error}; expected a seed such as 4711, or the file of a story")
+        })?;
+        let mut story: Story = text.parse().map_err(|error| format!("{shown}:{error}"))?;
+        if self.setting.nodes.is_some() {
+            return Err(format!("--nodes goes with a seed; {shown} names its members").into());
+        }
+        let seed = self.seed.or(story.seed).unwrap_or(1);
+        story.seed = Some(seed);
+        Ok(Job {
+            story: Some(story),
+            file: Some(shown.to_string()),
+            ..self.setting.job(seed)
+        })
     }
 }
 
