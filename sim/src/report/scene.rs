@@ -304,7 +304,6 @@ impl Builder {
                     name,
                     serial,
                 );
-                return;
             }
             Seen::LockReleased { .. } | Seen::LockLost { .. } => {
                 close(&mut lane.lock, at);
@@ -394,14 +393,13 @@ impl Builder {
             Seen::Hung { hung } => trouble(lane, at, *hung, "hung", "PostgreSQL hangs", serial),
             Seen::HostFrozen { frozen } => trouble(lane, at, *frozen, "hung", "host stands still", serial),
             Seen::Power { on } => trouble(lane, at, !on, "dark", "no power", serial),
-            Seen::Committed { standing, .. } => {
+            Seen::Committed { standing, .. }
                 if lane
                     .standings
                     .last()
-                    .is_none_or(|(last, _)| last + 100 * MS <= at)
-                {
-                    lane.standings.push((at, *standing));
-                }
+                    .is_none_or(|(last, _)| last + 100 * MS <= at) =>
+            {
+                lane.standings.push((at, *standing));
             }
             Seen::Rebuilt { standing, .. } => {
                 lane.standings.push((at, *standing));
