@@ -92,6 +92,7 @@ pub const GUARDS: &[&str] = &[
     "cooldown",
     "postgres-not-ready",
     "pause-on",
+    "unfenced",
     "view-stale",
     "no-right",
     "no-reservation",
