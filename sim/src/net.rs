@@ -102,6 +102,12 @@ impl Net {
         slow.until = slow.until.max(until);
     }
 
+    /// When the next cut ends.
+    #[must_use]
+    pub fn next_end(&self, now: Time) -> Option<Time> {
+        self.cut.values().copied().filter(|until| now < *until).min()
+    }
+
     /// Everything works again.
     pub fn heal(&mut self) {
         self.cut.clear();

@@ -1,6 +1,6 @@
 //! Agents: how they begin and end, and how a core is told something and obeyed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use surus_core::Step;
@@ -10,6 +10,7 @@ use surus_core::node::{Boot, Node};
 use surus_core::types::{ActionId, NodeName};
 
 use crate::clock::{MS, Time};
+use crate::fast::dcs::Adapter;
 use crate::fast::event::{Event, Part};
 use crate::fast::host::Agent;
 use crate::fast::look::Memory;
@@ -73,16 +74,15 @@ impl World {
         self.see(node, Seen::AgentBegan);
         self.see(node, Seen::Configured(self.settings(node)));
         let (core, step) = Node::new(config, boot, local);
+        let members = self.etcd.members();
         let host = &mut self.hosts[node];
         host.epoch += 1;
         host.frozen = 0;
         host.memory = Memory::default();
-        host.missed = true;
         host.agent = Some(Agent {
             core,
             epoch: host.epoch,
-            rpcs: BTreeSet::new(),
-            lease: None,
+            dcs: Adapter::new(members, node),
             newest: boot.generation,
             postgres: None,
             asks: BTreeMap::new(),
@@ -92,6 +92,7 @@ impl World {
             said: None,
         });
         self.follow_step(node, step);
+        self.follow(node);
     }
 
     /// The agent is gone, and nothing was said.

@@ -7,9 +7,10 @@ use surus_scenarios::{Name, Strike};
 
 use crate::clock::Time;
 use crate::fast::clients::Reply;
-use crate::fast::host::Rpc;
+use crate::fast::dcs::keys::{Held, Key};
+use crate::fast::dcs::{Heard, Sent};
 use crate::fast::wire::Parcel;
-use crate::model::etcd::single::Response;
+use crate::model::etcd::{Header, Told};
 
 /// Something that happens.
 #[derive(Debug, Clone)]
@@ -24,14 +25,32 @@ pub enum Event {
     Thaw(usize),
     /// The host has power again.
     PowerOn(usize),
-    /// A request reaches etcd.
-    EtcdRequest(Box<Rpc>),
-    /// Its answer reaches the agent.
-    EtcdAnswer(Box<Rpc>, Box<Response>),
-    /// The agent waits no longer.
-    EtcdTimeout(usize, u64, ActionId),
-    /// etcd looks for leases that expired.
-    EtcdExpiry,
+    /// A request reaches a member of etcd.
+    EtcdRequest(Box<Sent>),
+    /// Its answer reaches the agent, or the agent waits no longer.
+    EtcdAnswer(Box<Heard>),
+    /// An order begins this round of asking.
+    EtcdRound(usize, u64, ActionId, u32),
+    /// A watch reaches a member of etcd: (node, its agent, member, watch, start, process).
+    EtcdWatch(usize, u64, usize, u64, i64, u64),
+    /// A message of a watch reaches the agent.
+    EtcdTold(usize, u64, u64, Header, Box<Told<Key, Held>>),
+    /// A watch may have been silent for too long.
+    EtcdSilence(usize, u64, u64),
+    /// The agent begins to watch again.
+    EtcdFollow(usize, u64),
+    /// etcd has something to do.
+    EtcdTick,
+    /// A cut in the network ends.
+    EtcdLinks,
+    /// A member of etcd is started.
+    EtcdStart(usize),
+    /// A frozen member of etcd goes on.
+    EtcdThaw(usize),
+    /// What is left of etcd's faults ends.
+    EtcdHeal,
+    /// etcd's database is full no longer.
+    EtcdSpace,
     /// A stage of an order that the agent carries out itself.
     Stage(usize, u64, Box<Action>, u8),
     /// A server wanted to be called at this time.
@@ -70,8 +89,6 @@ pub enum Event {
     Polled(usize, usize, u64, bool),
     /// A host that stood still goes on.
     HostThaw(usize),
-    /// Watches reconnect.
-    Reconnect,
     /// A trap has sprung at this member.
     Sprung(Box<Strike>, usize),
     /// A step of the story is over.
@@ -107,12 +124,15 @@ impl Event {
         Some(match self {
             Self::Wake(node, epoch, _)
             | Self::Input(node, epoch, _)
-            | Self::EtcdTimeout(node, epoch, _)
+            | Self::EtcdRound(node, epoch, ..)
+            | Self::EtcdTold(node, epoch, ..)
+            | Self::EtcdSilence(node, epoch, _)
+            | Self::EtcdFollow(node, epoch)
             | Self::Stage(node, epoch, ..)
             | Self::Answer(node, epoch, ..)
             | Self::Grant(node, epoch, ..)
             | Self::AskOver(node, epoch, _) => (*node, Part::Agent(*epoch)),
-            Self::EtcdAnswer(rpc, _) => (rpc.node, Part::Agent(rpc.epoch)),
+            Self::EtcdAnswer(heard) => (heard.node, Part::Agent(heard.epoch)),
             Self::Boot(node)
             | Self::PgTick(node, _)
             | Self::PgStopLate(node, _)

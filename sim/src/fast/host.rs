@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use surus_core::Order;
 use surus_core::decision::Decision;
 use surus_core::node::Node;
-use surus_core::types::{ActionId, Generation, LeaseId, MonoTime, NodeName, Term};
-use surus_scenarios::{ErrorCode, Member, Settings, Tags};
+use surus_core::types::{ActionId, Generation, MonoTime, NodeName};
+use surus_scenarios::{Member, Settings, Tags};
 
 use crate::clock::{Clock, SEC, Time};
+use crate::fast::dcs::Adapter;
 use crate::fast::event::Event;
 use crate::fast::look::Memory;
 use crate::fast::orders::Tool;
 use crate::fast::story::{Mishap, Trouble};
-use crate::model::etcd::single::Request;
 use crate::model::guard::Guard;
 use crate::model::postgres::{Server, Txn};
 use crate::record::Deed;
@@ -26,10 +25,8 @@ pub struct Agent {
     pub core: Node,
     /// Which agent of its node this is.
     pub epoch: u64,
-    /// Requests to etcd under way.
-    pub rpcs: BTreeSet<ActionId>,
-    /// The lease it knows.
-    pub lease: Option<LeaseId>,
+    /// Its part that speaks to etcd.
+    pub dcs: Adapter,
     /// The youngest reign its executor has seen.
     pub newest: Generation,
     /// The order to PostgreSQL that it carries out.
@@ -93,8 +90,8 @@ pub struct Host {
     pub denied: Option<u64>,
     /// The watch is silent until then.
     pub deaf: Time,
-    /// It missed something on its watch.
-    pub missed: bool,
+    /// Its watch hangs on this member of etcd only, until then.
+    pub pinned: Option<(usize, Time)>,
     /// The settings that it knows of.
     pub settings: Settings,
     /// Its tags.
@@ -135,45 +132,13 @@ impl Host {
             right: 0,
             denied: None,
             deaf: 0,
-            missed: false,
+            pinned: None,
             settings: settings.clone(),
             tags: member.tags.clone(),
             again: None,
             deferred: Vec::new(),
         }
     }
-}
-
-/// A request to etcd on its way.
-#[derive(Debug, Clone)]
-pub struct Rpc {
-    /// Whose.
-    pub node: usize,
-    /// Which agent's.
-    pub epoch: u64,
-    /// The order.
-    pub id: ActionId,
-    /// The order.
-    pub order: Order,
-    /// The round trip under way.
-    pub request: Request,
-    /// When the first round trip was sent.
-    pub sent: MonoTime,
-    /// The term of the first round trip's answer.
-    pub term: Term,
-    /// What becomes of its answer.
-    pub fate: Fate,
-}
-
-/// What becomes of an answer of etcd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is sent.
-    Usual,
-    /// It gets lost.
-    Mute,
-    /// An error takes its place.
-    Error(ErrorCode),
 }
 
 /// A failsafe round under way.

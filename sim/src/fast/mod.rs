@@ -2,7 +2,7 @@
 //!
 //! - [`world`]: the queue and what an event does; [`event`]: what can stand in it; [`host`]: what a member consists of
 //! - [`agents`]: a core is told something and obeyed; [`executor`], [`orders`]: what becomes of its orders
-//! - [`etcd`]: the conversations with etcd; [`peers`]: those between members
+//! - [`dcs`]: etcd, and the conversations with it; [`peers`]: those between members
 //! - [`servers`]: what PostgreSQL and guards do by themselves; [`wire`]: the connections between servers; [`look`]: what an agent sees
 //! - [`clients`], [`routers`]: who writes, reads and asks who is primary
 //! - [`outage`]: how long clients go without, to be compared with real clusters
@@ -10,7 +10,7 @@
 
 pub mod agents;
 pub mod clients;
-pub mod etcd;
+pub mod dcs;
 pub mod event;
 pub mod executor;
 pub mod host;

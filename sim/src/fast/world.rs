@@ -11,12 +11,12 @@ use surus_scenarios::Shape;
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::clients::{Client, Route};
+use crate::fast::dcs::Store;
 use crate::fast::event::{Change, Event, Part};
 use crate::fast::host::Host;
 use crate::fast::routers::Router;
 use crate::fast::story::Armed;
 use crate::fast::wire::Wire;
-use crate::model::etcd::single::Etcd;
 use crate::model::postgres::directory::Disk;
 use crate::model::postgres::{Costs, Peer, Server};
 use crate::net::{Net, Place};
@@ -36,11 +36,7 @@ pub struct World {
     /// Their names.
     pub names: Vec<NodeName>,
     /// etcd.
-    pub etcd: Etcd,
-    /// etcd has no quorum until then.
-    pub etcd_down: Time,
-    /// etcd is slow until then, by up to this.
-    pub etcd_slow: (Time, Time),
+    pub etcd: Store,
     /// The network.
     pub net: Net,
     /// What happened, and who is told.
@@ -99,14 +95,10 @@ impl World {
             .enumerate()
             .map(|(node, member)| Host::new(member, &shape.settings, server(seed, node), &mut rng))
             .collect();
-        let mut etcd = Etcd::default();
-        etcd.view.term.0 = 1;
         let mut world = Self {
             now: 0,
             hosts,
-            etcd,
-            etcd_down: 0,
-            etcd_slow: (0, 0),
+            etcd: Store::new(shape.etcd.len(), seed),
             net: Net::default(),
             record: Recorder::new(names.clone(), keep),
             rng,
@@ -129,8 +121,6 @@ impl World {
             let at = world.rng.range(0, 800 * MS) + shape.members[node].tags.joins.0;
             world.after(at, Event::Boot(node));
         }
-        world.after(100 * MS, Event::EtcdExpiry);
-        world.after(300 * MS, Event::Reconnect);
         world.people();
         world
     }
@@ -143,6 +133,7 @@ impl World {
             let host = member.host.as_ref().and_then(|name| self.named(name));
             if let Some(node) = host {
                 self.net.settle(Place::Etcd(index), Place::Node(node));
+                self.etcd.settle(index, node);
             }
         }
         for index in 0..self.shape.routers.len() {
@@ -272,6 +263,7 @@ impl World {
         if host.powered && host.still < until {
             host.still = until;
             self.see(node, Seen::HostFrozen { frozen: true });
+            self.etcd_stands_still(node, span);
             self.after(span, Event::HostThaw(node));
         }
     }
@@ -306,12 +298,24 @@ impl World {
             Event::PowerOn(node) => {
                 self.hosts[node].powered = true;
                 self.see(node, Seen::Power { on: true });
+                self.etcd_power(node, true);
                 self.boot(node);
             }
-            Event::EtcdRequest(rpc) => self.etcd_request(*rpc),
-            Event::EtcdAnswer(rpc, response) => self.etcd_answer(*rpc, *response),
-            Event::EtcdTimeout(node, _, id) => self.etcd_timeout(node, id),
-            Event::EtcdExpiry => self.etcd_expiry(),
+            Event::EtcdRequest(sent) => self.etcd_request(*sent),
+            Event::EtcdAnswer(heard) => self.etcd_answer(*heard),
+            Event::EtcdRound(node, _, id, number) => self.ask_etcd(node, id, number),
+            Event::EtcdWatch(node, epoch, member, watch, start, process) => {
+                self.etcd_watch(node, epoch, member, watch, start, process);
+            }
+            Event::EtcdTold(node, _, watch, header, told) => self.etcd_told(node, watch, header, *told),
+            Event::EtcdSilence(node, _, watch) => self.etcd_silence(node, watch),
+            Event::EtcdFollow(node, _) => self.follow(node),
+            Event::EtcdTick => self.etcd_tick(),
+            Event::EtcdLinks => self.etcd_links(),
+            Event::EtcdStart(member) => self.etcd_start(member),
+            Event::EtcdThaw(member) => self.etcd_thaw(member),
+            Event::EtcdHeal => self.etcd_heal(),
+            Event::EtcdSpace => self.etcd_full(false),
             Event::Stage(node, _, action, stage) => self.stage(node, *action, stage),
             Event::PgTick(node, due) => self.pg_tick(node, due),
             Event::PgStopLate(node, server) => self.pg_stop_late(node, server),
@@ -332,7 +336,6 @@ impl World {
             Event::Poll(router, node) => self.poll(router, node),
             Event::PollArrives(router, node, question) => self.poll_arrives(router, node, question),
             Event::Polled(router, node, question, primary) => self.polled(router, node, question, primary),
-            Event::Reconnect => self.reconnect(),
             Event::Sprung(strike, here) => self.sprung(&strike, here),
             Event::StepOver(step) => self.see(None, Seen::StepEnded { step }),
             Event::Configure(node, change) => self.configure(node, &change),
@@ -354,24 +357,11 @@ impl World {
         }
     }
 
-    /// Watches that were cut off try again.
-    fn reconnect(&mut self) {
-        for node in 0..self.hosts.len() {
-            if self.hosts[node].missed {
-                self.watch(node);
-            }
-        }
-        let delay = self.rng.range(200 * MS, 500 * MS);
-        self.after(delay, Event::Reconnect);
-    }
-
     /// All faults end; whoever is down comes up.
     pub fn heal(&mut self) {
         self.see(None, Seen::Healed);
         self.net.heal();
         self.traps.clear();
-        self.etcd_down = self.etcd_down.min(self.now);
-        self.etcd_slow = (0, 0);
         if !self.shape.settings.pause {
             self.spread(&Change::Pause(false), 0);
         }
@@ -395,5 +385,6 @@ impl World {
             let server = pg.epoch();
             self.pg_thaw(node, server);
         }
+        self.etcd_heal();
     }
 }

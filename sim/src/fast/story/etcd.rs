@@ -1,13 +1,16 @@
-//! Faults of etcd.
+//! Faults of etcd: what a story calls them, and which members they hit.
 
 use surus_scenarios::{ErrorCode, EtcdFault, EtcdTarget, Keys, Lost, Nanos, Rpc, Taken, Target};
 
 use super::{unable, void};
-use crate::clock::{MS, SEC, Time};
+use crate::clock::{SEC, Time};
+use crate::fast::dcs::keys::Key;
 use crate::fast::event::Event;
 use crate::fast::world::World;
-use crate::net::Place;
-use crate::record::{LeaseEnd, Seen};
+use crate::model::etcd::{Keys as Span, Mischief};
+
+/// A shorter loss of the quorum is a loss of the network between the members: nobody is elected in it.
+const BRIEF: Time = 3 * SEC / 2;
 
 /// What befalls the requests of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,62 +38,89 @@ pub enum Befalls {
 
 impl World {
     pub(super) fn etcd_fault(&mut self, fault: &EtcdFault) -> Taken {
-        let now = self.now;
         match fault {
+            EtcdFault::Kill { member, back } => {
+                for member in self.etcd_at(member) {
+                    self.etcd_stop(member, back.0);
+                }
+                self.lasts(*back);
+            }
+            EtcdFault::Freeze { member, span } => {
+                for member in self.etcd_at(member) {
+                    self.etcd_freeze(member, span.0);
+                }
+                self.lasts(*span);
+            }
+            EtcdFault::Slow { member, by, span } => {
+                let until = self.until(*span);
+                for member in self.etcd_at(member) {
+                    self.etcd.slow[member] = (until, by.0);
+                }
+                self.lasts(*span);
+            }
+            EtcdFault::Elect { outage: Nanos::ZERO } => self.etcd_elect(),
+            EtcdFault::Elect { outage } => match self.etcd.cluster.leader() {
+                Some(leader) => self.etcd_stop(leader, outage.0),
+                None => return void("nobody leads etcd"),
+            },
             EtcdFault::NoQuorum { span } => {
-                self.etcd_down = self.etcd_down.max(self.until(*span));
+                self.no_quorum(*span);
                 self.lasts(*span);
             }
-            EtcdFault::Slow {
-                member: EtcdTarget::All,
-                by,
-                span,
-            } => {
-                self.etcd_slow = (self.until(*span), by.0);
-                self.lasts(*span);
-            }
-            EtcdFault::Elect { outage } => {
-                // An election takes one to two of etcd's election timeouts of a second, unless the leader hands over.
-                let outage = match *outage {
-                    Nanos::ZERO => self.rng.range(200 * MS, 1500 * MS),
-                    outage => outage.0,
-                };
-                self.etcd_down = self.etcd_down.max(now + outage);
-                self.etcd.elect(now + outage);
-                let term = self.etcd.view.term;
-                self.see(
-                    None,
-                    Seen::EtcdLeader {
-                        term,
-                        member: Some(0),
-                    },
-                );
-            }
+            EtcdFault::Depose { span } => match self.etcd.cluster.leader() {
+                Some(leader) => {
+                    self.etcd_freeze(leader, span.0);
+                    self.lasts(*span);
+                }
+                None => return void("nobody leads etcd"),
+            },
             EtcdFault::LeaseEarly { node } => {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
                 };
-                let lease = self.etcd.lease_of(&self.names[node]);
-                let Some(lease) = lease else {
+                let cluster = &self.etcd.cluster;
+                let lease = |key| cluster.agreed(&key).map(|kv| kv.lease);
+                let name = &self.names[node];
+                let leads = self
+                    .etcd
+                    .view
+                    .leader
+                    .as_ref()
+                    .is_some_and(|key| key.name == *name);
+                let own = leads.then(|| lease(Key::Leader)).flatten();
+                let Some(id) = own.or_else(|| lease(Key::Member(node))) else {
                     return void("it has no lease");
                 };
-                self.revoke(lease, LeaseEnd::Revoked);
+                self.etcd_revoke(surus_core::types::LeaseId(id));
             }
-            EtcdFault::LeaseLate { by } => self.etcd.prolong(by.0),
-            EtcdFault::Wipe { keys } => {
-                let before = self.etcd.view.leader.clone();
-                self.etcd.wipe(*keys);
-                if let (Some(key), None) = (before, &self.etcd.view.leader) {
-                    let lease = key.lease.unwrap_or(surus_core::types::LeaseId(0));
-                    let holder = self.index(&key.name);
-                    let why = LeaseEnd::Revoked;
-                    self.see(holder, Seen::LockLost { lease, why });
+            EtcdFault::LeaseLate { by } => self.etcd_prolong(by.0),
+            EtcdFault::StaleReads { member, span } => {
+                let until = self.until(*span);
+                for member in self.etcd_at(member) {
+                    self.etcd.cluster.plant(Mischief::StaleReads(member, until));
                 }
-                if matches!(keys, Keys::All | Keys::Initialize) {
-                    self.see(None, Seen::InitializeWritten { to: None });
-                }
-                self.changed();
+                self.lasts(*span);
             }
+            EtcdFault::ReadOnly { span } => {
+                self.etcd_full(true);
+                if *span != Nanos::FOREVER {
+                    self.after(span.0, Event::EtcdSpace);
+                }
+                self.lasts(*span);
+            }
+            EtcdFault::Wipe { keys } => match span(*keys) {
+                Some(keys) => self.etcd_delete(keys),
+                None => return void("there is no such key"),
+            },
+            EtcdFault::Compact {} => self.etcd_compact(),
+            _ => return self.client_fault(fault),
+        }
+        Taken::Done
+    }
+
+    /// Faults between one member of the cluster and etcd.
+    fn client_fault(&mut self, fault: &EtcdFault) -> Taken {
+        match fault {
             EtcdFault::WatchGap { node, span } => {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
@@ -98,11 +128,25 @@ impl World {
                 self.hosts[node].deaf = self.until(*span);
                 self.lasts(*span);
             }
+            EtcdFault::WatchCancel { node } => {
+                let Some(node) = self.member_at(node) else {
+                    return void("nobody is meant by that now");
+                };
+                self.watch_cancelled(node);
+            }
             EtcdFault::WatchRepeat { node } => {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
                 };
-                self.watch(node);
+                self.watch_repeats(node);
+            }
+            EtcdFault::PinWatch { node, member, span } => {
+                let (node, member) = (self.member_at(node), self.etcd_at(member).first().copied());
+                let (Some(node), Some(member)) = (node, member) else {
+                    return void("nobody is meant by that now");
+                };
+                self.hosts[node].pinned = Some((member, self.until(*span)));
+                self.lasts(*span);
             }
             EtcdFault::Error {
                 node,
@@ -126,30 +170,48 @@ impl World {
                 count,
                 span,
             } => return self.befall(node, Befalls::Late(by.0), *rpc, *count, *span),
-            EtcdFault::Kill { member, back } => return self.member_down(member, *back),
-            EtcdFault::Freeze { member, span } => return self.member_down(member, *span),
+            EtcdFault::ExpireToken { node } => {
+                let error = Befalls::Error(ErrorCode::InvalidToken, false);
+                return self.befall(node, error, Rpc::Any, 1, Nanos::FOREVER);
+            }
             other => return unable(&format!("the model of etcd has no {}", other.word())),
         }
         Taken::Done
     }
 
-    /// A member is lost: as long as the others are a quorum, clients go to them; a leader takes an election with it.
-    fn member_down(&mut self, member: &EtcdTarget, span: Nanos) -> Taken {
-        if *member != EtcdTarget::Leader && *member != EtcdTarget::All {
-            return unable("the model of etcd has one store and no members");
+    /// The members of etcd that are meant now.
+    fn etcd_at(&mut self, target: &EtcdTarget) -> Vec<usize> {
+        let all = 0..self.etcd.members();
+        let leader = self.etcd.cluster.leader();
+        match target {
+            EtcdTarget::Member(name) => self.etcd_named(name).into_iter().collect(),
+            EtcdTarget::Leader => leader.into_iter().collect(),
+            EtcdTarget::Follower => {
+                let followers: Vec<usize> = all.filter(|member| Some(*member) != leader).collect();
+                let chosen = self.rng.index(followers.len().max(1));
+                followers.get(chosen).copied().into_iter().collect()
+            }
+            EtcdTarget::Any => vec![self.rng.index(self.etcd.members())],
+            EtcdTarget::All => all.collect(),
         }
-        let outage = if *member == EtcdTarget::All {
-            span
-        } else {
-            Nanos(self.rng.range(SEC, 2 * SEC))
-        };
-        self.etcd_down = self.etcd_down.max(self.until(outage));
-        if *member == EtcdTarget::Leader {
-            let at = self.until(outage);
-            self.etcd.elect(at);
+    }
+
+    /// The quorum is lost: the members do not reach each other, or too many of them are killed or stand still.
+    fn no_quorum(&mut self, span: Nanos) {
+        let way = if span.0 < BRIEF { 0 } else { self.rng.below(3) };
+        if way == 0 {
+            return self.etcd_split(span.0);
         }
-        self.lasts(span);
-        Taken::Done
+        let members = self.etcd.members();
+        let first = self.rng.index(members);
+        for step in 0..=members / 2 {
+            let member = (first + step) % members;
+            if way == 1 {
+                self.etcd_stop(member, span.0);
+            } else {
+                self.etcd_freeze(member, span.0);
+            }
+        }
     }
 
     fn befall(&mut self, node: &Target, kind: Befalls, rpc: Rpc, count: u64, span: Nanos) -> Taken {
@@ -188,12 +250,20 @@ impl World {
         }
         Some(kind)
     }
+}
 
-    /// A request that was sent twice comes a second time.
-    pub(crate) fn again(&mut self, rpc: &crate::fast::host::Rpc) {
-        let delay = self
-            .net
-            .delay(self.now, Place::Node(rpc.node), Place::Etcd(0), &mut self.rng);
-        self.after(delay, Event::EtcdRequest(Box::new(rpc.clone())));
-    }
+/// The keys that a story names.
+fn span(keys: Keys) -> Option<Span<Key>> {
+    Some(match keys {
+        Keys::All => Span::From(Key::Config),
+        Keys::Leader => Span::One(Key::Leader),
+        Keys::Status => Span::One(Key::Status),
+        Keys::Config => Span::One(Key::Config),
+        Keys::Initialize => Span::One(Key::Initialize),
+        Keys::Members => Span::Between(Key::Member(0), Key::Status),
+        Keys::History => Span::One(Key::History),
+        Keys::Failover => Span::One(Key::Failover),
+        Keys::Failsafe => Span::One(Key::Failsafe),
+        Keys::Sync => return None,
+    })
 }

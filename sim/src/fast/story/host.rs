@@ -127,5 +127,6 @@ impl World {
         host.still = 0;
         host.deferred.clear();
         self.power_off_postgres(node);
+        self.etcd_power(node, false);
     }
 }

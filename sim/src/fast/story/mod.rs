@@ -83,12 +83,14 @@ impl Stage for World {
     fn strike(&mut self, fault: &Fault) -> Taken {
         self.record.resume(None);
         self.begin_step(fault.to_string());
-        match fault {
+        let taken = match fault {
             Fault::Host(fault) => self.host_fault(fault),
             Fault::Postgres(fault) => self.postgres_fault(fault),
             Fault::Net(fault) => self.net_fault(fault),
             Fault::Etcd(fault) => self.etcd_fault(fault),
-        }
+        };
+        self.etcd_links();
+        taken
     }
 
     fn operate(&mut self, act: &Operator) -> Taken {

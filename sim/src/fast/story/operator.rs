@@ -1,10 +1,15 @@
 //! What people do, and what they make clients do.
 
+use std::sync::Arc;
+
 use surus_core::input::{Input, OperatorOrder, RequestId};
+use surus_core::types::Revision;
+use surus_core::view::{Due, FailoverKey};
 use surus_scenarios::{Load, Name, Nanos, Operator, Taken};
 
 use super::{unable, void};
 use crate::clock::SEC;
+use crate::fast::dcs::keys::{Held, Key};
 use crate::fast::event::{Change, Event};
 use crate::fast::world::World;
 use crate::model::postgres::StopMode;
@@ -15,7 +20,7 @@ impl World {
         match act {
             Operator::Switchover { to } => {
                 let leader = self.etcd.view.leader.as_ref().map(|key| key.name.clone());
-                let Some(leader) = leader.filter(|_| self.etcd_down <= self.now) else {
+                let Some(leader) = leader.filter(|_| self.etcd.cluster.leader().is_some()) else {
                     return void("there is no leader, or etcd does not answer");
                 };
                 let candidate = match to {
@@ -29,7 +34,10 @@ impl World {
                 self.put_failover(leader, candidate);
             }
             Operator::Failover { to } => {
-                let Some(node) = self.member_at(to).filter(|_| self.etcd_down <= self.now) else {
+                let Some(node) = self
+                    .member_at(to)
+                    .filter(|_| self.etcd.cluster.leader().is_some())
+                else {
                     return void("nobody is meant by that now, or etcd does not answer");
                 };
                 self.put_failover(None, Some(node));
@@ -38,9 +46,7 @@ impl World {
                 if self.etcd.view.failover.is_none() {
                     return void("there is none to cancel");
                 }
-                self.etcd.clear_failover();
-                self.see(None, Seen::FailoverCleared);
-                self.changed();
+                self.etcd_put(Key::Failover, Held::Empty);
             }
             Operator::Restart { node } => {
                 let Some(node) = self.member_at(node) else {
@@ -127,8 +133,13 @@ impl World {
         let name = |node: usize| self.names[node].clone();
         let (from, to) = (leader.map(name), candidate.map(name));
         self.see(None, Seen::FailoverWritten { leader, candidate });
-        self.etcd.put_failover(from, to);
-        self.changed();
+        let wish = FailoverKey {
+            leader: from,
+            candidate: to,
+            due: Due::Now,
+            revision: Revision(0),
+        };
+        self.etcd_put(Key::Failover, Held::Failover(Arc::new(wish)));
     }
 
     fn order(&mut self, node: usize, order: OperatorOrder) -> Taken {

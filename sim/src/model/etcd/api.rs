@@ -534,6 +534,19 @@ pub enum Told<K, V> {
     Ended(Error),
 }
 
+/// How a revision changed a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was written.
+    Written,
+    /// It was deleted by a request.
+    Deleted,
+    /// It was gone with its lease, which nobody kept alive.
+    Expired,
+    /// It was gone with its lease, which was revoked: by a request, or by a leader that was left behind.
+    Revoked,
+}
+
 /// Something that leaves a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output<K, V> {

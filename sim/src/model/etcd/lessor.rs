@@ -73,6 +73,13 @@ impl Lessor {
         ))
     }
 
+    /// All expire so much later.
+    pub(super) fn prolong(&mut self, by: Time) {
+        for lease in self.leases.values_mut() {
+            lease.expires = lease.expires.saturating_add(by);
+        }
+    }
+
     /// Those that have expired.
     pub(super) fn overdue(&self, now: Time) -> Vec<LeaseId> {
         let overdue = self.leases.iter().filter(|(_, lease)| lease.expires <= now);

@@ -22,7 +22,6 @@ mod lessor;
 mod mischief;
 mod raft;
 mod serve;
-pub mod single;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -219,6 +218,20 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
         self.store.get(key, self.store.revision)
     }
 
+    /// What was agreed about a key as of a revision that is not compacted.
+    #[must_use]
+    pub fn agreed_at(&self, key: &K, revision: Revision) -> Option<&KeyValue<K, V>> {
+        self.store.get(key, revision)
+    }
+
+    /// What a revision changed.
+    pub fn changes(&self, revision: Revision) -> impl Iterator<Item = (K, api::Ending)> + '_ {
+        let changes = self.store.changes_since(revision).iter();
+        changes
+            .take_while(move |change| change.revision == revision)
+            .map(|change| (change.key.clone(), change.how))
+    }
+
     /// The agreed revision.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -283,6 +296,16 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
         self.store.full
     }
 
+    /// No lease of those there are ends before its time and this.
+    pub fn prolong(&mut self, by: Time) {
+        for member in &mut self.members {
+            if let Some(lessor) = &mut member.lessor {
+                lessor.prolong(by);
+            }
+        }
+        self.reschedule();
+    }
+
     /// Something that a real etcd does only by chance.
     pub fn plant(&mut self, mischief: Mischief) {
         self.mischief.push(mischief);
@@ -296,7 +319,11 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
     fn reschedule(&mut self) {
         let members = self.members.iter().filter(|member| member.live());
         let members = members.map(Member::next_deadline).min();
-        let waits = self.waiting.iter().map(|waiting| waiting.deadline).min();
+        let waits = self
+            .waiting
+            .iter()
+            .filter(|waiting| self.members[waiting.member].live());
+        let waits = waits.map(|waiting| waiting.deadline).min();
         let watches = self.watches_due();
         self.due = members
             .into_iter()

@@ -469,7 +469,7 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
             .map(|lessor| lessor.overdue(now));
         let mut any = false;
         for id in overdue.into_iter().flatten() {
-            let _ = self.commit(now, member, Request::Revoke(id));
+            self.expire(now, member, id);
             any = true;
         }
         if any {

@@ -1,6 +1,6 @@
 //! What becomes of a request at the member that it reaches.
 
-use super::api::{Call, Error, Header, Op, Output, Range, Request, Response};
+use super::api::{Call, Ending, Error, Header, LeaseId, Op, Output, Range, Request, Response};
 use super::mischief::{Fate, fate, stale};
 use super::store::{Lease, well_formed};
 use super::wait::{Waiting, What};
@@ -231,17 +231,31 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
     ) -> Result<Response<K, V>, Error> {
         let compacts = matches!(request, Request::Compact(_));
         let result = self.apply(now, leader, request);
-        self.committed.index += 1;
-        self.committed.term = self.members[leader].term;
-        self.committed.revision = self.store.revision;
-        self.committed.compacted = self.store.compacted;
-        self.spread(now, leader);
+        self.agree(now, leader);
         if compacts {
             let slowest = self.members.iter().map(|member| member.applied.revision).min();
             self.store
                 .prune(self.store.compacted.min(slowest.unwrap_or_default()));
         }
         result
+    }
+
+    /// The leader's count says that a lease is over.
+    pub(super) fn expire(&mut self, now: Time, leader: usize, id: LeaseId) {
+        if let Some(lessor) = &mut self.members[leader].lessor {
+            lessor.revoke(id);
+        }
+        if self.store.revoke(id, Ending::Expired).is_ok() {
+            self.agree(now, leader);
+        }
+    }
+
+    fn agree(&mut self, now: Time, leader: usize) {
+        self.committed.index += 1;
+        self.committed.term = self.members[leader].term;
+        self.committed.revision = self.store.revision;
+        self.committed.compacted = self.store.compacted;
+        self.spread(now, leader);
     }
 
     fn apply(&mut self, now: Time, leader: usize, request: Request<K, V>) -> Result<Response<K, V>, Error> {
@@ -269,7 +283,7 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
                 if let Some(lessor) = &mut self.members[leader].lessor {
                     lessor.revoke(id);
                 }
-                self.store.revoke(id)
+                self.store.revoke(id, Ending::Revoked)
             }
             Request::Alarm(on) => {
                 self.store.full = on;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::api::{
-    Compare, Delete, Error, KeyValue, Keys, LeaseId, Op, Put, Range, Relation, Response, Revision, Target,
-    Txn,
+    Compare, Delete, Ending, Error, KeyValue, Keys, LeaseId, Op, Put, Range, Relation, Response, Revision,
+    Target, Txn,
 };
 
 /// The most steps of a transaction, or conditions, or steps of a branch: etcd's `--max-txn-ops`.
@@ -18,6 +18,7 @@ const MOST_OPS: usize = 128;
 pub(super) struct Change<K> {
     pub(super) revision: Revision,
     pub(super) key: K,
+    pub(super) how: Ending,
 }
 
 /// A lease, as all members know it; when it expires only the leader knows.
@@ -197,11 +198,11 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Store<K, V> {
     }
 
     /// Ends a lease, with the keys on it, at one revision.
-    pub(super) fn revoke(&mut self, id: LeaseId) -> Result<Response<K, V>, Error> {
+    pub(super) fn revoke(&mut self, id: LeaseId, how: Ending) -> Result<Response<K, V>, Error> {
         let lease = self.leases.remove(&id).ok_or(Error::LeaseNotFound)?;
         let next = self.revision + 1;
         for key in lease.keys {
-            self.bury(&key, next);
+            self.bury(&key, next, how);
             self.revision = next;
         }
         Ok(Response::Revoke)
@@ -328,6 +329,7 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Store<K, V> {
         self.changes.push(Change {
             revision,
             key: put.key.clone(),
+            how: Ending::Written,
         });
         if old_lease != lease {
             if let Some(old) = self.leases.get_mut(&old_lease) {
@@ -347,7 +349,7 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Store<K, V> {
             if let Some(lease) = self.leases.get_mut(&kv.lease) {
                 lease.keys.remove(&kv.key);
             }
-            self.bury(&kv.key, revision);
+            self.bury(&kv.key, revision, Ending::Deleted);
         }
         Response::Delete {
             deleted: gone.len(),
@@ -355,7 +357,7 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Store<K, V> {
         }
     }
 
-    fn bury(&mut self, key: &K, revision: Revision) {
+    fn bury(&mut self, key: &K, revision: Revision, how: Ending) {
         if let Some(versions) = self.keys.get_mut(key) {
             versions.push(KeyValue {
                 key: key.clone(),
@@ -368,6 +370,7 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Store<K, V> {
             self.changes.push(Change {
                 revision,
                 key: key.clone(),
+                how,
             });
         }
     }

@@ -463,3 +463,17 @@ fn without_a_quorum_a_client_that_requires_a_leader_is_refused_and_others_wait()
     assert!(bench.answer(write).unwrap().1.is_ok());
     assert_eq!(bench.read(gone, "a", false), Some(1));
 }
+
+#[test]
+fn time_goes_on_while_a_frozen_member_owes_answers() {
+    let mut bench = Bench::new(3);
+    let leader = bench.db.leader().unwrap();
+    bench.links(Links::of(|_, _| false));
+    let call = bench.ask(leader, Request::Put(put("a", 1, 0)));
+    bench.db.freeze(bench.now, leader, &mut bench.said);
+    bench.pass(20 * SEC);
+    assert_eq!(bench.answer(call), None);
+    bench.db.thaw(bench.now, leader, &mut bench.said);
+    bench.pass(SEC);
+    assert!(bench.answer(call).unwrap().1.is_err());
+}
