@@ -8,7 +8,8 @@ const name = node => node < 0 ? "" : DATA.nodes[node].name;
 
 /* --- colours --- */
 const root = document.documentElement;
-let dark = location.hash === "#dark" || location.hash !== "#light" && matchMedia("(prefers-color-scheme: dark)").matches;
+const asked = new Set(location.hash.slice(1).split(","));
+let dark = asked.has("dark") || !asked.has("light") && matchMedia("(prefers-color-scheme: dark)").matches;
 const paint = () => root.classList.toggle("dark", dark);
 paint();
 byId("theme").onclick = () => { dark = !dark; paint(); };
@@ -73,7 +74,10 @@ const whole = () => { scale = 0; from = 0; place(); };
 byId("in").onclick = () => zoom(2, middle());
 byId("out").onclick = () => zoom(1 / 2, middle());
 byId("all").onclick = whole;
-byId("messages").onchange = event => byId("arrows").setAttribute("visibility", event.target.checked ? "visible" : "hidden");
+const messages = byId("messages");
+messages.onchange = () => byId("arrows").setAttribute("visibility", messages.checked ? "visible" : "hidden");
+messages.checked = asked.has("messages");
+messages.onchange();
 svg.addEventListener("wheel", event => {
   event.preventDefault();
   if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) { from += (event.deltaX || event.deltaY) / scale; place(); }
@@ -124,8 +128,8 @@ svg.addEventListener("pointermove", event => {
 
 /* --- one event and what led to it --- */
 let picked = null;
-const safe = text => text.replace(/[&<>]/g, char => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[char]);
-const link = event => `<li class="${event.kind}" data-s="${event.serial}"><time>${(event.at / 1000).toFixed(3)} s</time> ${name(event.node)} ${safe(event.text)}</li>`;
+const safe = text => text.replace(/[&<>"]/g, char => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[char]);
+const link = event => `<li class="${event.kind}" data-s="${event.serial}" title="${safe(event.text)}"><time>${(event.at / 1000).toFixed(3)} s</time> ${name(event.node)} ${safe(event.text)}</li>`;
 function explain(event) {
   const [what, ...rest] = event.text.split("; ");
   const basis = rest.filter(part => !part.startsWith("not ")), stopped = rest.filter(part => part.startsWith("not "));
@@ -195,12 +199,14 @@ byId("kinds").onchange = () => fill(picked);
 scale = 0;
 place();
 fill();
-const last = bySerial.get(DATA.clash[DATA.clash.length - 1]);
+const clashing = DATA.clash.map(serial => bySerial.get(serial)).filter(Boolean);
+const last = clashing[clashing.length - 1];
 if (last) {
-  const first = bySerial.get(DATA.clash[0]);
-  const span = Math.max(2 * (last.at - first.at), 20000);
-  if (span < DATA.end) { scale = wide / span; from = last.at - 0.8 * span; place(); }
+  // Wide enough to see both facts, and what came just before.
+  const first = Math.min(...clashing.map(event => event.at));
+  const span = Math.max(2 * (last.at - first), 4000);
+  if (span < DATA.end) { scale = wide / span; from = last.at - 0.85 * span; place(); }
   pick(last);
 } else {
-  stand(0);
+  stand(DATA.end);
 }

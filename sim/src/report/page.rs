@@ -36,7 +36,7 @@ pub fn page(job: &Job, outcome: &Outcome) -> String {
     let parts: [(&str, &str); 14] = [
         ("@STYLE@", STYLE),
         ("@TITLE@", &escape(&title)),
-        ("@VERDICT@", &verdict(outcome, &facts, &causes)),
+        ("@VERDICT@", &verdict(outcome, &facts, &causes, &scene)),
         ("@CHIPS@", &chips(job, outcome)),
         ("@REPLAY@", &escape(&replay)),
         ("@STORY@", &escape(&job.text())),
@@ -100,7 +100,7 @@ fn chips(job: &Job, outcome: &Outcome) -> String {
 }
 
 /// What the run came to; for a violation the facts that clash, and what led to each.
-fn verdict(outcome: &Outcome, facts: &[Entry], causes: &[Vec<u64>]) -> String {
+fn verdict(outcome: &Outcome, facts: &[Entry], causes: &[Vec<u64>], scene: &Scene) -> String {
     let Some(violation) = &outcome.violation else {
         return format!(
             "<section class=\"verdict good\"><h2>No invariant was broken</h2><p>Everything was well {:.0} s after the last fault.</p></section>",
@@ -133,18 +133,57 @@ fn verdict(outcome: &Outcome, facts: &[Entry], causes: &[Vec<u64>]) -> String {
                 continue;
             };
             let entry = &facts[place];
+            let text = escape(&line(entry, outcome));
             let _ = write!(
                 html,
-                "<li class=\"{}\" data-s=\"{link}\"><time>{}</time> {}</li>",
+                "<li class=\"{}\" data-s=\"{link}\" title=\"{text}\"><time>{}</time> {text}</li>",
                 kind(&entry.seen),
-                seconds(entry.at),
-                escape(&line(entry, outcome))
+                seconds(entry.at)
             );
         }
-        html.push_str("</ol></div>");
+        let _ = write!(
+            html,
+            "</ol><p class=\"law\">{}</p></div>",
+            escape(&moment(scene, &facts[place]))
+        );
     }
     html.push_str("</div></section>");
     html
+}
+
+/// How things stood with the node of an entry, in a sentence.
+fn moment(scene: &Scene, entry: &Entry) -> String {
+    let at = entry.at;
+    let Some(lane) = entry.node.and_then(|node| scene.lanes.get(node)) else {
+        return String::new();
+    };
+    let during = |bands: &[Band]| {
+        let band = bands.iter().rev().find(|band| band.from <= at && at <= band.to);
+        band.map(|band| band.label.clone())
+    };
+    let left = |lefts: &[Left]| {
+        lefts
+            .iter()
+            .rev()
+            .find(|left| left.from <= at && at <= left.to)
+            .map(|left| left.until)
+    };
+    let name = &lane.name;
+    let holder = during(&scene.leader).unwrap_or_else(|| "nobody".to_owned());
+    let agent = match during(&lane.agent).as_deref() {
+        Some("agent") => "its agent runs".to_owned(),
+        Some(other) => other.replace("agent", "its agent is"),
+        None => "it has no agent".to_owned(),
+    };
+    let right = match left(&lane.right) {
+        Some(until) => format!("its right to be primary runs until {}", seconds(until)),
+        None => "it has no right to be primary".to_owned(),
+    };
+    let guard = match left(&lane.guard) {
+        Some(until) => format!("its guard kills at {}", seconds(until)),
+        None => "no guard has a deadline".to_owned(),
+    };
+    format!("At that moment {holder} holds the leader key; on {name} {agent}, {right}, and {guard}.")
 }
 
 /// What an entry says, with its node.

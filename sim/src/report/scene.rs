@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use crate::clock::{MS, SEC, Time};
 use crate::net::Place;
 use crate::record::{Deed, End, Entry, Fate, LeaseEnd, OrderEnd, Seen, Standing};
+use surus_scenarios::Nanos;
+use surus_scenarios::text::Value as _;
+
 use crate::run::Outcome;
 
 use super::causes;
@@ -260,7 +263,7 @@ impl Builder {
             from: at,
             to,
             class: "fault",
-            label: text.to_owned(),
+            label: rounded(text),
             serial,
         };
         for node in causes::named(text) {
@@ -353,7 +356,11 @@ impl Builder {
                 } else {
                     ("replica", "replica")
                 };
-                let label = format!("{word}, timeline {}", standing.timeline);
+                let label = if *primary {
+                    format!("{word}, timeline {}", standing.timeline)
+                } else {
+                    word.to_owned()
+                };
                 open(&mut lane.server, at, class, label, serial);
                 lane.standings.push((at, *standing));
             }
@@ -541,11 +548,32 @@ fn shown(order: Deed) -> bool {
     )
 }
 
-/// How long a step lasts by its text: `for=8s`, `back=3.2s`.
+/// How long a step lasts by its text: `for=8s`, `back=3.2s`. A trap waits, and what springs of it is told when it does.
 fn span(text: &str) -> Option<Time> {
-    use surus_scenarios::text::Value as _;
-    let value = text
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("for=").or(word.strip_prefix("back=")))?;
-    surus_scenarios::Nanos::read(value).map(|span| span.0)
+    if text.starts_with("when ") {
+        return None;
+    }
+    let mut words = text.split_whitespace();
+    let value = words.find_map(|word| word.strip_prefix("for=").or(word.strip_prefix("back=")))?;
+    Nanos::read(value).map(|span| span.0)
+}
+
+/// The text with times that can be read at a glance: `for=2.14s`.
+fn rounded(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        let (key, value) = word.split_once('=').unwrap_or(("", word));
+        match Nanos::read(value).filter(|time| *time != Nanos::FOREVER && Nanos::ms(1) <= *time) {
+            Some(time) => {
+                let grain = if time < Nanos::secs(1) {
+                    Nanos::ms(1)
+                } else {
+                    Nanos::ms(10)
+                };
+                let round = Nanos((time.0 + grain.0 / 2) / grain.0 * grain.0);
+                format!("{key}{}{round}", if key.is_empty() { "" } else { "=" })
+            }
+            None => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -4,6 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::Ordering;
 
 use comfy_table::{Table, presets};
+use surus_sim::fast::outage::{Demo, outages};
 use surus_sim::run::Job;
 use surus_sim::shrink as short;
 use surus_sim::zoo::Bug;
@@ -16,6 +17,8 @@ use crate::{Trouble, shrink};
 pub(crate) enum Args {
     /// Simulated time and events per second of processor time
     Speed(Speed),
+    /// How long a client goes without writes in a failover, beside the figures of the real cluster
+    Failover(Failover),
     /// How short runs of planted bugs become: a table
     Shrink(Shrinking),
 }
@@ -29,6 +32,13 @@ pub(crate) struct Speed {
     setting: Setting,
     #[command(flatten)]
     options: Options,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Failover {
+    /// Runs of each fault
+    #[arg(long, default_value_t = 200)]
+    runs: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +57,7 @@ pub(crate) struct Shrinking {
 pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     match args {
         Args::Speed(args) => speed(args),
+        Args::Failover(args) => failover(args),
         Args::Shrink(args) => shrinking(args),
     }
 }
@@ -78,6 +89,44 @@ fn speed(args: &Speed) -> Result<bool, Trouble> {
         );
     }
     Ok(false)
+}
+
+/// How far the fast world's median may be from the real cluster's.
+const AGREES: f64 = 0.20;
+
+/// The outages of the demo's faults, here and on the real cluster.
+fn failover(args: &Failover) -> Result<bool, Trouble> {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "fault",
+        "median",
+        "p95",
+        "longest",
+        "real median",
+        "real range",
+        "difference",
+    ]);
+    let mut apart = false;
+    for demo in Demo::ALL {
+        let outages = outages(*demo, 0..args.runs.max(1));
+        let part = |percent: usize| outages[(outages.len() - 1) * percent / 100];
+        let (median, shortest, longest) = demo.real();
+        let difference = part(50) as f64 / median as f64 - 1.0;
+        apart |= AGREES < difference.abs();
+        let seconds = |time: u64| format!("{:.2} s", time as f64 / 1e9);
+        table.add_row([
+            demo.name().to_owned(),
+            seconds(part(50)),
+            seconds(part(95)),
+            seconds(part(100)),
+            seconds(median),
+            format!("{} to {}", seconds(shortest), seconds(longest)),
+            format!("{:+.0} %", 100.0 * difference),
+        ]);
+    }
+    println!("{table}");
+    Ok(apart)
 }
 
 /// Shrinks runs of planted bugs, and says how short they became.
