@@ -90,7 +90,11 @@ impl Job {
     /// What happens, as a text that every world can play.
     #[must_use]
     pub fn text(&self) -> String {
-        self.story().to_string()
+        let story = Story {
+            seed: Some(self.seed),
+            ..self.story()
+        };
+        story.to_string()
     }
 
     /// The command that replays it to the same bytes on any machine with this version.

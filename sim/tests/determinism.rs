@@ -1,5 +1,7 @@
 //! The same seed gives the same bytes: in one process, in two, and from the story that was printed.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::process::Command;
 
 use surus_sim::record::Keep;
