@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Config;
 use crate::types::{ActionId, LeaseId, Lsn, MonoTime, NodeName, Revision, SystemId, Term, Timeline};
 use crate::view::{ClusterView, HistoryLine, PeerStatus, PostgresView};
 
 /// One thing that happened. Any input at any time is legal; lost, doubled and reordered ones are harmless.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// Only time passed.
     Tick,
@@ -56,11 +58,11 @@ pub enum Input {
 }
 
 /// Names a question that awaits a reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
 /// What people ask of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperatorOrder {
     /// Restart PostgreSQL in its present role.
     Restart,
@@ -74,7 +76,7 @@ pub enum OperatorOrder {
 }
 
 /// How an order went. Each kind of [`crate::Order`] is answered by the outcome of its name, by `Failed` or by `Unknown`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Done; nothing more to say.
     Ok,

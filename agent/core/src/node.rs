@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{Action, Lane, Order};
 use crate::config::Config;
 use crate::decision::{Decision, Rule, Step, Wake};
@@ -21,7 +23,7 @@ use crate::zoo::{Flaw, lacks};
 mod outcome;
 
 /// What was found when the agent began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Boot {
     /// The deadline of a guard that was found alive, with a PostgreSQL under it.
     pub guard_deadline: Option<MonoTime>,

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::types::{LeaseId, Lsn, MonoTime, NodeName, Revision, SystemId, Term, Timeline};
 
 /// A fact and when it was true: for an answer, the time the question was *sent*.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen<T> {
     /// The fact.
     pub value: T,
@@ -18,7 +20,7 @@ pub struct Seen<T> {
 }
 
 /// What the DCS holds for this cluster, at one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ClusterView {
     /// The store's revision of this view.
     pub revision: Revision,
@@ -70,7 +72,7 @@ impl ClusterView {
 }
 
 /// The `initialize` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Initialize {
     /// Somebody is creating the cluster.
     InProgress,
@@ -81,7 +83,7 @@ pub enum Initialize {
 }
 
 /// The `leader` key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderKey {
     /// Whose it is.
     pub name: NodeName,
@@ -92,7 +94,7 @@ pub struct LeaderKey {
 }
 
 /// A `members/` key.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Member {
     /// `postgres://host:port/db`, without credentials.
     pub conn_url: String,
@@ -133,7 +135,7 @@ impl Member {
 }
 
 /// The `status` key.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// The primary's position when it was written.
     pub optime: Lsn,
@@ -155,7 +157,7 @@ pub struct Status {
 }
 
 /// The `failover` key: an operator's wish.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailoverKey {
     /// The leader it is meant for; set in a switchover.
     pub leader: Option<NodeName>,
@@ -168,7 +170,7 @@ pub struct FailoverKey {
 }
 
 /// Whether the time of a scheduled request has come. The agent compares wall clocks; the core sees only the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Due {
     /// No schedule, or its time has come.
     Now,
@@ -179,7 +181,7 @@ pub enum Due {
 }
 
 /// One line of the `history` key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryLine {
     /// The timeline that ended.
     pub timeline: Timeline,
@@ -194,7 +196,7 @@ pub struct HistoryLine {
 }
 
 /// What is known of the local PostgreSQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostgresView {
     /// The data directory.
     pub data: DataDir,
@@ -203,7 +205,7 @@ pub struct PostgresView {
 }
 
 /// The data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DataDir {
     /// Missing or empty.
     Empty,
@@ -216,7 +218,7 @@ pub enum DataDir {
 }
 
 /// What `pg_controldata` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlData {
     /// The cluster's identity.
     pub system_id: SystemId,
@@ -231,7 +233,7 @@ pub struct ControlData {
 }
 
 /// The state of a data directory, as the control file has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlState {
     /// A primary that was stopped cleanly.
     ShutDown,
@@ -256,7 +258,7 @@ impl ControlState {
 }
 
 /// The server process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Process {
     /// No postmaster.
     Absent,
@@ -275,7 +277,7 @@ pub enum Process {
 }
 
 /// What a server says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its role and positions.
     pub role: ServerRole,
@@ -298,7 +300,7 @@ pub struct Server {
 }
 
 /// Primary or replica, with the positions of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerRole {
     /// Accepts writes.
     Primary {
@@ -336,7 +338,7 @@ impl Server {
 }
 
 /// What another member said when it was asked over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// PostgreSQL runs and answers.
     pub running: bool,

@@ -12,6 +12,7 @@ use surus_core::{Boot, Decision, Node, Step};
 use tokio::sync::{mpsc, watch};
 
 use super::configuration::Configuration;
+use super::env::Observer;
 use super::executor::{Executor, Limits, Tools};
 use super::facts::Statuses;
 use super::systemd::Systemd;
@@ -69,13 +70,18 @@ pub struct Driver {
     pub(super) published: watch::Sender<Arc<NodeStatus>>,
     pub(super) limits: Arc<RwLock<Limits>>,
     pub(super) systemd: Systemd,
+    pub(super) observer: Option<Box<dyn Observer>>,
 }
 
 impl Driver {
     /// Runs until the core, or a signal, ends it.
     pub async fn run(mut self, boot: Boot) -> Ending {
         let config = self.configuration.core();
-        let (mut node, step) = Node::new(config, boot, self.tools.machine.clock.now());
+        let now = self.tools.machine.clock.now();
+        let (mut node, step) = Node::new(config.clone(), boot, now);
+        if let Some(observer) = &mut self.observer {
+            observer.begun(now, &config, &boot, &step);
+        }
         let mut last: Option<Decision> = None;
         let mut wake = self.take(&node, step, &mut last);
         loop {
@@ -95,7 +101,15 @@ impl Driver {
                 Err(ending) => return ending,
             };
             for input in inputs {
-                let step = node.step(self.tools.machine.clock.now(), input);
+                let now = self.tools.machine.clock.now();
+                let step = match &mut self.observer {
+                    None => node.step(now, input),
+                    Some(observer) => {
+                        let step = node.step(now, input.clone());
+                        observer.stepped(now, &input, &step);
+                        step
+                    }
+                };
                 wake = self.take(&node, step, &mut last);
             }
             self.systemd.alive(self.tools.machine.clock.now());

@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use surus_core::config::Config;
 use surus_core::types::{Generation, MonoTime};
+use surus_core::{Boot, Input, Step};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -41,6 +43,8 @@ pub struct Env {
     pub told: mpsc::UnboundedReceiver<Told>,
     /// The service manager.
     pub systemd: Systemd,
+    /// Who is shown each step of the core, if anybody is.
+    pub observer: Option<Box<dyn Observer>>,
     /// The log, whose settings follow the configuration; `None` where somebody else sees to it.
     pub log: Option<Arc<Logging>>,
 }
@@ -54,6 +58,14 @@ pub enum Told {
     Reload,
     /// SIGUSR1: end at once, and leave PostgreSQL and its guard as they are.
     Detach,
+}
+
+/// Is shown what the core is told and what it decides, step by step. Called from the loop: it must not take long.
+pub trait Observer: Send + 'static {
+    /// The core begins, with its first step.
+    fn begun(&mut self, now: MonoTime, config: &Config, boot: &Boot, step: &Step);
+    /// Something happened.
+    fn stepped(&mut self, now: MonoTime, input: &Input, step: &Step);
 }
 
 /// Where the local configuration comes from.
@@ -133,6 +145,7 @@ impl Env {
             site: Arc::new(Local::new(Arc::new(SystemClock), effective.postgres)),
             told,
             systemd: Systemd::of_process(),
+            observer: None,
             log,
         })
     }

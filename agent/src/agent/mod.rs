@@ -12,7 +12,7 @@
 //!
 //! - [`env`]: the world it stands in, the only seam between production and a simulator; [`executor`]: carries orders out;
 //!   [`custody`]: the guard; [`configuration`]: files and the `config` key
-//! - [`facts`]: what is published; [`backend`]: what REST asks; [`systemd`]: what the service manager is told
+//! - [`record`]: what the core was told, for replay; [`facts`]: what is published; [`backend`]: what REST asks; [`systemd`]: what the service manager is told
 
 pub mod backend;
 pub mod configuration;
@@ -21,6 +21,7 @@ pub mod driver;
 pub mod env;
 pub mod executor;
 pub mod facts;
+pub mod record;
 pub mod systemd;
 
 use std::path::Path;
@@ -46,15 +47,18 @@ use backend::Agent;
 use configuration::{Configuration, first_dynamic};
 pub use driver::Ending;
 use driver::{Driver, News};
-pub use env::{Custody, Env, Files, Found, GuardNews, Source, Told};
+pub use env::{Custody, Env, Files, Found, GuardNews, Observer, Source, Told};
 use executor::{Executor, Limits, Tools, Waiting};
 use facts::{Present, Publisher, Statuses, timing};
+use record::Recorder;
 
 /// How long the REST API may go on answering after the loop has ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// `surus run`: reads the configuration and runs until told to end.
-pub fn run_command(path: &Path) -> ExitCode {
+///
+/// With `recording` what the core is told goes into a file of that name, see [`record`].
+pub fn run_command(path: &Path, recording: Option<&Path>) -> ExitCode {
     let around = Surroundings::of_process();
     let (settings, warnings) = match config::load(Some(path), &around) {
         Ok(loaded) => loaded,
@@ -72,6 +76,10 @@ pub fn run_command(path: &Path) -> ExitCode {
             "error: PostgreSQL does not run as root\n\nhint: run the agent as the user who owns the data directory, usually postgres",
         );
     }
+    let observer = match recording.map(Recorder::to_file).transpose() {
+        Ok(recorder) => recorder.map(|recorder| Box::new(recorder) as Box<dyn Observer>),
+        Err(error) => return refuse(&format!("error: cannot record: {error}")),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -86,7 +94,7 @@ pub fn run_command(path: &Path) -> ExitCode {
     });
     let ending = runtime.block_on(async {
         let env = Env::of_machine(&settings, source, Some(Arc::clone(&logging)))?;
-        run(settings, env).await
+        run(settings, Env { observer, ..env }).await
     });
     // A backup or rewind that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -238,6 +246,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
         published,
         limits,
         systemd,
+        observer: env.observer,
     };
     let boot = found.map_or_else(Boot::default, |found| Boot {
         guard_deadline: found.deadline,

@@ -59,7 +59,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent of this node
-    Run(ConfigArg),
+    Run(Run),
     /// Show the members of clusters
     List(List),
     /// Show the members of clusters as a tree of replication
@@ -96,6 +96,11 @@ pub enum Command {
     Version(Version),
     /// Check a configuration file, and the machine that the agent is to run on
     Validate(Validate),
+    /// Show what the agent of today would have done with a recording
+    Replay {
+        /// The file that `surus run --record` wrote
+        file: PathBuf,
+    },
     /// Print a completion script
     Completions {
         /// For this shell
@@ -115,6 +120,17 @@ pub struct ConfigArg {
     /// The configuration file, or a directory of them
     #[arg(value_name = "CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The file.
+    #[command(flatten)]
+    pub file: ConfigArg,
+    /// Write what the state machine is told into this file, for `surus replay`: about 1 MB in ten minutes
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// `validate`.

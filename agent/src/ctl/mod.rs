@@ -29,6 +29,7 @@ pub mod live;
 pub mod maintenance;
 pub mod members;
 mod parse;
+pub mod replay;
 pub mod session;
 pub mod settings;
 pub mod switch;
@@ -54,7 +55,7 @@ use crate::ctl::terminal::Terminal;
 const PATRONICTL_VERSION: &str = "4.1.5";
 
 /// The whole program. `run` is the agent, which takes over for the verb of that name, with its configuration.
-pub fn main(arguments: Vec<OsString>, run: fn(&Path) -> ExitCode) -> ExitCode {
+pub fn main(arguments: Vec<OsString>, run: fn(&Path, Option<&Path>) -> ExitCode) -> ExitCode {
     let program = arguments.first().map(PathBuf::from).unwrap_or_default();
     let as_patronictl = program.file_stem().is_some_and(|name| name == "patronictl");
     let mut command = Cli::command();
@@ -74,11 +75,12 @@ pub fn main(arguments: Vec<OsString>, run: fn(&Path) -> ExitCode) -> ExitCode {
     };
     if let Command::Run(arguments) = &cli.command {
         let file = arguments
+            .file
             .config
             .clone()
             .or_else(|| cli.global.config_file.clone());
         return match file.map_or_else(settings::find, Ok) {
-            Ok(file) => run(&file),
+            Ok(file) => run(&file, arguments.record.as_deref()),
             Err(failure) => report(&mut Terminal::standard(), &failure, "error"),
         };
     }
@@ -143,6 +145,7 @@ fn local(cli: &Cli, terminal: &mut Terminal, as_patronictl: bool) -> Option<Resu
             let file = file.map_or_else(settings::find, Ok);
             Some(file.and_then(|file| settings::validate(terminal, &file, options)))
         }
+        Command::Replay { file } => Some(replay::replay(terminal, file)),
         Command::Version(arguments) => {
             let line = if as_patronictl {
                 format!("patronictl version {PATRONICTL_VERSION}")
@@ -176,9 +179,11 @@ pub fn dispatch(session: &mut Session, command: &Command) -> Result<(), Failure>
         Command::Remove(arguments) => maintenance::remove(session, arguments),
         Command::Dsn(arguments) => info::dsn(session, arguments),
         Command::Version(arguments) => info::version(session, arguments),
-        Command::Run(_) | Command::Validate(_) | Command::Completions { .. } | Command::Man { .. } => {
-            Err(Failure::internal("a verb without a cluster was sent to one"))
-        }
+        Command::Run(_)
+        | Command::Validate(_)
+        | Command::Replay { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => Err(Failure::internal("a verb without a cluster was sent to one")),
     }
 }
 

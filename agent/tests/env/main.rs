@@ -7,6 +7,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use surus::agent::record::{self, Recorder, ReplayError};
 use surus::agent::{Source as _, Told, run};
 use surus::config::settings::Ctl;
 use surus::peers::{Client, member_client};
@@ -67,6 +68,51 @@ async fn nothing_of_it_outlives_its_drop() {
     drop((idle, client));
     assert_eq!(world.streams(), 0, "connections are left");
     assert_eq!(Arc::strong_count(&world), 1, "something holds on to the world");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_replays_to_the_same_decisions() {
+    let world = World::new();
+    let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let recorder = Recorder::to(move |line| sender.send(line).is_ok());
+    *world.observer.lock().unwrap() = Some(Box::new(recorder));
+    let (agent, client) = begun(&world).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let shown = explained(&client).await;
+    agent.abort();
+    assert!(agent.await.is_err());
+
+    let mut text = String::new();
+    while let Some(line) = lines.recv().await {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    let mut steps = Vec::new();
+    let node = record::replay(text.as_bytes(), |step| steps.push(step))
+        .unwrap()
+        .unwrap();
+    assert_eq!(steps.len(), text.lines().count());
+    let ordered: usize = steps.iter().map(|step| step.actions.len()).sum();
+    assert!(ordered > 60, "a minute of looks and reads, not {ordered} orders");
+    // What REST showed is among what was replayed, word for word.
+    let seq = shown["decision"]["seq"].as_u64().unwrap();
+    let same = steps.iter().find(|step| step.decision.seq == seq).unwrap();
+    assert_eq!(shown["decision"]["rule"], same.decision.rule.code());
+    assert!(seq <= node.explain().decision.map_or(0, |decision| decision.seq));
+
+    // An agent that was killed leaves half a line at the end, and only there.
+    let half = &text[..text.len() - 20];
+    assert!(record::replay(half.as_bytes(), |_| ()).is_ok());
+    let gap = text.replacen("\n", "\n{\"input\":\n", 1);
+    assert!(matches!(
+        record::replay(gap.as_bytes(), |_| ()),
+        Err(ReplayError::Line { number: 2, .. })
+    ));
+    let headless = text.split_once('\n').unwrap().1;
+    assert!(matches!(
+        record::replay(headless.as_bytes(), |_| ()),
+        Err(ReplayError::Misplaced(1))
+    ));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::Value;
-use surus::agent::{Custody, Env, Found as Guarded, GuardNews, Source, Told, systemd::Systemd};
+use surus::agent::{Custody, Env, Found as Guarded, GuardNews, Observer, Source, Told, systemd::Systemd};
 use surus::clock::Clock;
 use surus::config::settings::{Bootstrap, CustomMethod, PostgresSettings};
 use surus::config::{Problem, Settings, Surroundings};
@@ -56,6 +56,8 @@ pub(crate) struct World {
     swallowed: Mutex<Vec<DuplexStream>>,
     swallow: AtomicBool,
     streams: Arc<AtomicUsize>,
+    /// For the next agent that begins.
+    pub(crate) observer: Mutex<Option<Box<dyn Observer>>>,
 }
 
 impl World {
@@ -69,6 +71,7 @@ impl World {
             swallowed: Mutex::default(),
             swallow: AtomicBool::new(false),
             streams: Arc::default(),
+            observer: Mutex::default(),
         })
     }
 
@@ -92,6 +95,7 @@ impl World {
             site: self.me(),
             told,
             systemd: Systemd::none(),
+            observer: self.observer.lock().unwrap().take(),
             log: None,
         }
     }

@@ -155,6 +155,7 @@ impl Agent {
             site: Arc::new(Place::new(Arc::clone(hub), host, process.clone())),
             told,
             systemd: Systemd::none(),
+            observer: None,
             log: None,
         };
         hub.see(Some(host), Seen::AgentBegan);
