@@ -295,7 +295,12 @@ impl World {
     /// What must not happen and did.
     #[must_use]
     pub fn violation(&self) -> Option<String> {
-        self.hub.record().checker.violation.clone()
+        self.hub
+            .record()
+            .checker
+            .violation
+            .as_ref()
+            .map(ToString::to_string)
     }
 
     /// Lets time pass, up to a violation.
