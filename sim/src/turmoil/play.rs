@@ -9,7 +9,7 @@ use surus_scenarios::{Expectation, Nanos, Outcome as Ending, Played, Story, play
 use super::net::Net;
 use super::net::jump::Jumping;
 use super::world::{Machines, World};
-use crate::check::{Invariant, Violation};
+use crate::check::{Charter, Checker, Invariant, Violation};
 use crate::clock::Time;
 use crate::record::{Keep, Seen};
 use crate::run::{Job, Outcome, caught};
@@ -59,6 +59,7 @@ fn run(job: &Job, keep: Keep) -> Outcome {
         Ok(world) => world,
         Err(error) => panic!("no world: {error}"),
     };
+    world.hub.record().checker = Checker::new(Charter::of(&story));
     let played = caught(|| tell(&mut world, &story));
     if let Err(text) = &played {
         let text = Arc::from(text.as_str());
@@ -94,15 +95,8 @@ fn run(job: &Job, keep: Keep) -> Outcome {
 fn broken(world: &World) -> Option<Violation> {
     let at = world.time();
     let mut record = world.hub.record();
-    let text = record.checker.violation.take()?;
-    let (code, rest) = text.split_once(": ").unwrap_or(("", &text));
-    Some(Violation {
-        invariant: Invariant::from_code(code).unwrap_or(Invariant::S12),
-        text: rest.to_owned(),
-        at,
-        node: None,
-        facts: record.last().into_iter().collect(),
-    })
+    record.checker.finish(at);
+    record.checker.violation.take()
 }
 
 /// An expectation that did not hold.

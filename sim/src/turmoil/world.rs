@@ -306,12 +306,9 @@ impl World {
     /// What must not happen and did.
     #[must_use]
     pub fn violation(&self) -> Option<String> {
-        self.hub
-            .record()
-            .checker
-            .violation
-            .as_ref()
-            .map(ToString::to_string)
+        let record = self.hub.record();
+        let violation = record.checker.violation.as_ref();
+        violation.map(ToString::to_string)
     }
 
     /// Lets time pass, up to a violation.
