@@ -30,26 +30,17 @@ pub enum Kind {
     /// Cores and models in one queue of events.
     #[default]
     Fast,
-    /// The real agent over a simulated network.
-    #[cfg(feature = "turmoil")]
-    Turmoil,
 }
 
 impl Kind {
     /// Those that this build has.
-    pub const ALL: &'static [Self] = &[
-        Self::Fast,
-        #[cfg(feature = "turmoil")]
-        Self::Turmoil,
-    ];
+    pub const ALL: &'static [Self] = &[Self::Fast];
 
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
-            #[cfg(feature = "turmoil")]
-            Self::Turmoil => "turmoil",
         }
     }
 }
@@ -131,8 +122,6 @@ impl Job {
         let _planted = surus_core::zoo::plant(self.bug.and_then(Bug::flaw));
         match self.world {
             Kind::Fast => fast::play(self, keep),
-            #[cfg(feature = "turmoil")]
-            Kind::Turmoil => crate::turmoil::play::play(self, keep),
         }
     }
 }

@@ -237,7 +237,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
             publisher,
             postgres,
             rest,
-            machine.tasks.as_ref(),
+            Arc::clone(&machine.tasks),
             env.log,
         ),
         tools,

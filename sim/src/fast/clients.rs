@@ -236,7 +236,7 @@ impl World {
             Reply::Reset
         } else if session.is_none() {
             // A connection that a router brought is taken wherever it comes; libpq looks for itself.
-            if !pg.answers() {
+            if !pg.answers() || pg.ills.crowded {
                 Reply::Refused
             } else if any || !pg.standby() {
                 Reply::Welcome(server)

@@ -9,6 +9,7 @@ use crate::clock::Time;
 use crate::fast::clients::Reply;
 use crate::fast::dcs::keys::{Held, Key};
 use crate::fast::dcs::{Heard, Sent};
+use crate::fast::story::Mend;
 use crate::fast::wire::Parcel;
 use crate::model::etcd::{Header, Told};
 
@@ -59,6 +60,8 @@ pub enum Event {
     PgStopLate(usize, u64),
     /// A hung server goes on.
     PgThaw(usize, u64),
+    /// A fault of a server or its disk is over.
+    PgMend(usize, Mend),
     /// A message of another server arrives at this node.
     Wire(usize, Box<Parcel>),
     /// What waits on the way from one node to another is tried again.

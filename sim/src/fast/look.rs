@@ -60,7 +60,13 @@ impl World {
                 process: gone(pg, memory),
             };
         }
+        // Who has asked before keeps his connection.
+        let let_in = !pg.ills.crowded || memory.primary.is_some();
         match pg.probe() {
+            Ok(_) if !let_in => PostgresView {
+                data: directory(pg),
+                process: silent(pg, &Refusal::Silent, memory),
+            },
             Ok(probe) => self.answered_look(pg, probe, memory),
             Err(refusal) => PostgresView {
                 data: directory(pg),

@@ -182,8 +182,7 @@ impl World {
             if let Some(there) = self.remote(node, from, false) {
                 let pg = &mut self.hosts[there].pg;
                 let server = pg.epoch();
-                // pg_basebackup begins with a checkpoint, which a standby cannot make.
-                let _ = pg.checkpoint(self.now);
+                let _ = pg.backup(self.now, true);
                 self.follow_pg(there);
                 self.hosts[node].tool = Some(Tool {
                     source: there,
@@ -201,6 +200,8 @@ impl World {
             self.hosts[node].pg.wipe();
             return failed("the source does not answer");
         };
+        let _ = self.hosts[tool.source].pg.backup(self.now, false);
+        self.follow_pg(tool.source);
         self.hosts[node].pg.clone_finish(&snapshot);
         self.tell_rebuilt(node, tool.source, Rebuild::Clone);
         Some(Outcome::Ok)

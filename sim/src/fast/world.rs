@@ -15,9 +15,8 @@ use crate::fast::dcs::Store;
 use crate::fast::event::{Change, Event, Part};
 use crate::fast::host::Host;
 use crate::fast::routers::Router;
-use crate::fast::story::Armed;
+use crate::fast::story::{Armed, Mend};
 use crate::fast::wire::Wire;
-use crate::model::postgres::directory::Disk;
 use crate::model::postgres::{Costs, Peer, Server};
 use crate::net::{Net, Place};
 use crate::record::{Keep, Recorder, Seen};
@@ -76,6 +75,7 @@ fn server(seed: u64, node: usize) -> Server {
     let peer = Peer(u32::try_from(node).unwrap_or(u32::MAX));
     let mut server = Server::new(peer, Costs::ORDINARY, Rng::new(seed, 100 + u64::from(peer.0)));
     server.settings.connect_timeout = KEEPALIVES;
+    server.settings.wal_keep_size = 128 << 20;
     server
 }
 
@@ -196,26 +196,21 @@ impl World {
     pub(crate) fn post(&mut self, from: Place, to: Place, what: &'static str) -> Option<Time> {
         let up = self.net.up(self.now, from, to);
         let delay = up.then(|| self.net.delay(self.now, from, to, &mut self.rng));
-        self.draw(from, to, delay, what);
-        delay
-    }
-
-    /// Tells a report of a message that takes so long, or is lost.
-    pub(crate) fn draw(&mut self, from: Place, to: Place, delay: Option<Time>, what: &'static str) {
-        if !self.record.wants_messages() {
-            return;
+        if self.record.wants_messages() {
+            let arrives = delay.map(|delay| self.now + delay);
+            let node = match from {
+                Place::Node(node) => Some(node),
+                _ => None,
+            };
+            let message = Seen::Message {
+                from,
+                to,
+                arrives,
+                what,
+            };
+            self.record.see(self.now, node, message);
         }
-        let node = match from {
-            Place::Node(node) => Some(node),
-            _ => None,
-        };
-        let message = Seen::Message {
-            from,
-            to,
-            arrives: delay.map(|delay| self.now + delay),
-            what,
-        };
-        self.record.see(self.now, node, message);
+        delay
     }
 
     /// What the node's clock shows.
@@ -325,6 +320,7 @@ impl World {
             Event::PgTick(node, due) => self.pg_tick(node, due),
             Event::PgStopLate(node, server) => self.pg_stop_late(node, server),
             Event::PgThaw(node, server) => self.pg_thaw(node, server),
+            Event::PgMend(node, mend) => self.mend(node, mend),
             Event::Wire(node, parcel) => self.wire(node, *parcel),
             Event::WireRetry(from, to) => self.wire_retry(from, to),
             Event::GuardDue(node, version) => self.guard_due(node, version),
@@ -385,9 +381,10 @@ impl World {
             if !std::mem::replace(&mut self.hosts[node].powered, true) {
                 self.see(node, Seen::Power { on: true });
             }
-            let pg = &mut self.hosts[node].pg;
-            pg.disk = Disk::default();
-            let server = pg.epoch();
+            let server = self.hosts[node].pg.epoch();
+            for mend in Mend::ALL {
+                self.mend(node, mend);
+            }
             self.pg_thaw(node, server);
         }
         self.etcd_heal();

@@ -105,12 +105,6 @@ impl Hub {
 
     /// Does something to a host's models, or looks at them, and takes what follows on its way.
     pub fn act<T>(&self, host: usize, what: impl FnOnce(Time, &mut Inside) -> T) -> T {
-        let result = self.pass(host, what);
-        self.wake.notify_one();
-        result
-    }
-
-    fn pass<T>(&self, host: usize, what: impl FnOnce(Time, &mut Inside) -> T) -> T {
         let now = self.net.now();
         let (result, seen, mail) = {
             let mut inside = self.hosts[host].inside();
@@ -131,6 +125,7 @@ impl Hub {
             }
         }
         self.hosts[host].changed.notify_waiters();
+        self.wake.notify_one();
         result
     }
 
@@ -195,7 +190,7 @@ impl Hub {
                 let Some((_, to, (link, message))) = mail else {
                     break;
                 };
-                self.pass(to, |now, inside| inside.server.receive(now, link, message));
+                self.act(to, |now, inside| inside.server.receive(now, link, message));
             }
             let mut next = self
                 .post()
@@ -204,11 +199,11 @@ impl Hub {
                 .map_or(Time::MAX, |((at, _), _)| *at);
             for host in 0..self.hosts.len() {
                 if self.look(host, Inside::next_deadline) <= now {
-                    self.pass(host, |now, inside| inside.guard_due(now));
+                    self.act(host, |now, inside| inside.guard_due(now));
                 }
                 next = next.min(self.look(host, Inside::next_deadline));
             }
-            // What is still due now is seen to after whoever else runs now.
+            // A deadline that has just come is seen to in another turn.
             let wait = Duration::from_nanos(next.saturating_sub(self.net.now()).max(1));
             tokio::select! { biased;
                 () = self.wake.notified() => {}

@@ -24,7 +24,7 @@ use crate::fast::world::World;
 use crate::record::Seen;
 
 pub use etcd::{Befalls, Mishap};
-pub use postgres::Trouble;
+pub use postgres::{Mend, Trouble};
 pub(crate) use trap::Armed;
 
 impl World {

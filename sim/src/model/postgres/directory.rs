@@ -55,10 +55,19 @@ pub struct Cluster {
     pub histories: Histories,
     /// There is a standby.signal.
     pub standby_signal: bool,
-    /// There is a backup_label, which says where replay begins: no server has come up on this copy yet.
-    pub backup_label: Option<u64>,
+    /// There is a backup_label: no server has come up on this copy yet.
+    pub backup_label: Option<Label>,
     /// The replication slots.
     pub slots: BTreeMap<String, Slot>,
+}
+
+/// What a copy's first start needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    /// Replay begins here.
+    pub redo: u64,
+    /// The copy is not consistent before this: the log itself says so, pg_controldata does not.
+    pub end: u64,
 }
 
 impl Cluster {
@@ -85,6 +94,13 @@ impl Cluster {
             backup_label: None,
             slots: BTreeMap::new(),
         }
+    }
+
+    /// Replay must reach this before the data are consistent.
+    #[must_use]
+    pub fn consistent_at(&self) -> u64 {
+        let copied = self.backup_label.map_or(0, |label| label.end);
+        self.control.min_recovery.max(copied)
     }
 
     /// The end of valid WAL, as pg_waldump would find it.

@@ -62,12 +62,14 @@ impl Server {
         let Some((cluster, _)) = self.parts() else { return };
         let recovers = !cluster.control.clean() || cluster.backup_label.is_some();
         if cluster.standby_signal {
-            cluster.control.state = ControlState::InArchiveRecovery;
+            Standby::enter(cluster);
         } else if recovers {
             cluster.control.state = ControlState::InCrashRecovery;
         }
         let volume = if cluster.standby_signal || recovers {
-            let from = cluster.backup_label.unwrap_or(cluster.control.redo);
+            let from = cluster
+                .backup_label
+                .map_or(cluster.control.redo, |label| label.redo);
             cluster.valid_end().saturating_sub(from)
         } else {
             0
@@ -86,10 +88,12 @@ impl Server {
         process.start_due = None;
         if cluster.standby_signal {
             match Standby::begin(cluster) {
-                Ok(standby) => {
+                Ok(Some(standby)) => {
                     process.standby = Some(standby);
                     self.standby_begin(now);
                 }
+                // It looks for its checkpoint where it never was, and goes on looking.
+                Ok(None) => {}
                 Err(why) => self.vanish(now, Ended::Failed(why)),
             }
             return;
@@ -104,7 +108,7 @@ impl Server {
             // Crash recovery stays on the timeline of the control file.
             cluster.log.truncate(end);
         }
-        if recovered && cluster.valid_end() < cluster.control.min_recovery {
+        if recovered && cluster.valid_end() < cluster.consistent_at() {
             self.vanish(
                 now,
                 Ended::Failed("WAL ends before the consistent recovery point"),

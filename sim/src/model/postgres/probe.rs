@@ -77,6 +77,7 @@ impl Server {
         let received_timeline = standby.map_or(0, |standby| standby.received_timeline);
         let slots = cluster.slots.iter().filter(|(_, slot)| slot.is_physical());
         let names = process.senders.iter().filter(|sender| sender.streams());
+        let names = names.map(|sender| &sender.application_name);
         Ok(Probe {
             written: standby
                 .is_none()
@@ -89,7 +90,7 @@ impl Server {
             }),
             receiver_timeline: receiver.map(|_| Timeline(received_timeline)),
             control: cluster.control,
-            standbys: names.map(|sender| sender.application_name.clone()).collect(),
+            standbys: names.chain(&self.ills.rogues).cloned().collect(),
             slots: slots
                 .map(|(name, slot)| (name.clone(), Lsn(slot.restart.unwrap_or(0))))
                 .collect(),
@@ -115,7 +116,7 @@ impl Server {
     ///
     /// The server lets nobody in, or does not answer.
     pub fn identify(&self) -> Result<(SystemId, Timeline, Vec<HistoryLine>), Refusal> {
-        self.accepts()?;
+        self.lets_in()?;
         let cluster = self.cluster().ok_or(Refusal::NoCluster)?;
         let timeline = self.served_timeline();
         let lines = cluster.histories.lines(timeline);

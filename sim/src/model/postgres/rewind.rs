@@ -8,7 +8,7 @@
 use surus_core::view::ControlState;
 
 use super::control::ControlFile;
-use super::directory::{Cluster, DataDir, Unfinished};
+use super::directory::{Cluster, DataDir, Label, Unfinished};
 use super::server::{Refusal, Server};
 use super::timeline::{Histories, ancestor};
 use super::wal::{Log, segment_start};
@@ -71,7 +71,7 @@ impl Server {
     ///
     /// The server lets nobody in, or does not answer.
     pub fn snapshot(&self) -> Result<Snapshot, Refusal> {
-        self.accepts()?;
+        self.lets_in()?;
         let cluster = self.cluster().ok_or(Refusal::NoCluster)?;
         let mut log = cluster.log.clone();
         log.truncate(self.replay_position().unwrap_or(log.flushed));
@@ -82,6 +82,23 @@ impl Server {
             histories: cluster.histories.clone(),
             primary: self.primary(),
         })
+    }
+
+    /// What pg_basebackup does to its source when it begins and when it has the files: on a primary the log goes on in a new segment
+    /// both times, and a checkpoint comes with the first. A standby can do neither.
+    ///
+    /// # Errors
+    ///
+    /// The server lets nobody in.
+    pub fn backup(&mut self, now: Time, begins: bool) -> Result<(), Refusal> {
+        self.accepts()?;
+        if self.primary() {
+            self.switch_wal(now)?;
+            if begins {
+                self.checkpoint(now)?;
+            }
+        }
+        Ok(())
     }
 
     /// pg_basebackup begins: whatever was there is gone, and what is there is not startable until [`Server::clone_finish`].
@@ -102,11 +119,7 @@ impl Server {
 
     /// pg_basebackup has everything, WAL included, as the source had it at the end.
     pub fn clone_finish(&mut self, source: &Snapshot) {
-        let control = ControlFile {
-            min_recovery: source.end(),
-            min_recovery_timeline: source.log.timeline_at(source.end()),
-            ..source.control
-        };
+        let control = source.control;
         let mut log = source.log.clone();
         log.oldest = log.oldest.max(segment_start(control.redo));
         self.dir = DataDir::Cluster(Box::new(Cluster {
@@ -114,7 +127,10 @@ impl Server {
             log,
             histories: source.histories.clone(),
             standby_signal: false,
-            backup_label: Some(source.control.redo),
+            backup_label: Some(Label {
+                redo: control.redo,
+                end: source.end(),
+            }),
             slots: std::collections::BTreeMap::new(),
         }));
     }
@@ -174,7 +190,7 @@ impl Server {
         if let Some(end) = cluster.log.end_of(timeline) {
             cluster.log.truncate(end);
         }
-        if cluster.valid_end() < cluster.control.min_recovery {
+        if cluster.valid_end() < cluster.consistent_at() {
             return Err(RewindError::NotClean);
         }
         cluster.log.begin(timeline, origin);
@@ -211,7 +227,10 @@ impl Server {
             log: source.log.clone(),
             histories: source.histories.clone(),
             standby_signal: false,
-            backup_label: Some(redo),
+            backup_label: Some(Label {
+                redo,
+                end: source.end(),
+            }),
             slots: std::collections::BTreeMap::new(),
         }));
     }

@@ -111,7 +111,7 @@ impl Server {
 
     fn hello(&mut self, now: Time, link: Link, application_name: String, from: u32) {
         let timeline = self.served_timeline();
-        let refused = match self.accepts() {
+        let refused = match self.lets_in() {
             Err(super::server::Refusal::NotRunning) => Some(Refused::NoServer),
             Err(_) => Some(Refused::NotNow),
             Ok(()) => None,

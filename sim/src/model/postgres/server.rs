@@ -144,6 +144,20 @@ pub(super) struct Process {
     pub(super) stuck: Time,
 }
 
+/// What is wrong with a server apart from its disk.
+#[derive(Debug, Clone, Default)]
+pub struct Ills {
+    /// All connections are taken: nobody new is let in but a superuser beside it.
+    pub crowded: bool,
+    /// The walreceiver reads nothing that it is sent.
+    pub stalled: bool,
+    /// How much longer each replay takes.
+    pub replay: Time,
+    /// Names under which something that is no member streams from here.
+    pub rogues: std::collections::BTreeSet<String>,
+    unread: Vec<(Link, Message)>,
+}
+
 /// A PostgreSQL server and its data directory.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -158,6 +172,8 @@ pub struct Server {
     pub disk: Disk,
     /// How much longer the next start, fast stop or promotion takes.
     pub sluggish: Time,
+    /// What else is wrong with it.
+    pub ills: Ills,
     pub(super) process: Option<Box<Process>>,
     pub(super) epoch: u64,
     pub(super) writers: u32,
@@ -177,6 +193,7 @@ impl Server {
             dir: DataDir::Empty,
             disk: Disk::default(),
             sluggish: 0,
+            ills: Ills::default(),
             process: None,
             epoch: 0,
             writers: 0,
@@ -434,6 +451,8 @@ impl Server {
         }
         if link.upstream == self.me {
             self.sender_receive(now, link, message);
+        } else if self.ills.stalled && matches!(message, Message::Wal(_)) {
+            self.ills.unread.push((link, message));
         } else {
             self.standby_receive(now, link, message);
         }
@@ -453,6 +472,23 @@ impl Server {
             self.receive(now, link, message);
         }
         self.tick(now);
+    }
+
+    /// The walreceiver reads on.
+    pub fn unstall(&mut self, now: Time) {
+        self.ills.stalled = false;
+        for (link, message) in std::mem::take(&mut self.ills.unread) {
+            self.receive(now, link, message);
+        }
+    }
+
+    /// Whether a new connection from another host is let in.
+    pub(super) fn lets_in(&self) -> Result<(), Refusal> {
+        self.accepts()?;
+        if self.ills.crowded {
+            return Err(Refusal::Other("too many clients"));
+        }
+        Ok(())
     }
 
     /// The state in the control file.

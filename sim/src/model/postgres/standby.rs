@@ -4,6 +4,8 @@
 //! for, so after a restart it lies behind what is on disk and was replayed. And a walreceiver whose upstream is lost without a word
 //! goes on "streaming" until `wal_receiver_timeout`.
 
+use surus_core::view::ControlState;
+
 use super::directory::Cluster;
 use super::message::{Link, Message};
 use super::server::{Happening, Server, Stage};
@@ -71,11 +73,34 @@ pub(super) struct Standby {
 }
 
 impl Standby {
-    /// Chooses the timeline to follow, and replays what is on disk.
-    pub(super) fn begin(cluster: &mut Cluster) -> Result<Self, &'static str> {
+    /// Archive recovery begins: the control file says so, and what was known of consistency. A crashed primary replays all of its own
+    /// log first.
+    pub(super) fn enter(cluster: &mut Cluster) {
+        let crashed = cluster.control.state.was_primary()
+            && !cluster.control.clean()
+            && cluster.control.min_recovery == 0
+            && cluster.backup_label.is_none();
+        let least = if crashed {
+            cluster.valid_end()
+        } else {
+            cluster.control.redo
+        };
+        if cluster.control.min_recovery < least {
+            cluster.control.min_recovery = least;
+            cluster.control.min_recovery_timeline = cluster.control.timeline;
+        }
+        cluster.control.state = ControlState::InArchiveRecovery;
+    }
+
+    /// Chooses the timeline to follow, and replays what is on disk. Nothing, if the newest history file is an empty one: PostgreSQL then
+    /// looks for its own checkpoint on that timeline, for ever.
+    pub(super) fn begin(cluster: &mut Cluster) -> Result<Option<Self>, &'static str> {
         let control = &cluster.control;
         let base = control.recovery_timeline();
         let target = cluster.histories.newest(base);
+        if target != base && cluster.histories.of(target).is_empty() {
+            return Ok(None);
+        }
         let fork = cluster.histories.switch(control.timeline, target);
         if fork.is_none_or(|fork| fork < control.checkpoint) {
             return Err("requested timeline is not a child of this server's history");
@@ -92,7 +117,7 @@ impl Standby {
         {
             cluster.log.truncate(fork);
         }
-        Ok(Self {
+        Ok(Some(Self {
             replayed: cluster.valid_end(),
             target,
             replaying: None,
@@ -104,7 +129,7 @@ impl Standby {
             retry: None,
             attempted: None,
             promotion: None,
-        })
+        }))
     }
 
     pub(super) fn link(&self) -> Option<Link> {
@@ -434,7 +459,7 @@ impl Server {
             self.out_of_wal(now);
             return;
         }
-        let spent = costs.apply.draw(&mut self.rng) + costs.replay_time(volume);
+        let spent = costs.apply.draw(&mut self.rng) + costs.replay_time(volume) + self.ills.replay;
         let Some(process) = &mut self.process else { return };
         let Some(standby) = &mut process.standby else {
             return;
@@ -454,9 +479,14 @@ impl Server {
             return;
         };
         let Some(standby) = &process.standby else { return };
-        if process.stage == Stage::Starting && cluster.control.min_recovery <= standby.replayed {
+        if process.stage == Stage::Starting && cluster.consistent_at() <= standby.replayed {
             process.stage = Stage::Standby;
-            cluster.backup_label = None;
+            if let Some(label) = cluster.backup_label.take()
+                && cluster.control.min_recovery < label.end
+            {
+                cluster.control.min_recovery = label.end;
+                cluster.control.min_recovery_timeline = cluster.log.timeline_at(label.end);
+            }
             self.happened(Happening::Ready { primary: false });
         }
         self.report(now, false);
