@@ -88,7 +88,8 @@ impl World {
             asks: BTreeMap::new(),
             round: None,
             under_way: BTreeMap::new(),
-            wakes: 0,
+            wake: Time::MAX,
+            alarm: Time::MAX,
             said: None,
         });
         self.follow_step(node, step);
@@ -131,6 +132,21 @@ impl World {
         self.hear(node, Input::Done { id, outcome });
     }
 
+    /// A timer of the agent goes off. The core names a new time at each step, mostly a later one, so the timer is moved only now.
+    pub(crate) fn woken(&mut self, node: usize) {
+        let now = self.now;
+        let Some(agent) = self.hosts[node].agent.as_mut().filter(|agent| agent.alarm <= now) else {
+            return;
+        };
+        agent.alarm = Time::MAX;
+        if agent.wake <= now {
+            return self.step(node, Input::Tick);
+        }
+        agent.alarm = agent.wake;
+        let (wait, epoch) = (agent.wake - now, agent.epoch);
+        self.after(wait, Event::Wake(node, epoch));
+    }
+
     /// Tells the core, and does what it says.
     pub fn step(&mut self, node: usize, input: Input) {
         let local = self.local(node);
@@ -160,8 +176,7 @@ impl World {
             .said
             .as_ref()
             .is_none_or(|said| !said.same_as(&step.decision));
-        agent.wakes += 1;
-        let (epoch, wakes) = (agent.epoch, agent.wakes);
+        let epoch = agent.epoch;
         if news {
             agent.said = Some(step.decision.clone());
             self.see(node, Seen::Decided(Box::new(step.decision)));
@@ -176,7 +191,14 @@ impl World {
             .saturating_sub(self.now)
             .max(1)
             .saturating_add(self.starvation(node));
-        self.after(delay, Event::Wake(node, epoch, wakes));
+        let wake = self.now.saturating_add(delay);
+        if let Some(agent) = &mut self.hosts[node].agent {
+            agent.wake = wake;
+            if wake < agent.alarm {
+                agent.alarm = wake;
+                self.after(delay, Event::Wake(node, epoch));
+            }
+        }
         for action in step.actions {
             self.execute(node, action);
         }

@@ -59,6 +59,8 @@ pub struct Client {
     /// The server it has a session with: the node, and which server there.
     session: Option<(usize, u64)>,
     op: Option<Op>,
+    /// When it looks next whether it has waited long enough: one event for all its operations, for hardly any takes so long.
+    alarm: Option<Time>,
     /// It waits until its server accepts writes.
     parked: bool,
 }
@@ -77,6 +79,7 @@ impl Client {
             sticky: true,
             session: None,
             op: None,
+            alarm: None,
             parked: false,
         }
     }
@@ -85,6 +88,8 @@ impl Client {
 /// An operation under way.
 #[derive(Debug, Clone)]
 struct Op {
+    /// It is given up then.
+    deadline: Time,
     /// Names the attempt under way, so that what belongs to an earlier one is known.
     id: u64,
     key: u32,
@@ -161,6 +166,7 @@ impl World {
         };
         let Some(node) = rest.pop() else {
             self.clients[index].op = Some(Op {
+                deadline: 0,
                 id,
                 key,
                 value,
@@ -172,6 +178,7 @@ impl World {
             return;
         };
         self.clients[index].op = Some(Op {
+            deadline: 0,
             id,
             key,
             value,
@@ -205,7 +212,15 @@ impl World {
             }
             self.after(delay, Event::ClientRequest(index, id));
         }
-        self.after(patience, Event::ClientTimeout(index, id));
+        let now = self.now;
+        let client = &mut self.clients[index];
+        if let Some(op) = &mut client.op {
+            op.deadline = now + patience;
+        }
+        if client.alarm.is_none_or(|alarm| now + patience < alarm) {
+            client.alarm = Some(now + patience);
+            self.after(patience, Event::ClientTimeout(index));
+        }
     }
 
     /// A statement, or a request for a session, reaches its server.
@@ -227,7 +242,8 @@ impl World {
         }
         let pg = &mut host.pg;
         let server = pg.epoch();
-        let broken = session.is_some_and(|(_, known)| known != server || pg.stopping());
+        let gone = pg.stopping() || !pg.hung() && !pg.answers();
+        let broken = session.is_some_and(|(_, known)| known != server || gone);
         if !broken && pg.hung() {
             host.waiting.push((index, id));
             return;
@@ -333,14 +349,23 @@ impl World {
     }
 
     /// A client has waited long enough.
-    pub(crate) fn client_timeout(&mut self, index: usize, id: u64) {
-        if self.client_waits(index, Event::ClientTimeout(index, id)) {
+    pub(crate) fn client_timeout(&mut self, index: usize) {
+        if self.client_waits(index, Event::ClientTimeout(index)) {
             return;
         }
+        let now = self.now;
         let client = &mut self.clients[index];
-        let Some(op) = client.op.as_mut().filter(|op| op.id == id) else {
+        if client.alarm.is_none_or(|alarm| now < alarm) {
+            // An earlier one took its place.
             return;
-        };
+        }
+        client.alarm = None;
+        let Some(op) = &client.op else { return };
+        if now < op.deadline {
+            let wait = op.deadline - now;
+            client.alarm = Some(op.deadline);
+            return self.after(wait, Event::ClientTimeout(index));
+        }
         client.session = None;
         if !op.sent {
             self.client_tries_next(index);

@@ -19,7 +19,7 @@ pub enum Event {
     /// The supervisor starts the agent.
     Boot(usize),
     /// The core asked to be called.
-    Wake(usize, u64, u64),
+    Wake(usize, u64),
     /// The agent hears something.
     Input(usize, u64, Box<Input>),
     /// A frozen agent goes on.
@@ -82,8 +82,8 @@ pub enum Event {
     ClientRequest(usize, u64),
     /// Its answer reaches the client.
     ClientReply(usize, u64, Reply),
-    /// The client waits no longer for this attempt.
-    ClientTimeout(usize, u64),
+    /// A client looks whether it has waited long enough.
+    ClientTimeout(usize),
     /// A router asks a member: (router, node).
     Poll(usize, usize),
     /// The question reaches the member: (router, node, question).
@@ -125,7 +125,7 @@ impl Event {
     #[must_use]
     pub fn part(&self) -> Option<(usize, Part)> {
         Some(match self {
-            Self::Wake(node, epoch, _)
+            Self::Wake(node, epoch)
             | Self::Input(node, epoch, _)
             | Self::EtcdRound(node, epoch, ..)
             | Self::EtcdTold(node, epoch, ..)

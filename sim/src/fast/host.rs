@@ -37,7 +37,10 @@ pub struct Agent {
     pub round: Option<Round>,
     /// Orders that have begun and not ended.
     pub under_way: BTreeMap<ActionId, Deed>,
-    pub(crate) wakes: u64,
+    /// When the core asked to be called.
+    pub(crate) wake: Time,
+    /// When the timer goes off that is set; never, if none is.
+    pub(crate) alarm: Time,
     pub(crate) said: Option<Decision>,
 }
 

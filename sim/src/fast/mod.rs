@@ -19,6 +19,7 @@ pub mod orders;
 pub mod outage;
 pub mod peers;
 mod play;
+mod queue;
 pub mod routers;
 pub mod servers;
 pub mod story;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use surus_core::input::Input;
 use surus_core::types::{MonoTime, NodeName};
 use surus_scenarios::Shape;
 
@@ -14,6 +13,7 @@ use crate::fast::clients::{Client, Route};
 use crate::fast::dcs::Store;
 use crate::fast::event::{Change, Event, Part};
 use crate::fast::host::Host;
+use crate::fast::queue::Queue;
 use crate::fast::routers::Router;
 use crate::fast::story::{Armed, Mend};
 use crate::fast::wire::Wire;
@@ -22,6 +22,9 @@ use crate::net::{Net, Place};
 use crate::record::{Keep, Recorder, Seen};
 use crate::rng::Rng;
 use crate::zoo::Bug;
+
+/// The pace of the clients beside the servers, about: what they write, and its way to the replicas, is most of what happens in a run.
+const BESIDE: Time = 50 * MS;
 
 /// The world.
 #[derive(Debug)]
@@ -62,8 +65,7 @@ pub struct World {
     pub(crate) steps: usize,
     /// Where the trap sprang whose strike is under way.
     pub(crate) here: Option<usize>,
-    queue: BTreeMap<(Time, u64), (Option<u64>, Event)>,
-    sequence: u64,
+    queue: Queue,
 }
 
 /// How long a walreceiver that does not stream yet waits for an upstream that says nothing, by the keepalives that the agent writes into
@@ -105,8 +107,7 @@ impl World {
             counter: 0,
             events: 0,
             bug: None,
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             clients: Vec::new(),
             routers: Vec::new(),
             wires: BTreeMap::new(),
@@ -166,7 +167,9 @@ impl World {
         for node in 0..nodes {
             let place = Place::Client(self.clients.len());
             self.net.settle(place, Place::Node(node));
-            self.clients.push(Client::new(place, Route::Direct(node)));
+            let mut client = Client::new(place, Route::Direct(node));
+            client.pace = BESIDE;
+            self.clients.push(client);
         }
         for client in 0..self.clients.len() {
             let at = self.rng.below(100 * MS);
@@ -176,11 +179,10 @@ impl World {
 
     /// Puts an event into the queue.
     pub fn after(&mut self, delay: Time, event: Event) {
-        self.sequence += 1;
-        self.queue.insert(
-            (self.now.saturating_add(delay), self.sequence),
-            (self.record.cause(), event),
-        );
+        let time = self.now.saturating_add(delay);
+        if time != Time::MAX {
+            self.queue.push(time, self.record.cause(), event);
+        }
     }
 
     /// Something happened.
@@ -222,14 +224,12 @@ impl World {
     /// Handles events until `end`, or until something happened that must not.
     pub fn run_until(&mut self, end: Time) {
         while self.record.checker.violation.is_none()
-            && let Some(((time, _), _)) = self.queue.first_key_value()
-            && *time <= end
-            && let Some(((time, _), (cause, event))) = self.queue.pop_first()
+            && let Some(due) = self.queue.pop(end)
         {
-            self.record.resume(cause);
-            self.now = time;
+            self.record.resume(due.cause);
+            self.now = due.time;
             self.events += 1;
-            self.handle(event);
+            self.handle(due.event);
         }
         if self.record.checker.violation.is_none() {
             self.now = end;
@@ -286,12 +286,7 @@ impl World {
         let Some(event) = self.due(event) else { return };
         match event {
             Event::Boot(node) => self.boot(node),
-            Event::Wake(node, _, wake) => {
-                let agent = self.hosts[node].agent.as_ref();
-                if agent.is_some_and(|agent| agent.wakes == wake) {
-                    self.step(node, Input::Tick);
-                }
-            }
+            Event::Wake(node, _) => self.woken(node),
             Event::Input(node, _, input) => self.step(node, *input),
             Event::Thaw(node) => self.thaw(node),
             Event::HostThaw(node) => self.host_thaw(node),
@@ -333,7 +328,7 @@ impl World {
             Event::ClientAct(client) => self.client_act(client),
             Event::ClientRequest(client, id) => self.client_request(client, id),
             Event::ClientReply(client, id, reply) => self.client_heard(client, id, reply),
-            Event::ClientTimeout(client, id) => self.client_timeout(client, id),
+            Event::ClientTimeout(client) => self.client_timeout(client),
             Event::Poll(router, node) => self.poll(router, node),
             Event::PollArrives(router, node, question) => self.poll_arrives(router, node, question),
             Event::Polled(router, node, question, primary) => self.polled(router, node, question, primary),

@@ -224,15 +224,30 @@ impl Log {
     /// The end of the last record that is complete before `limit`.
     #[must_use]
     pub fn valid_end(&self, limit: u64) -> u64 {
-        let count = self.records.partition_point(|record| record.end <= limit);
+        let count = self.count_to(limit);
         count.checked_sub(1).map_or(0, |last| self.records[last].end)
+    }
+
+    /// How many records end at or before `limit`. Nearly always that is asked of the last few, so they are looked at first.
+    fn count_to(&self, limit: u64) -> usize {
+        let mut known = self.records.len();
+        let mut step = 1;
+        while let Some(earlier) = known.checked_sub(step) {
+            if self.records[earlier].end <= limit {
+                let within = &self.records[earlier..known];
+                return earlier + within.partition_point(|record| record.end <= limit);
+            }
+            known = earlier;
+            step *= 2;
+        }
+        self.records[..known].partition_point(|record| record.end <= limit)
     }
 
     /// The records that end in `from..=to`, `from` itself left out.
     #[must_use]
     pub fn records(&self, from: u64, to: u64) -> &[Record] {
-        let first = self.records.partition_point(|record| record.end <= from);
-        let after = self.records.partition_point(|record| record.end <= to);
+        let first = self.count_to(from);
+        let after = self.count_to(to);
         &self.records[first..after.max(first)]
     }
 
@@ -258,7 +273,7 @@ impl Log {
     /// The last checkpoint whose record ends at or before `limit`, while its WAL is there: (where it begins, its redo, its end).
     #[must_use]
     pub fn last_checkpoint(&self, limit: u64) -> Option<(u64, u64, u64)> {
-        let count = self.records.partition_point(|record| record.end <= limit);
+        let count = self.count_to(limit);
         self.records[..count]
             .iter()
             .rev()
