@@ -10,7 +10,7 @@ words! {
         Primary "primary",
         /// It runs in recovery.
         Replica "replica",
-        /// PostgreSQL does not run.
+        /// PostgreSQL does not run, or is on its way down and lets nobody in.
         Down "down",
     }
 }

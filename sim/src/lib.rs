@@ -6,6 +6,7 @@
 //! - `turmoil`: the real agent over a simulated network, against the same models (cargo feature of that name)
 //! - [`model`]: etcd, PostgreSQL, the guard; [`net`], [`clock`]: what lies between
 //! - [`nemesis`]: the faults, an explicit list made from the seed; [`check`]: what must never happen
+//! - [`story`]: the stories of `scenarios/stories` as tests; [`incidents`]: the table of what they show
 //! - [`record`]: what happened, its hash, and who is told; [`coverage`]: what has fired; [`witness`]: what stories ask about; [`zoo`]: planted bugs that the sweep must find
 //!
 //! The same seed gives the same bytes: all chance is [`rng`], all maps are ordered, there is no other clock.
@@ -14,6 +15,7 @@ pub mod check;
 pub mod clock;
 pub mod coverage;
 pub mod fast;
+pub mod incidents;
 pub mod model;
 pub mod nemesis;
 pub mod net;
@@ -22,6 +24,7 @@ pub mod report;
 pub mod rng;
 pub mod run;
 pub mod shrink;
+pub mod story;
 #[cfg(feature = "turmoil")]
 pub mod turmoil;
 pub mod witness;

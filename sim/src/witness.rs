@@ -72,7 +72,10 @@ impl Witness {
                 self.promotions.push(at);
                 self.up(at, node, true);
             }
-            Seen::Closing => self.end(at, node),
+            Seen::Closing => {
+                self.end(at, node);
+                self.servers.insert(node, Server::Down);
+            }
             Seen::Ended { .. } => {
                 self.end(at, node);
                 self.servers.insert(node, Server::Down);

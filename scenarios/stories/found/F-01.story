@@ -4,7 +4,7 @@ stopped-by R40
 cluster n1 n2 remove_data_directory_on_diverged_timelines=on
 node n2 bootstrap=off
 at 20s power-loss n1 back=40s
-at 20100ms reinit n2
+at 25500ms reinit n2
 at 35s kill-postgres leader
 end 70s
 expect no-dual-primary

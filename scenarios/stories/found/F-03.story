@@ -1,6 +1,5 @@
 # F-03: the creator of a cluster is cut off before it has told its identity
 # Found by the simulation (FOUND.md 3): a second cluster was created beside one that had acknowledged writes for half a minute.
-stopped-by R30
 cluster n1 n2 n3
 node n2 joins=6s
 node n3 joins=6s

@@ -1,6 +1,7 @@
 # F-06: ttl is lowered while a right by the old one runs
 # Found by the simulation (FOUND.md 6): the holder counted its old right, the others waited for the new one only.
-stopped-by old-right
+stopped-by R01
+returns-with RightForever
 cluster n1 n2 n3 ttl=15 failsafe_mode=off remove_data_directory_on_diverged_timelines=on
 at 20s set ttl 3
 at 20200ms freeze-agent leader for=20s

@@ -1,6 +1,6 @@
 # F-07: the candidate of a switchover meets a primary that lives by grants
 # Found by the simulation (FOUND.md 7): it overruled the failsafe list while the cut-off leader went on by the grants of everybody on it.
-stopped-by not-in-failsafe
+stopped-by failsafe-promise
 cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
 node n2 bootstrap=off
 node n3 bootstrap=off

@@ -5,7 +5,7 @@ at 20s wipe members
 at 21s lease-early leader
 at 30s lease-early leader
 at 31s power-loss leader back=30s
-at 31s expect writes within=15s
+at 32s expect writes within=14s
 end 70s
 expect no-dual-primary
 expect healthy within=60s

@@ -4,8 +4,8 @@
 link https://github.com/patroni/patroni/pull/3453
 stopped-by R60
 cluster n1 n2 n3
-at 20s freeze-agent leader for=2500ms
-at 30s freeze-agent leader for=3s
+at 20s freeze-agent leader for=1500ms
+at 30s freeze-agent leader for=2s
 end 40s
 expect no-failover
 expect lost=0

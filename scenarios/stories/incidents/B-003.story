@@ -8,7 +8,7 @@ at 20s switchover
 at 30s cut etcd:e1 etcd:e2 for=6s
 at 30s cut etcd:e1 etcd:e3 for=6s
 at 35s stale-reads e1 for=6s
-at 36s elect-etcd outage=500ms
+at 38s elect-etcd outage=500ms
 end 50s
 expect promotions<=1
 expect no-dual-primary

@@ -1,6 +1,7 @@
 # B-026b: something that is no member streams, and is never taken for one
 # As B-026 without synchronous mode: a foreign walsender under a member's name is no proof that this member has everything.
 link https://github.com/patroni/patroni/issues/3111
+requires rogue_standbys
 stopped-by R20
 cluster n1 n2
 at 20s freeze-postgres replica for=10s

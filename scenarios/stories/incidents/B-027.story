@@ -8,7 +8,7 @@ stopped-by R71
 cluster Alpha-1 FIRST "any" remove_data_directory_on_diverged_timelines=on
 at 20s switchover
 at 35s power-loss leader back=20s
-at 35s expect writes within=12s
+at 36s expect writes within=11s
 end 70s
 expect no-dual-primary
 expect healthy within=60s

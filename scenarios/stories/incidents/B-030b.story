@@ -2,6 +2,7 @@
 # The part of B-030 that concerns every cluster.
 link https://github.com/patroni/patroni/issues/3307
 stopped-by R20
+returns-with ReleaseBeforeStop
 cluster n1 n2 n3
 node n2 bootstrap=off
 node n3 bootstrap=off

@@ -5,7 +5,7 @@ link https://github.com/patroni/patroni/issues/1054
 requires synchronous_mode
 cluster n1 n2 n3 synchronous_mode=on failsafe_mode=off
 at 20s cut leader etcd for=40s
-at 20s expect writes within=15s
+at 21s expect writes within=14s
 end 70s
 expect no-dual-primary
 expect lost=0

@@ -7,7 +7,7 @@ link https://github.com/patroni/patroni/issues/1894
 stopped-by R71
 cluster n1 n2 n3 failsafe_mode=off remove_data_directory_on_diverged_timelines=on
 at 20s cut leader etcd for=40s
-at 20s expect writes within=15s
+at 21s expect writes within=14s
 end 70s
 expect no-dual-primary
 expect healthy within=60s

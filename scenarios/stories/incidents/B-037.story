@@ -4,7 +4,7 @@
 link https://github.com/patroni/patroni/pull/680
 link https://github.com/patroni/patroni/pull/2970
 stopped-by R60
-cluster n1 n2 n3
+cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
 at 20s wipe config
 at 30s wipe initialize
 at 40s wipe status
@@ -15,5 +15,5 @@ at 80s wipe leader
 at 95s wipe all
 end 110s
 expect no-dual-primary
-expect lost=0
+expect lost=5
 expect healthy within=60s

@@ -3,6 +3,7 @@
 # yet; a member of that timeline concluded that it need not be rewound, and never joined again.
 link https://github.com/patroni/patroni/issues/2118
 link https://github.com/patroni/patroni/issues/2124
+requires archive_history
 stopped-by R43
 cluster n1 n2 n3 use_pg_rewind=on remove_data_directory_on_diverged_timelines=on
 at 20s power-loss leader back=40s

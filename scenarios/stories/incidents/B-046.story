@@ -3,7 +3,7 @@
 # to do, and the replica diverged.
 link https://github.com/patroni/patroni/issues/3367
 link https://github.com/patroni/patroni/issues/2073
-stopped-by R44 leader-checkpoint
+stopped-by R44
 cluster n1 n2 n3 use_pg_rewind=on
 at 20s slow candidate checkpoint by=10s
 at 20s isolate leader for=12s

@@ -8,7 +8,7 @@ cluster n1 n2 n3
 node n2 bootstrap=off
 node n3 bootstrap=off
 at 20s stop-agent n1 back=40s
-at 20s expect writes within=12s
+at 21s expect writes within=11s
 end 70s
 expect no-dual-primary
 expect data-kept n1

@@ -3,10 +3,11 @@
 # could take over.
 link https://github.com/patroni/patroni/pull/2067
 stopped-by R20
+returns-with ReleaseBeforeStop
 cluster n1 n2 n3
 at 19s slow leader archive by=10min
 at 20s switchover
-at 20s expect writes within=40s
+at 21s expect writes within=39s
 end 80s
 expect no-dual-primary
 expect lost=0

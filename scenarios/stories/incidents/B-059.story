@@ -5,7 +5,7 @@ link https://github.com/patroni/patroni/pull/1515
 stopped-by R71
 cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
 at 20s power-loss leader back=20s
-at 20s expect writes within=9s
+at 21s expect writes within=8s
 end 50s
 expect no-dual-primary
 expect outage<=9s

@@ -3,7 +3,8 @@
 # everything since was gone.
 link https://github.com/cloudnative-pg/cloudnative-pg/issues/1688
 stopped-by lag-too-high
-cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
+returns-with LagUnheeded
+cluster n1 n2 n3 failsafe_mode=off remove_data_directory_on_diverged_timelines=on
 node n2 bootstrap=off
 node n3 bootstrap=off
 at 20s power-loss n3

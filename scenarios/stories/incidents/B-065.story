@@ -1,6 +1,7 @@
 # B-065: one failed look at PostgreSQL is no reason to fail over
 # A single failed status probe was enough for a failover, although the pod was reported ready.
 link https://github.com/cloudnative-pg/cloudnative-pg/pull/10445
+requires refused_connections
 stopped-by R60
 cluster n1 n2 n3
 at 20s fail leader probe

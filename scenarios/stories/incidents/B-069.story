@@ -5,10 +5,10 @@ stopped-by R20
 cluster n1 n2 n3
 at 19s slow leader stop by=24h
 at 20s switchover
-at 20s expect writes within=40s
+at 21s expect writes within=39s
 at 70s slow leader stop by=24h
 at 71s restart leader
-at 71s expect writes within=60s
-end 140s
+at 72s expect writes within=89s
+end 170s
 expect no-dual-primary
 expect healthy within=60s

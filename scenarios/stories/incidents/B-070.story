@@ -2,6 +2,7 @@
 # After a disturbance of the network old and new sets of synchronous replicas were merged, and a database that had not replicated for six days
 # was elected.
 link https://github.com/sorintlab/stolon/issues/783
+requires stalled_receivers
 stopped-by lag-too-high
 cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
 node n2 bootstrap=off

@@ -1,6 +1,7 @@
 # B-070b: nobody is elected if every replica is far behind
 # As B-070 with no good replica left: the cluster waits for the one that has the data.
 link https://github.com/sorintlab/stolon/issues/783
+requires stalled_receivers
 stopped-by lag-too-high
 cluster n1 n2 n3
 node n2 bootstrap=off

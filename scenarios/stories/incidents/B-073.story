@@ -6,7 +6,7 @@ requires synchronous_mode
 cluster n1 n2 n3 synchronous_mode=on
 at 20s kill-agent candidate back=10s
 at 22s power-loss leader back=20s
-at 22s expect writes within=15s
+at 23s expect writes within=14s
 end 60s
 expect no-dual-primary
 expect lost=0

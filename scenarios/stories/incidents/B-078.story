@@ -3,7 +3,7 @@
 # out. Also with the good replica lost first and the primary next.
 link https://github.com/hapostgres/pg_auto_failover/issues/774
 link https://github.com/hapostgres/pg_auto_failover/issues/1168
-stopped-by old-right
+stopped-by R43
 cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
 at 20s power-loss leader back=50s
 at 20s when promote do kill-agent here back=5s

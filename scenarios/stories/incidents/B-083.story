@@ -2,7 +2,7 @@
 # All nodes were healthy and of equal priority, and the election picked the one that had just been told to go.
 link https://github.com/hapostgres/pg_auto_failover/pull/772
 link https://github.com/hapostgres/pg_auto_failover/pull/533
-stopped-by just-left R20
+stopped-by R20
 cluster n1 n2 n3
 node n2 bootstrap=off
 node n3 bootstrap=off

@@ -9,7 +9,7 @@ client c1
 client c2 beside=n1
 at 20s isolate n1 clients=on for=30s
 at 26s expect role n1 down within=1s
-at 20s expect writes within=12s
+at 21s expect writes within=11s
 end 60s
 expect no-dual-primary
 expect healthy within=60s

@@ -9,7 +9,7 @@ client c1
 client c2 beside=n1
 at 20s power-loss n1 back=25s
 at 40s isolate n1 for=30s
-at 65s expect never-primary n1
+at 65s expect role n1 down
 end 75s
 expect no-dual-primary
 expect healthy within=60s

@@ -2,7 +2,7 @@
 # The link between primary and replica was cut. The witness said that it had seen the primary a second ago; the replica promoted itself all the
 # same.
 link https://github.com/EnterpriseDB/repmgr/issues/821
-stopped-by lock-held
+stopped-by R73
 cluster n1 n2 n3
 node n2 bootstrap=off
 node n3 bootstrap=off

@@ -10,7 +10,7 @@ client c1 via=r1
 client c2
 at 20s cut router:r1 leader for=10s
 at 45s switchover
-at 45s expect writes client=c1 within=15s
+at 46s expect writes client=c1 within=14s
 end 70s
 expect promotions<=1
 expect no-dual-primary

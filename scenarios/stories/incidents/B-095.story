@@ -4,6 +4,7 @@
 link https://github.com/etcd-io/etcd/issues/15247
 link https://github.com/etcd-io/etcd/issues/12528
 stopped-by R62
+returns-with RenewWithoutTransaction
 cluster n1 n2 n3
 at 20s depose-etcd for=8s
 at 40s lease-early leader

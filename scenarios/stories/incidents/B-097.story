@@ -5,7 +5,7 @@ stopped-by R71
 cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
 etcd e1@n1 e2@n2 e3@n3
 at 20s power-loss leader back=40s
-at 20s expect writes within=18s
+at 21s expect writes within=17s
 end 80s
 expect no-dual-primary
 expect healthy within=60s

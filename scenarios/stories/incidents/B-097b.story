@@ -9,7 +9,7 @@ at 21s elect-etcd outage=300ms
 at 24s elect-etcd outage=300ms
 at 27s elect-etcd outage=300ms
 at 30s elect-etcd outage=300ms
-at 30s expect writes within=12s
+at 31s expect writes within=11s
 end 80s
 expect no-dual-primary
 expect healthy within=60s

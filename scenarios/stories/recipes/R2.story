@@ -1,5 +1,6 @@
 # R2: freezes of agent, PostgreSQL and host that overlap on two nodes
 # From a tenth of the ttl to five times it; what is frozen on one node wakes while another still sleeps.
+returns-with GuardAsleep RightForever
 cluster n1 n2 n3 remove_data_directory_on_diverged_timelines=on
 at 20s freeze-agent leader for=500ms
 at 25s freeze-agent leader for=7s

@@ -5,7 +5,7 @@ at 20s power-loss leader back=45s
 at 32s power-loss leader back=45s
 at 44s power-loss leader back=45s
 at 56s power-loss leader back=20s
-at 56s expect writes within=15s
+at 57s expect writes within=29s
 at 90s kill-postgres leader
 at 95s stop-agent leader back=3s
 end 120s

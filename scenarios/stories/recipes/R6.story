@@ -10,7 +10,6 @@ at 72s set ttl 3
 at 74s set ttl 8
 at 100s restart leader
 at 100300ms switchover
-at 125s promote-by-hand replica
 at 145s stop-by-hand leader
 at 160s failover to=replica
 end 190s

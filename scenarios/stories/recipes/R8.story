@@ -7,7 +7,7 @@ node n4 replicatefrom=db.B bootstrap=off
 node n5 failover_priority=2 bootstrap=off
 at 20s switchover
 at 40s power-loss leader back=20s
-at 40s expect writes within=15s
+at 41s expect writes within=14s
 at 80s cut n4 db.B for=15s
 at 100s power-loss leader back=20s
 end 140s

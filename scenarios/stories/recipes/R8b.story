@@ -2,9 +2,9 @@
 # No replica to give the lock to: the one that is there goes on as soon as it may.
 cluster n1
 at 20s kill-postgres n1
-at 20s expect writes within=15s
+at 21s expect writes within=14s
 at 40s power-loss n1 back=5s
-at 40s expect writes within=30s
+at 41s expect writes within=29s
 at 80s no-quorum for=12s
 end 110s
 expect no-dual-primary

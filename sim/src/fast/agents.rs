@@ -7,7 +7,7 @@ use surus_core::Step;
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
 use surus_core::node::{Boot, Node};
-use surus_core::types::{ActionId, NodeName};
+use surus_core::types::{ActionId, MonoTime, NodeName};
 
 use crate::clock::{MS, Time};
 use crate::fast::dcs::Adapter;
@@ -85,6 +85,7 @@ impl World {
             dcs: Adapter::new(members, node),
             newest: boot.generation,
             postgres: None,
+            restart_until: MonoTime::NEVER,
             asks: BTreeMap::new(),
             round: None,
             under_way: BTreeMap::new(),

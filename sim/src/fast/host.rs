@@ -31,6 +31,8 @@ pub struct Agent {
     pub newest: Generation,
     /// The order to PostgreSQL that it carries out.
     pub postgres: Option<ActionId>,
+    /// When a restart that is under way loses its patience with the stop.
+    pub restart_until: MonoTime,
     /// Questions to peers that are not answered yet.
     pub asks: BTreeMap<(u64, usize), MonoTime>,
     /// The failsafe round under way.

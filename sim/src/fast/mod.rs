@@ -27,3 +27,4 @@ pub mod wire;
 pub mod world;
 
 pub use play::play;
+pub use story::has;

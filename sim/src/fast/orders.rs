@@ -1,5 +1,7 @@
 //! The orders that change PostgreSQL, stage by stage, as the agent's adapter carries them out.
 
+use std::time::Duration;
+
 use surus_core::action::{StopMode, Upstream};
 use surus_core::input::Outcome;
 use surus_core::types::{Lsn, MonoTime, NodeName, SystemId};
@@ -445,7 +447,12 @@ impl World {
                 checkpoint_first,
             } => (*mode, *checkpoint_first, None),
             Order::Restart { guard_until } => {
-                let until = MonoTime::NEVER;
+                let begins = self.local(node).plus(Duration::from_nanos(PG_CTL_TIMEOUT));
+                let agent = self.hosts[node].agent.as_mut()?;
+                if stage == 0 {
+                    agent.restart_until = begins;
+                }
+                let until = agent.restart_until;
                 (StopMode::Fast { until }, true, Some(*guard_until))
             }
             _ => return None,

@@ -6,6 +6,7 @@
 mod bench;
 mod coverage;
 mod determinism;
+mod incidents;
 mod progress;
 mod replay;
 mod report;
@@ -53,6 +54,8 @@ enum Verb {
     Bench(bench::Args),
     /// Play seeds in two processes and compare every byte
     Determinism(determinism::Args),
+    /// The table of incidents: what happened to others, and what stops it here
+    Incidents(incidents::Args),
 }
 
 /// What a verb could not do, with the remedy.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Coverage(args) => coverage::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Determinism(args) => determinism::run(&args),
+        Verb::Incidents(args) => incidents::run(&args),
     };
     match found {
         Ok(false) => ExitCode::SUCCESS,

@@ -1,11 +1,11 @@
-//! `surus-sim story`: plays stories and says whether what they expect holds.
+//! `surus-sim story`: plays stories, each in many worlds, and says whether what they expect holds.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use surus_scenarios::{Outcome as Ending, Story};
-use surus_sim::record::Keep;
+use surus_scenarios::library::{self, Told};
 use surus_sim::run::Job;
+use surus_sim::story::{self, Tale};
+use surus_sim::zoo::Bug;
 
 use crate::Trouble;
 use crate::style::{Ink, Paint};
@@ -13,91 +13,160 @@ use crate::subject::Setting;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files of stories, or directories with such
-    #[arg(required = true, value_name = "FILE|DIR")]
-    paths: Vec<PathBuf>,
-    /// Play each with so many seeds
-    #[arg(long, default_value_t = 1)]
+    /// Story files, directories with such, or names such as B-001; all stories of the source tree if none is given
+    #[arg(value_name = "STORY")]
+    stories: Vec<String>,
+    /// In the world of this seed only (`surus-sim replay FILE --seed N` shows all that happens)
+    #[arg(long)]
+    seed: Option<u64>,
+    /// In so many worlds
+    #[arg(long, default_value_t = story::SEEDS.end, conflicts_with = "seed")]
     seeds: u64,
-    /// Say of steps that had no effect why, and how long expectations took
+    /// Plant each known bug in turn, and say with which the story fails and in which world first
+    #[arg(long, conflicts_with_all = ["seed", "bug"])]
+    bugs: bool,
+    /// Say which steps had no effect and why, and what fired
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
     setting: Setting,
 }
 
+/// How a story ended in all its worlds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Holds,
+    Fails,
+    Waits,
+}
+
 pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     let paint = Paint::stdout();
-    let mut files = Vec::new();
-    for path in &args.paths {
-        gather(path, &mut files)?;
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err("no file there ends in .story".into());
-    }
-    let (mut holds, mut waits, mut fails) = (0, 0, 0);
-    for file in &files {
-        let shown = file.display();
-        let text = fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
-        let story: Story = text.parse().map_err(|error| format!("{shown}:{error}"))?;
-        let first = story.seed.unwrap_or(1);
-        for seed in first..first + args.seeds.max(1) {
-            let job = Job {
-                story: Some(Story {
-                    seed: Some(seed),
-                    ..story.clone()
-                }),
-                file: Some(shown.to_string()),
-                ..args.setting.job(seed)
-            };
-            let outcome = job.run(Keep::Hash);
-            let (ink, word, why) = match (
-                &outcome.violation,
-                outcome.played.as_ref().map(|played| &played.outcome),
-            ) {
-                (Some(violation), _) => (Ink::Bad, "fails", violation.to_string()),
-                (None, Some(Ending::Waits(lacks))) => (Ink::Dim, "waits", lacks.join(", ")),
-                (None, _) => (Ink::Good, "holds", String::new()),
-            };
-            match word {
-                "fails" => fails += 1,
-                "waits" => waits += 1,
-                _ => holds += 1,
-            }
-            println!("{} {:<8} {}", paint.ink(ink, word), story.name, story.title);
-            if !why.is_empty() {
-                println!("      {why}");
-            }
-            if word == "fails" {
-                println!("      {}", job.replay());
-            }
-            if let Some(played) = outcome.played.as_ref().filter(|_| args.verbose) {
-                for (step, why) in &played.void {
-                    println!("      {step}: no effect, {why}");
-                }
-                for (expectation, took) in &played.took {
-                    println!("      {expectation}: after {took}");
-                }
-            }
+    let (mut holds, mut fails, mut waits) = (0, 0, 0);
+    for told in chosen(&args.stories)? {
+        if args.bugs {
+            bugs(args, &told);
+            continue;
+        }
+        match play(args, &told, &paint) {
+            End::Holds => holds += 1,
+            End::Fails => fails += 1,
+            End::Waits => waits += 1,
         }
     }
-    println!("{holds} hold, {fails} fail, {waits} wait for what this world lacks");
+    if !args.bugs {
+        println!("{holds} hold, {fails} fail, {waits} wait for what this world lacks");
+    }
     Ok(fails != 0)
 }
 
-/// The stories at a path.
-fn gather(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Trouble> {
-    if !path.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
+/// The stories that are meant.
+fn chosen(names: &[String]) -> Result<Vec<Told>, Trouble> {
+    let root = library::directory();
+    if names.is_empty() {
+        return Ok(library::stories(&root)?);
     }
-    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() || path.extension().is_some_and(|extension| extension == "story") {
-            gather(&path, files)?;
+    let mut chosen = Vec::new();
+    for name in names {
+        let path = Path::new(name);
+        if path.is_dir() {
+            let within = library::stories(path)?;
+            chosen.extend(within.into_iter().map(|told| Told {
+                file: path.join(told.file),
+                story: told.story,
+            }));
+        } else if path.is_file() {
+            chosen.push(Told {
+                file: path.to_owned(),
+                story: library::read(path)?,
+            });
+        } else {
+            let known = library::stories(&root)?
+                .into_iter()
+                .find(|told| told.story.name == *name);
+            let unknown = || format!("`{name}` is neither a file, a directory nor the name of a story");
+            chosen.push(known.ok_or_else(unknown)?);
         }
     }
-    Ok(())
+    Ok(chosen)
+}
+
+/// The path to give to other commands.
+fn path(file: &Path) -> PathBuf {
+    let known = library::directory().join(file);
+    if known.is_file() { known } else { file.to_owned() }
+}
+
+/// Many worlds, in a line or a few.
+fn play(args: &Args, told: &Told, paint: &Paint) -> End {
+    let Told { file, story } = told;
+    let seeds = match args.seed {
+        Some(seed) => seed..seed + 1,
+        None => 0..args.seeds,
+    };
+    let tale = story::tell(args.setting.world, story, seeds, args.setting.bug);
+    let Tale {
+        played,
+        failures,
+        waits,
+        void,
+        fired,
+        recovered,
+    } = &tale;
+    let (end, ink, word) = match (failures.is_empty(), waits.is_empty()) {
+        (_, false) => (End::Waits, Ink::Dim, "waits"),
+        (true, true) => (End::Holds, Ink::Good, "holds"),
+        (false, true) => (End::Fails, Ink::Bad, "fails"),
+    };
+    println!("{} {:<8} {}", paint.ink(ink, word), story.name, story.title);
+    for lack in waits {
+        println!("      {lack}");
+    }
+    if let Some(failure) = failures.first() {
+        let job = Job {
+            file: Some(path(file).display().to_string()),
+            ..story::job(args.setting.world, story, failure.seed, args.setting.bug)
+        };
+        println!(
+            "      {}\n      in {} of {played} worlds; {}",
+            failure.violation,
+            failures.len(),
+            job.replay()
+        );
+    }
+    if end == End::Waits {
+        return end;
+    }
+    let unconfirmed: Vec<_> = tale.unconfirmed(story).map(ToString::to_string).collect();
+    if args.setting.bug.is_none() && !unconfirmed.is_empty() {
+        println!("      not seen: {}", unconfirmed.join(" "));
+    }
+    if args.verbose || !unconfirmed.is_empty() {
+        let fired: Vec<_> = fired.iter().copied().collect();
+        println!("      fired: {}", fired.join(" "));
+    }
+    for (step, why) in void {
+        println!("      `{step}` never had an effect: {why}");
+    }
+    if args.verbose && *recovered != 0 {
+        println!(
+            "      all well within {:.1} s of the last fault",
+            *recovered as f64 / 1e9
+        );
+    }
+    end
+}
+
+/// The planted bugs that make it fail.
+fn bugs(args: &Args, told: &Told) {
+    let Told { story, .. } = told;
+    let world = args.setting.world;
+    if !story::tell(world, story, 0..1, None).waits.is_empty() {
+        return;
+    }
+    let failing = Bug::all().filter_map(|bug| {
+        let failure = story::returns(world, story, bug, 0..args.seeds)?;
+        Some(format!(" {bug}:{}:{}", failure.seed, failure.violation.invariant))
+    });
+    println!("{:<8}{}", story.name, failing.collect::<String>());
 }

@@ -126,8 +126,14 @@ impl Stage for World {
     }
 
     fn has(&self, feature: &str) -> bool {
-        FEATURES.contains(&feature)
+        has(feature)
     }
+}
+
+/// The fast world has what a story requires.
+#[must_use]
+pub fn has(feature: &str) -> bool {
+    FEATURES.contains(&feature)
 }
 
 /// What stories can require of this world.

@@ -1,0 +1,116 @@
+//! Every story of `scenarios/stories` in many worlds, a test each: `cargo test --test stories B-001`.
+//!
+//! A story whose `requires` names something that the fast world does not have is listed as ignored: it waits, it does not pass.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use surus_scenarios::library::{self, Told};
+use surus_sim::fast;
+use surus_sim::run::{Job, Kind};
+use surus_sim::story::{self, Tale};
+use surus_sim::zoo::Bug;
+
+/// Stories that show something which is still open, with what it is. They are listed as ignored, too; one that holds again leaves
+/// this list.
+const OPEN: &[(&str, &str)] = &[
+    (
+        "B-037",
+        "S5 takes a failsafe list that was wiped for one that excludes everybody",
+    ),
+    ("B-069", "the fast stop of a hand-over has no bound"),
+    ("B-093", "C1 forgets a write of long ago"),
+    (
+        "F-11",
+        "a rewind that finds nothing to do is ordered again without pace",
+    ),
+    (
+        "F-13",
+        "an agent that is killed during a restart costs a failover",
+    ),
+    ("R10", "C1 forgets a write of long ago"),
+    ("R2b", "L2 counts what a guard does that was frozen"),
+    (
+        "R4c",
+        "a rewind that finds nothing to do is ordered again without pace",
+    ),
+    ("R5", "C1 forgets a write of long ago"),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let stories = match library::stories(&library::directory()) {
+        Ok(stories) => stories,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut trials = Vec::new();
+    for told in stories {
+        let name = told.file.with_extension("").display().to_string();
+        let lacks = told
+            .story
+            .requires
+            .iter()
+            .any(|feature| !fast::has(feature.as_str()));
+        let open = OPEN.iter().any(|(name, _)| *name == told.story.name);
+        let trial = Trial::test(name, move || holds(&told)).with_ignored_flag(lacks || open);
+        trials.push(trial);
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn holds(told: &Told) -> Result<(), Failed> {
+    let Told { file, story } = told;
+    let file = format!("scenarios/stories/{}", file.display());
+    let tale = story::tell(Kind::Fast, story, story::SEEDS, None);
+    let Tale {
+        failures,
+        waits,
+        void,
+        ..
+    } = &tale;
+    if !waits.is_empty() {
+        return fail(format!(
+            "{file} must say that it `requires` this: {}",
+            waits.join("; ")
+        ));
+    }
+    if let Some(failure) = failures.first() {
+        let replay = Job {
+            file: Some(file.clone()),
+            ..story::job(Kind::Fast, story, failure.seed, None)
+        };
+        let replay = replay.replay();
+        let count = failures.len();
+        return fail(format!(
+            "{}\n  in {count} of {} worlds; {replay}",
+            failure.violation, tale.played
+        ));
+    }
+    if let Some((step, why)) = void.first() {
+        return fail(format!("{file}: `{step}` never had an effect: {why}"));
+    }
+    if let Some(name) = tale.unconfirmed(story).next() {
+        let fired: Vec<_> = tale.fired.iter().copied().collect();
+        return fail(format!(
+            "{file}: it is not stopped by {name}; these fired: {}",
+            fired.join(" ")
+        ));
+    }
+    for name in &story.returns_with {
+        let bug: Bug = name.as_str().parse()?;
+        if story::returns(Kind::Fast, story, bug, story::PATIENCE).is_none() {
+            return fail(format!(
+                "{file} does not return with {bug} in {} worlds",
+                story::PATIENCE.end
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn fail(text: String) -> Result<(), Failed> {
+    Err(Failed::from(text))
+}
