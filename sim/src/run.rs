@@ -30,17 +30,26 @@ pub enum Kind {
     /// Cores and models in one queue of events.
     #[default]
     Fast,
+    /// The real agent over a simulated network.
+    #[cfg(feature = "turmoil")]
+    Turmoil,
 }
 
 impl Kind {
     /// Those that this build has.
-    pub const ALL: &'static [Self] = &[Self::Fast];
+    pub const ALL: &'static [Self] = &[
+        Self::Fast,
+        #[cfg(feature = "turmoil")]
+        Self::Turmoil,
+    ];
 
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
+            #[cfg(feature = "turmoil")]
+            Self::Turmoil => "turmoil",
         }
     }
 }
@@ -122,6 +131,8 @@ impl Job {
         let _planted = surus_core::zoo::plant(self.bug.and_then(Bug::flaw));
         match self.world {
             Kind::Fast => fast::play(self, keep),
+            #[cfg(feature = "turmoil")]
+            Kind::Turmoil => crate::turmoil::play::play(self, keep),
         }
     }
 }

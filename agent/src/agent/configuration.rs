@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use surus_core::config::Config;
+use tokio::sync::watch;
 
 use super::env::Source;
 use super::facts::{Present, Publisher};
+use crate::config::settings::PostgresSettings;
 use crate::config::{self, Settings};
 use crate::dcs::snapshot::RawCluster;
 use crate::log::Logging;
@@ -20,16 +22,22 @@ use crate::task::Spawn;
 /// The configuration in force and where it comes from.
 pub struct Configuration {
     source: Arc<dyn Source>,
-    site: Arc<dyn Site>,
     publisher: Arc<Publisher>,
-    postgres: Arc<Postgres>,
     rest: Rest,
-    tasks: Arc<dyn Spawn>,
     log: Option<Arc<Logging>>,
+    /// What the files of the data directory are to say.
+    wanted: watch::Sender<Wanted>,
     /// The revision of the `config` key that was last looked at.
     seen: Option<i64>,
     /// A member of the cluster runs Patroni.
     mixed: bool,
+}
+
+/// What is in force, as far as files of the data directory depend on it.
+#[derive(Debug, Clone, PartialEq)]
+struct Wanted {
+    dynamic: Value,
+    postgres: PostgresSettings,
 }
 
 /// Patroni raises what is smaller than this, each member for itself: while one is in the cluster all must count alike.
@@ -40,7 +48,8 @@ const PATRONI_FLOORS: [Duration; 3] = [
 ];
 
 impl Configuration {
-    /// The configuration that comes from `source`.
+    /// The configuration that comes from `source`. A task of its own takes changes to the data directory and to PostgreSQL, so that the
+    /// loop never waits for either.
     #[must_use]
     pub fn new(
         source: Arc<dyn Source>,
@@ -48,17 +57,21 @@ impl Configuration {
         publisher: Arc<Publisher>,
         postgres: Arc<Postgres>,
         rest: Rest,
-        tasks: Arc<dyn Spawn>,
+        tasks: &dyn Spawn,
         log: Option<Arc<Logging>>,
     ) -> Self {
+        let effective = publisher.present().effective;
+        let (wanted, changes) = watch::channel(Wanted {
+            dynamic: effective.dynamic.clone(),
+            postgres: effective.postgres.clone(),
+        });
+        tasks.spawn(Box::pin(follow(site, postgres, changes)));
         Self {
             source,
-            site,
             publisher,
-            postgres,
             rest,
-            tasks,
             log,
+            wanted,
             seen: None,
             mixed: false,
         }
@@ -78,7 +91,7 @@ impl Configuration {
     }
 
     /// Reads the local files anew. True if anything has changed.
-    pub async fn reread(&mut self) -> bool {
+    pub fn reread(&mut self) -> bool {
         let settings = match self.source.load() {
             Ok((settings, warnings)) => {
                 report(&warnings);
@@ -101,11 +114,11 @@ impl Configuration {
             tracing::error!(%error, "the log keeps its former settings");
         }
         let dynamic = self.publisher.present().effective.dynamic.clone();
-        self.install(Arc::new(settings), &dynamic).await
+        self.install(Arc::new(settings), &dynamic)
     }
 
     /// Looks at the cluster's side. True if anything has changed.
-    pub async fn observe(&mut self, raw: &RawCluster) -> bool {
+    pub fn observe(&mut self, raw: &RawCluster) -> bool {
         let mixed = raw.members().any(|(_, record)| record.get("surus").is_none());
         let changed = self.mixed != mixed;
         self.mixed = mixed;
@@ -115,10 +128,10 @@ impl Configuration {
                 "members that run Patroni: its smallest ttl, loop_wait and retry_timeout apply while there are any"
             );
         }
-        self.observe_key(raw).await || changed
+        self.observe_key(raw) || changed
     }
 
-    async fn observe_key(&mut self, raw: &RawCluster) -> bool {
+    fn observe_key(&mut self, raw: &RawCluster) -> bool {
         let Some(key) = raw.keys.get("config") else {
             return false;
         };
@@ -134,10 +147,10 @@ impl Configuration {
             }
         };
         let settings = self.publisher.present().settings;
-        self.install(settings, &dynamic).await
+        self.install(settings, &dynamic)
     }
 
-    async fn install(&mut self, settings: Arc<Settings>, dynamic: &Value) -> bool {
+    fn install(&mut self, settings: Arc<Settings>, dynamic: &Value) -> bool {
         let effective = match config::effective(&settings, dynamic) {
             Ok((effective, warnings)) => {
                 report(&warnings);
@@ -152,33 +165,45 @@ impl Configuration {
         if old.effective == effective && old.settings == settings {
             return false;
         }
-        let postgres_changed = old.effective.postgres != effective.postgres;
         self.publisher.configure(Present {
             settings,
             effective: Arc::clone(&effective),
         });
-        self.site.keep_dynamic(dynamic).await;
-        if postgres_changed {
-            self.reload_postgres(effective.postgres.clone());
-        }
+        self.wanted.send_replace(Wanted {
+            dynamic: dynamic.clone(),
+            postgres: effective.postgres.clone(),
+        });
         true
     }
+}
 
-    /// In a task of its own: files and a signal, while the lease goes on.
-    fn reload_postgres(&self, settings: config::settings::PostgresSettings) {
-        let postgres = Arc::clone(&self.postgres);
-        self.tasks.spawn(Box::pin(async move {
-            match postgres.reload(settings).await {
-                Ok(report) => {
-                    for (name, pending) in &report.pending_restart {
-                        tracing::info!(name, from = %pending.old_value, to = %pending.new_value, "waits for a restart");
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(error = %error.chain(), "PostgreSQL's configuration is not reloaded");
-                }
+/// Takes each change to PostgreSQL and keeps a copy of the dynamic configuration; of changes that come while one is being taken only the
+/// last counts.
+async fn follow(site: Arc<dyn Site>, postgres: Arc<Postgres>, mut changes: watch::Receiver<Wanted>) {
+    let mut known = changes.borrow().postgres.clone();
+    while changes.changed().await.is_ok() {
+        let Wanted {
+            dynamic,
+            postgres: settings,
+        } = changes.borrow_and_update().clone();
+        if settings != known {
+            known = settings.clone();
+            reload(&postgres, settings).await;
+        }
+        site.keep_dynamic(&dynamic).await;
+    }
+}
+
+async fn reload(postgres: &Postgres, settings: PostgresSettings) {
+    match postgres.reload(settings).await {
+        Ok(report) => {
+            for (name, pending) in &report.pending_restart {
+                tracing::info!(name, from = %pending.old_value, to = %pending.new_value, "waits for a restart");
             }
-        }));
+        }
+        Err(error) => {
+            tracing::error!(error = %error.chain(), "PostgreSQL's configuration is not reloaded");
+        }
     }
 }
 

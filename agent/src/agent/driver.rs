@@ -96,7 +96,7 @@ impl Driver {
                     failure: true,
                 };
             };
-            let inputs = match self.translate(news).await {
+            let inputs = match self.translate(news) {
                 Ok(inputs) => inputs,
                 Err(ending) => return ending,
             };
@@ -117,7 +117,7 @@ impl Driver {
     }
 
     /// What the core is told of it.
-    async fn translate(&mut self, news: News) -> Result<Vec<Input>, Ending> {
+    fn translate(&mut self, news: News) -> Result<Vec<Input>, Ending> {
         Ok(match news {
             News::Input(input) => vec![input],
             News::Wake => vec![Input::Tick],
@@ -146,14 +146,14 @@ impl Driver {
             News::Exit(_) => Vec::new(),
             News::Reload => {
                 self.systemd.reloading();
-                let changed = self.configuration.reread().await;
+                let changed = self.configuration.reread();
                 self.systemd.ready();
                 self.apply(changed)
             }
             News::Cluster { at, snapshot, read } => {
                 self.statuses
                     .observe(self.tools.machine.clock.as_ref(), at, &snapshot);
-                let changed = self.configuration.observe(&snapshot.raw).await;
+                let changed = self.configuration.observe(&snapshot.raw);
                 let mut inputs = self.apply(changed);
                 if !read {
                     inputs.push(Input::Cluster(snapshot.view.clone()));

@@ -237,7 +237,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
             publisher,
             postgres,
             rest,
-            Arc::clone(&machine.tasks),
+            machine.tasks.as_ref(),
             env.log,
         ),
         tools,

@@ -53,6 +53,24 @@ async fn it_runs_and_ends_when_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_does_not_hold_up_the_loop() {
+    let world = World::new();
+    let (agent, client) = begun(&world).await;
+    world.hang();
+    world.tell(Told::Reload);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // One look at the files, which none follows, and one copy of the configuration.
+    assert_eq!(world.hanging(), 2);
+    let before = world.dialled(ETCD);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.hanging(), 2);
+    assert!(before + 20 < world.dialled(ETCD), "the loop goes on");
+    let shown = explained(&client).await;
+    assert_eq!(shown["candidate"]["fit"], false, "{shown}");
+    agent.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_of_it_outlives_its_drop() {
     let world = World::new();
     let (agent, client) = begun(&world).await;

@@ -55,6 +55,9 @@ pub(crate) struct World {
     dialled: Mutex<BTreeMap<u16, usize>>,
     swallowed: Mutex<Vec<DuplexStream>>,
     swallow: AtomicBool,
+    hang: AtomicBool,
+    hanging: AtomicUsize,
+    loads: AtomicUsize,
     streams: Arc<AtomicUsize>,
     /// For the next agent that begins.
     pub(crate) observer: Mutex<Option<Box<dyn Observer>>>,
@@ -70,6 +73,9 @@ impl World {
             dialled: Mutex::default(),
             swallowed: Mutex::default(),
             swallow: AtomicBool::new(false),
+            hang: AtomicBool::new(false),
+            hanging: AtomicUsize::new(0),
+            loads: AtomicUsize::new(0),
             streams: Arc::default(),
             observer: Mutex::default(),
         })
@@ -124,6 +130,27 @@ impl World {
         self.swallow.store(swallow, Ordering::Relaxed);
     }
 
+    /// From now on the disk does not answer.
+    pub(crate) fn hang(&self) {
+        self.hang.store(true, Ordering::Relaxed);
+    }
+
+    /// Questions that the disk has not answered.
+    pub(crate) fn hanging(&self) -> usize {
+        self.hanging.load(Ordering::Relaxed)
+    }
+
+    /// `value` from the disk.
+    fn from_disk<'a, T: Send + 'a>(&'a self, value: T) -> BoxFuture<'a, T> {
+        Box::pin(async move {
+            if self.hang.load(Ordering::Relaxed) {
+                self.hanging.fetch_add(1, Ordering::Relaxed);
+                return std::future::pending().await;
+            }
+            value
+        })
+    }
+
     fn pipe(&self, inner: DuplexStream) -> Pipe {
         self.streams.fetch_add(1, Ordering::Relaxed);
         Pipe {
@@ -145,8 +172,11 @@ impl Clock for World {
 
 impl Source for World {
     fn load(&self) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
+        // Each time something else.
+        let load = self.loads.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{SETTINGS}tags: {{load: {load}}}\n");
         let around = Surroundings {
-            environment: [("PATRONI_CONFIGURATION".to_owned(), SETTINGS.to_owned())].into(),
+            environment: [("PATRONI_CONFIGURATION".to_owned(), text)].into(),
             current_dir: "/".into(),
         };
         surus::config::load(None, &around)
@@ -288,7 +318,7 @@ impl Site for World {
         assert_eq!(settings.data_dir, Path::new("/data"));
     }
     fn look(&self) -> BoxFuture<'_, Look> {
-        ready(Look::default())
+        self.from_disk(Look::default())
     }
     fn alive(&self, _: u32) -> BoxFuture<'_, bool> {
         ready(false)
@@ -362,7 +392,7 @@ impl Site for World {
         ready(None)
     }
     fn keep_dynamic<'a>(&'a self, _: &'a Value) -> BoxFuture<'a, ()> {
-        ready(())
+        self.from_disk(())
     }
     fn ask<'a>(&'a self, _: Question<'a>) -> BoxFuture<'a, Result<String, Error>> {
         nothing()

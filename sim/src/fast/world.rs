@@ -198,21 +198,26 @@ impl World {
     pub(crate) fn post(&mut self, from: Place, to: Place, what: &'static str) -> Option<Time> {
         let up = self.net.up(self.now, from, to);
         let delay = up.then(|| self.net.delay(self.now, from, to, &mut self.rng));
-        if self.record.wants_messages() {
-            let arrives = delay.map(|delay| self.now + delay);
-            let node = match from {
-                Place::Node(node) => Some(node),
-                _ => None,
-            };
-            let message = Seen::Message {
-                from,
-                to,
-                arrives,
-                what,
-            };
-            self.record.see(self.now, node, message);
-        }
+        self.draw(from, to, delay, what);
         delay
+    }
+
+    /// Tells a report of a message that takes so long, or is lost.
+    pub(crate) fn draw(&mut self, from: Place, to: Place, delay: Option<Time>, what: &'static str) {
+        if !self.record.wants_messages() {
+            return;
+        }
+        let node = match from {
+            Place::Node(node) => Some(node),
+            _ => None,
+        };
+        let message = Seen::Message {
+            from,
+            to,
+            arrives: delay.map(|delay| self.now + delay),
+            what,
+        };
+        self.record.see(self.now, node, message);
     }
 
     /// What the node's clock shows.

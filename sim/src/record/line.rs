@@ -3,6 +3,7 @@
 use std::fmt;
 
 use surus_core::types::NodeName;
+use surus_core::view::Initialize;
 
 use super::{End, Entry, Fate, LeaseEnd, NodeIndex, OrderEnd, Rebuild, RightBy, Seen, Standing};
 use crate::clock::Time;
@@ -185,7 +186,12 @@ impl fmt::Display for Seen {
             } => write!(f, "slot of {} at {position}", node(*of)),
             Self::Slot { of, position: None } => write!(f, "slot of {} dropped", node(*of)),
             Self::WalRemoved { before } => write!(f, "WAL before {before} removed"),
-            Self::InitializeWritten { to } => write!(f, "initialize: {to:?}"),
+            Self::InitializeWritten { to } => match to {
+                None => f.write_str("initialize: nothing"),
+                Some(Initialize::InProgress) => f.write_str("initialize: somebody creates the cluster"),
+                Some(Initialize::Done(system_id)) => write!(f, "initialize: cluster {system_id}"),
+                Some(Initialize::Garbage) => f.write_str("initialize: what nobody can read"),
+            },
             Self::FailsafeWritten { list } => {
                 f.write_str("failsafe list:")?;
                 list.iter().try_for_each(|index| write!(f, " {}", node(*index)))

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::Time;
 use crate::record::{Deed, End, Entry, LeaseEnd, NodeIndex, Seen};
 
 /// For each entry (in the order given) the serial numbers of those that led to it, the most telling first.
@@ -92,6 +93,11 @@ impl Memory {
                 None,
             ],
             Seen::Promoted { .. } => [last(Past::Order(Deed::Promote)), None, None],
+            // Routine, and the beginning of a cluster's life: nothing led to these.
+            Seen::OrderBegan {
+                order: Deed::Renew | Deed::Bootstrap | Deed::ClaimInitialize,
+                ..
+            } => [None, None, None],
             Seen::OrderBegan { .. } => [last(Past::Decision), None, None],
             Seen::OrderEnded { id, .. } => [self.orders.get(&(node, *id)).copied(), None, None],
             Seen::LockTaken { .. } => [self.vacancy, last(Past::Order(Deed::Acquire)), None],
@@ -210,6 +216,43 @@ pub(super) fn chain(entries: &[Entry], causes: &[Vec<u64>], serial: u64) -> Vec<
     }
     chain.reverse();
     chain
+}
+
+/// What happened of consequence between two times: what a person would tell.
+pub(super) fn between(entries: &[Entry], from: Time, to: Time) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(move |entry| {
+        let told = match &entry.seen {
+            Seen::OrderBegan { order, .. } => {
+                matches!(
+                    order,
+                    Deed::Promote | Deed::StopFast | Deed::StopImmediate | Deed::Release | Deed::Restart
+                )
+            }
+            Seen::StepBegan { .. }
+            | Seen::Healed
+            | Seen::LockTaken { .. }
+            | Seen::LockLost { .. }
+            | Seen::LockReleased { .. }
+            | Seen::Promoted { .. }
+            | Seen::Ended { .. }
+            | Seen::Up { .. }
+            | Seen::AgentBegan
+            | Seen::AgentDied
+            | Seen::AgentEnded { .. }
+            | Seen::AgentFrozen { .. }
+            | Seen::HostFrozen { .. }
+            | Seen::GuardDied
+            | Seen::Lifted
+            | Seen::Power { .. }
+            | Seen::Hung { .. }
+            | Seen::WalLost { .. }
+            | Seen::Discarded { .. }
+            | Seen::EtcdLeader { .. }
+            | Seen::FailoverWritten { .. } => true,
+            _ => false,
+        };
+        told && from < entry.at && entry.at < to
+    })
 }
 
 #[cfg(test)]

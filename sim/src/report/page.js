@@ -23,9 +23,10 @@ const texts = [...byId("labels").children].map(text => ({ text, a: +text.dataset
 
 function place() {
   wide = svg.clientWidth - SIDE - 8;
-  const least = wide / DATA.end;
+  // A little room after the end, for what is written there.
+  const least = 0.97 * wide / DATA.end;
   scale = Math.min(Math.max(scale, least), 200);
-  from = Math.min(Math.max(from, 0), Math.max(0, DATA.end - wide / scale));
+  from = Math.min(Math.max(from, 0), Math.max(0, DATA.end - 0.97 * wide / scale));
   plot.setAttribute("transform", `translate(${SIDE - from * scale} 0) scale(${scale} 1)`);
   byId("hatch").setAttribute("patternTransform", `scale(${1 / scale} 1)`);
   const to = at(SIDE + wide), free = new Map();
@@ -65,7 +66,7 @@ function clash() {
 function zoom(factor, around) {
   const time = at(around);
   scale *= factor;
-  scale = Math.min(Math.max(scale, wide / DATA.end), 200);
+  scale = Math.min(Math.max(scale, 0.97 * wide / DATA.end), 200);
   from = time - (around - SIDE) / scale;
   place();
 }
@@ -111,7 +112,7 @@ function stand(time) {
     const place = node.at.findLast(([t]) => t <= time);
     const agent = during(node.agent, time);
     put(0, trouble ? trouble[2] : server ? server[2] : "PostgreSQL is down");
-    put(1, place ? place[1] : "no data");
+    put(1, !place ? "no data" : server?.[2].startsWith("primary") ? place[1] : `had ${place[1]}`);
     put(2, `${agent ? agent[2] : "no agent"}${during(node.lock, time) ? ", leader key" : ""}`);
     put(3, `right ${left(node.right, time)}, guard ${left(node.guard, time)}`);
   });

@@ -127,19 +127,10 @@ fn verdict(outcome: &Outcome, facts: &[Entry], causes: &[Vec<u64>], scene: &Scen
             "<div class=\"fact\"><h3><i>{letter}</i> {}</h3><ol class=\"chain\">",
             escape(&line(&facts[place], outcome))
         );
-        let chain = causes::chain(facts, causes, *serial);
-        for link in &chain {
-            let Ok(place) = facts.binary_search_by_key(link, |entry| entry.serial) else {
-                continue;
-            };
-            let entry = &facts[place];
-            let text = escape(&line(entry, outcome));
-            let _ = write!(
-                html,
-                "<li class=\"{}\" data-s=\"{link}\" title=\"{text}\"><time>{}</time> {text}</li>",
-                kind(&entry.seen),
-                seconds(entry.at)
-            );
+        for link in causes::chain(facts, causes, *serial) {
+            if let Ok(place) = facts.binary_search_by_key(&link, |entry| entry.serial) {
+                html.push_str(&item(&facts[place], outcome));
+            }
         }
         let _ = write!(
             html,
@@ -147,8 +138,49 @@ fn verdict(outcome: &Outcome, facts: &[Entry], causes: &[Vec<u64>], scene: &Scen
             escape(&moment(scene, &facts[place]))
         );
     }
+    html.push_str(&meanwhile(violation, outcome, facts));
     html.push_str("</div></section>");
     html
+}
+
+/// What happened between the facts that clash; nothing if they are one.
+fn meanwhile(violation: &Violation, outcome: &Outcome, facts: &[Entry]) -> String {
+    const MOST: usize = 12;
+    let at = |serial: &u64| {
+        facts
+            .binary_search_by_key(serial, |entry| entry.serial)
+            .map(|place| facts[place].at)
+            .ok()
+    };
+    let times: Vec<Time> = violation.facts.iter().filter_map(at).collect();
+    let (Some(from), Some(to)) = (times.iter().min(), times.iter().max()) else {
+        return String::new();
+    };
+    let told: Vec<&Entry> = causes::between(facts, *from, *to).collect();
+    if told.is_empty() {
+        return String::new();
+    }
+    let left_out = told.len().saturating_sub(MOST);
+    let before = match left_out {
+        0 => String::new(),
+        more => format!("<li>{more} more before</li>"),
+    };
+    let items: String = told[left_out..]
+        .iter()
+        .map(|entry| item(entry, outcome))
+        .collect();
+    format!("<div class=\"fact\"><h3>Between the two</h3><ol class=\"chain\">{before}{items}</ol></div>")
+}
+
+/// An entry as an item of a list that can be clicked.
+fn item(entry: &Entry, outcome: &Outcome) -> String {
+    let text = escape(&line(entry, outcome));
+    format!(
+        "<li class=\"{}\" data-s=\"{}\" title=\"{text}\"><time>{}</time> {text}</li>",
+        kind(&entry.seen),
+        entry.serial,
+        seconds(entry.at)
+    )
 }
 
 /// How things stood with the node of an entry, in a sentence.

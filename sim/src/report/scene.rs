@@ -376,7 +376,7 @@ impl Builder {
             }
             Seen::Streaming { upstream, standing } => {
                 lane.standings.push((at, *standing));
-                let label = format!("replica of n{}, timeline {}", upstream + 1, standing.timeline);
+                let label = format!("replica of n{}", upstream + 1);
                 if let Some(band) = lane
                     .server
                     .last_mut()

@@ -4,8 +4,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::NoTls;
 
+use super::agent::REST;
 use super::hub::Hub;
 use super::net::Machine;
 use super::postgres::{PORT, READ, WRITE, register};
@@ -161,6 +163,27 @@ impl Session {
         };
         self.hub.see(None, seen);
     }
+}
+
+/// A person posts to a member's REST API; whatever is answered.
+pub fn post(hub: &Arc<Hub>, from: Machine, host: usize, path: &str, body: String) {
+    let process = Process::new(Arc::clone(&hub.net), from, "person");
+    let name = hub.hosts[host].name.clone();
+    let dialling = Arc::clone(&hub.net).dial(from, &name, REST);
+    let request = format!(
+        "POST /{path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    process.spawn(Box::pin(async move {
+        let exchange = async {
+            let mut stream = dialling.await?;
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await
+        };
+        // A person who hears nothing goes away.
+        let _ = tokio::time::timeout(Duration::from_secs(60), exchange).await;
+    }));
 }
 
 /// How often a client writes where the story does not say: many processes share one core here.

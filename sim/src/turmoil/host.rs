@@ -15,6 +15,7 @@ use super::postgres;
 use super::process::Process;
 use crate::clock::{Clock, MS, Time};
 use crate::model::guard::Guard;
+use crate::model::postgres::directory::Disk;
 use crate::model::postgres::{
     Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Server, Txn,
 };
@@ -235,6 +236,31 @@ impl Inside {
     pub fn kill(&mut self, now: Time, by: End) {
         self.killer = Some(by);
         self.server.kill(now);
+    }
+
+    /// The clock runs differently: the guard's deadline comes at another time.
+    pub fn retime(&mut self) {
+        let (clock, late) = (self.clock, self.rng.below(KILL));
+        if let Some(warden) = &mut self.warden
+            && let Some(deadline) = warden.guard.deadline
+        {
+            warden.kills = clock.world(deadline).saturating_add(late);
+        }
+    }
+
+    /// The host's processes are gone with its power.
+    pub fn lose_power(&mut self) {
+        self.warden = None;
+        self.held = false;
+        self.listener = None;
+    }
+
+    /// No fault is left in PostgreSQL or its disk.
+    pub fn mend(&mut self) {
+        self.server.disk = Disk::default();
+        self.server.stick_backend(0);
+        self.refusing = false;
+        self.sluggish = 0;
     }
 
     /// The guard's process is gone, and the kernel kills the server that it held.

@@ -105,6 +105,12 @@ impl Hub {
 
     /// Does something to a host's models, or looks at them, and takes what follows on its way.
     pub fn act<T>(&self, host: usize, what: impl FnOnce(Time, &mut Inside) -> T) -> T {
+        let result = self.pass(host, what);
+        self.wake.notify_one();
+        result
+    }
+
+    fn pass<T>(&self, host: usize, what: impl FnOnce(Time, &mut Inside) -> T) -> T {
         let now = self.net.now();
         let (result, seen, mail) = {
             let mut inside = self.hosts[host].inside();
@@ -125,7 +131,6 @@ impl Hub {
             }
         }
         self.hosts[host].changed.notify_waiters();
-        self.wake.notify_one();
         result
     }
 
@@ -190,7 +195,7 @@ impl Hub {
                 let Some((_, to, (link, message))) = mail else {
                     break;
                 };
-                self.act(to, |now, inside| inside.server.receive(now, link, message));
+                self.pass(to, |now, inside| inside.server.receive(now, link, message));
             }
             let mut next = self
                 .post()
@@ -199,11 +204,11 @@ impl Hub {
                 .map_or(Time::MAX, |((at, _), _)| *at);
             for host in 0..self.hosts.len() {
                 if self.look(host, Inside::next_deadline) <= now {
-                    self.act(host, |now, inside| inside.guard_due(now));
+                    self.pass(host, |now, inside| inside.guard_due(now));
                 }
                 next = next.min(self.look(host, Inside::next_deadline));
             }
-            // A deadline that has just come is seen to in another turn.
+            // What is still due now is seen to after whoever else runs now.
             let wait = Duration::from_nanos(next.saturating_sub(self.net.now()).max(1));
             tokio::select! { biased;
                 () = self.wake.notified() => {}

@@ -11,7 +11,7 @@
 //!   and entropy
 //! - [`etcd`], [`postgres`]: the models, served; [`site`], [`custody`]: the agent's files, tools and guard; [`agent`]: its process
 //! - [`hub`], [`host`]: what all share; [`keys`]: what becomes of the keys in etcd; [`client`]: who writes
-//! - [`world`]: all of it; [`play`]: a run
+//! - [`world`]: all of it; `story`: what befalls it; [`mod@play`]: a run
 //!
 //! A run is a thread of its own, on which the clock and the entropy of libraries are the world's: the same job gives the same bytes, in any
 //! process and beside any other run.
@@ -25,7 +25,9 @@ pub mod hub;
 pub mod interpose;
 pub mod keys;
 pub mod net;
+pub mod play;
 pub mod postgres;
 pub mod process;
 pub mod site;
+mod story;
 pub mod world;

@@ -1,6 +1,6 @@
 //! A world: machines on a network, etcd, the members with their agents and supervisors, clients, and the hands that do harm to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
@@ -50,6 +50,10 @@ pub struct World {
     /// When a host's agent is started again after its orderly end, if somebody stopped it.
     pub(super) again: Vec<Option<Time>>,
     pub(super) rng: Rng,
+    pub(super) person: Machine,
+    /// Writes that clients know to be done, and how far the record was read for them.
+    pub(super) acked: BTreeSet<u64>,
+    pub(super) looked: usize,
     pub(super) here: Option<usize>,
     pub(super) steps: usize,
     later: BTreeMap<(Time, u64), Later>,
@@ -69,6 +73,8 @@ pub struct Machines {
     pub etcd: Vec<Machine>,
     /// The clients.
     pub clients: Vec<Machine>,
+    /// Where people sit.
+    pub person: Option<Machine>,
 }
 
 impl Machines {
@@ -100,6 +106,7 @@ impl Machines {
             };
             machines.clients.push(machine);
         }
+        machines.person = Some(add(&mut machines.names, "person"));
         machines
     }
 }
@@ -233,6 +240,7 @@ impl World {
             .collect();
         let (ending, ended) = mpsc::unbounded_channel();
         let count = shape.members.len();
+        let person = machines.person.unwrap_or(machines.hosts[0]);
         let mut world = Self {
             driver,
             net,
@@ -247,6 +255,9 @@ impl World {
             powered: vec![true; count],
             again: vec![None; count],
             rng,
+            person,
+            acked: BTreeSet::new(),
+            looked: 0,
             here: None,
             steps: 0,
             later: BTreeMap::new(),
@@ -295,12 +306,9 @@ impl World {
     /// What must not happen and did.
     #[must_use]
     pub fn violation(&self) -> Option<String> {
-        self.hub
-            .record()
-            .checker
-            .violation
-            .as_ref()
-            .map(ToString::to_string)
+        let record = self.hub.record();
+        let violation = record.checker.violation.as_ref();
+        violation.map(ToString::to_string)
     }
 
     /// Lets time pass, up to a violation.
@@ -309,6 +317,7 @@ impl World {
             let next = self.later.first_key_value().map_or(Time::MAX, |((at, _), _)| *at);
             let stop = until.min(self.time() + SLICE).min(next.max(self.time() + 1));
             self.driver.run_until(stop);
+            self.remember();
             if let Some(text) = take_panic() {
                 let text = Arc::from(text.as_str());
                 self.see(None, Seen::Broken { text });

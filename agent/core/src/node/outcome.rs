@@ -313,6 +313,10 @@ impl Node {
         } else if matches!(order, Order::Checkpoint) {
             self.state.checkpoint = AfterPromotion::Made;
             self.state.due.publish = self.now;
+        } else {
+            // The next look will show the slots; until then they seem to be missing still.
+            self.lanes
+                .rest(Lane::Upkeep, self.now.plus(self.config.loop_wait));
         }
     }
 

@@ -142,6 +142,7 @@ impl World {
         match connected {
             Ok(true) => {
                 let delay = late + self.etcd_delay(member, node, true);
+                self.draw(Place::Node(node), Place::Etcd(member), Some(delay), "request");
                 let caller = Caller {
                     node,
                     epoch,
@@ -167,7 +168,7 @@ impl World {
                 }
                 self.after(delay, Event::EtcdRequest(Box::new(sent)));
             }
-            Ok(false) | Err(false) => {}
+            Ok(false) | Err(false) => self.draw(Place::Node(node), Place::Etcd(member), None, "request"),
             Err(true) => {
                 let delay = self.rng.range(MS / 5, 2 * MS);
                 let failed = heard(What::Failed(Failure::REFUSED));
@@ -221,10 +222,12 @@ impl World {
                     return;
                 };
                 let (_, back) = self.etcd_reached(caller.node, caller.member);
+                let (here, there) = (Place::Node(caller.node), Place::Etcd(caller.member));
                 if !back || caller.fate == Fate::Mute {
-                    return;
+                    return self.draw(there, here, None, "answer");
                 }
                 let delay = at - self.now + self.etcd_delay(caller.member, caller.node, false);
+                self.draw(there, here, Some(delay), "answer");
                 let mut heard = Heard {
                     node: caller.node,
                     epoch: caller.epoch,
@@ -264,6 +267,8 @@ impl World {
                 }
                 let arrives = at + self.etcd_delay(member, node, false);
                 let arrives = arrives.max(last + 1);
+                let delay = arrives.saturating_sub(self.now);
+                self.draw(Place::Etcd(member), Place::Node(node), Some(delay), "watch");
                 if let Some(watching) = self.etcd.watches.get_mut(&watch) {
                     watching.last = arrives;
                 }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::net::{Machine, Net};
 use super::process::Process;
 use crate::clock::Time;
-use crate::model::etcd::{Call, Error, Etcd, Header, Links, Output, Settings, Told, Watch};
+use crate::model::etcd::{Call, Error, Etcd, Header, Links, Output, Request, Settings, Told, Watch};
 use proto::{Answered, Asked, Octets};
 
 /// The port of etcd's clients.
@@ -148,6 +148,32 @@ impl Ensemble {
             _ => true,
         });
         self.with(|now, inner| inner.model.set_links(now, links, &mut inner.out));
+    }
+
+    /// A person's request, put to the leader, if there is one; nobody waits for the answer.
+    pub fn order(&self, request: Request<Vec<u8>, Vec<u8>>) {
+        self.with(|now, inner| {
+            inner.next += 1;
+            let call = Call::new(inner.next);
+            if let Some(leader) = inner.model.leader() {
+                inner.model.handle(now, leader, call, request, &mut inner.out);
+            }
+        });
+    }
+
+    /// Every watch ends with this error.
+    pub fn end_watches(&self, error: Error) {
+        self.with(|now, inner| {
+            for member in 0..inner.members.len() {
+                inner.model.end_watches(now, member, error, &mut inner.out);
+            }
+        });
+    }
+
+    /// No more mischief.
+    pub fn mend(&self) {
+        self.order(Request::Alarm(false));
+        self.model(|_, model| model.behave());
     }
 
     /// Looks at the model, or does something to it.

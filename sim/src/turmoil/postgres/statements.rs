@@ -1,6 +1,7 @@
 //! What each statement says of the model: those of the agent, word for word, and two of the clients'.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use surus::postgres::sql;
 use surus_core::types::Lsn;
@@ -19,6 +20,9 @@ pub const READ: &str = "READ ";
 
 /// Bytes of WAL of a client's write.
 const BYTES: u64 = 200;
+
+/// What a statement costs at the least, as finely as time passes here.
+const COST: Duration = Duration::from_millis(1);
 
 /// The process of a standby that replays.
 const STARTUP: i32 = 77;
@@ -229,6 +233,7 @@ pub(super) async fn answer(
     statement: &str,
     parameters: &[Option<Vec<u8>>],
 ) -> Result<Answer, Failure> {
+    tokio::time::sleep(COST).await;
     if let Some(value) = statement.strip_prefix(WRITE) {
         return write(hub, host, value).await;
     }

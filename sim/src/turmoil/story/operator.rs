@@ -1,0 +1,163 @@
+//! What people do: through etcd's keys where Patroni's own tools write them, through the members' REST API otherwise.
+
+use serde_json::{Value, json};
+use surus::agent::Told;
+use surus_scenarios::{Load, Operator, Taken, Trap};
+
+use super::super::keys::PREFIX;
+use super::super::world::World;
+use super::{nobody, unable, void};
+use crate::model::etcd::{Put, Request};
+use crate::model::postgres::StopMode;
+use crate::record::Seen;
+
+impl World {
+    pub(super) fn operator_act(&mut self, act: &Operator) -> Taken {
+        match act {
+            Operator::Switchover { to } => {
+                let Some(leader) = self.leader() else {
+                    return void("there is no leader");
+                };
+                let mut wish = json!({"leader": self.hub.hosts[leader].name});
+                if let Some(to) = to {
+                    let Some(host) = self.member_at(to) else {
+                        return nobody();
+                    };
+                    wish["member"] = json!(self.hub.hosts[host].name);
+                }
+                self.put("failover", &wish);
+            }
+            Operator::Failover { to } => {
+                let Some(host) = self.member_at(to) else {
+                    return nobody();
+                };
+                let wish = json!({"member": self.hub.hosts[host].name});
+                self.put("failover", &wish);
+            }
+            Operator::CancelFailover {} => self.put("failover", &json!({})),
+            Operator::Pause { span } => {
+                self.configure("pause", json!(true));
+                self.lasts(*span, |world| world.configure("pause", json!(false)));
+            }
+            Operator::Resume {} => self.configure("pause", json!(false)),
+            Operator::Set { key, value } => {
+                let value = value
+                    .as_str()
+                    .parse::<u64>()
+                    .map_or_else(|_| word(value.as_str()), |number| json!(number));
+                self.configure(key.as_str(), value);
+            }
+            Operator::Restart { node } => return self.ask(node, "restart", &json!({})),
+            Operator::Reinit {
+                node,
+                force,
+                from_leader,
+            } => {
+                let body = json!({"force": force, "from-leader": from_leader});
+                return self.ask(node, "reinitialize", &body);
+            }
+            Operator::Reload { node } => {
+                let Some(host) = self.member_at(node) else {
+                    return nobody();
+                };
+                let Some(agent) = &self.agents[host] else {
+                    return void("no agent runs");
+                };
+                agent.tell(Told::Reload);
+            }
+            Operator::StopByHand { node } => {
+                let Some(host) = self.member_at(node) else {
+                    return nobody();
+                };
+                let stopped = self
+                    .hub
+                    .act(host, |now, inside| inside.server.stop(now, StopMode::Fast));
+                if stopped.is_err() {
+                    return void("PostgreSQL does not run");
+                }
+                self.see(host, Seen::Closing);
+            }
+            Operator::PromoteByHand { node } => {
+                let Some(host) = self.member_at(node) else {
+                    return nobody();
+                };
+                let promoted = self.hub.act(host, |now, inside| inside.server.promote(now));
+                if promoted.is_err() {
+                    return void("it is no replica that runs");
+                }
+            }
+            other => return unable(&format!("not done here: {}", other.word())),
+        }
+        Taken::Done
+    }
+
+    /// A person writes a key.
+    fn put(&self, name: &str, value: &Value) {
+        self.etcd.order(Request::Put(Put {
+            key: format!("{PREFIX}{name}").into_bytes(),
+            value: Some(value.to_string().into_bytes()),
+            lease: Some(0),
+            previous: false,
+        }));
+    }
+
+    /// Changes a setting of the `config` key.
+    fn configure(&mut self, name: &str, value: Value) {
+        let key = format!("{PREFIX}config").into_bytes();
+        let text = self
+            .etcd
+            .model(|_, model| model.agreed(&key).and_then(|kv| kv.value.clone()));
+        let Some(mut config) = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else {
+            return;
+        };
+        config[name] = value;
+        self.put("config", &config);
+    }
+
+    pub(super) fn client_load(&mut self, load: &Load) -> Taken {
+        match load {
+            Load::Pace { client, every } => {
+                let Some(number) = self.client_named(client) else {
+                    return void("there is no such client");
+                };
+                self.clients[number].set_pace(every.0);
+            }
+            Load::Burst { bytes } => {
+                let bytes = *bytes;
+                let writable = |host: &usize| self.hub.look(*host, |inside| inside.server.writable());
+                let Some(host) = (0..self.agents.len()).find(writable) else {
+                    return void("nobody takes writes");
+                };
+                // One that has stopped in the meantime writes nothing.
+                let _ = self.hub.act(host, |now, inside| inside.server.write(now, bytes));
+            }
+            Load::Session { .. } => {}
+        }
+        Taken::Done
+    }
+
+    pub(super) fn set_trap(&mut self, _: &Trap) -> Taken {
+        unable("no traps here yet")
+    }
+
+    fn ask(&mut self, node: &surus_scenarios::Target, path: &'static str, body: &Value) -> Taken {
+        let Some(host) = self.member_at(node) else {
+            return nobody();
+        };
+        if self.agents[host].is_none() {
+            return void("no agent runs");
+        }
+        super::super::client::post(&self.hub, self.person, host, path, body.to_string());
+        Taken::Done
+    }
+}
+
+/// A word as YAML has it.
+fn word(text: &str) -> Value {
+    match text {
+        "true" | "on" => json!(true),
+        "false" | "off" => json!(false),
+        "null" => Value::Null,
+        other => json!(other),
+    }
+}
