@@ -28,10 +28,6 @@ const WAITING: usize = 4096;
 /// A line of a recording.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "each lives until it is written or obeyed"
-)]
 pub enum Line {
     /// The first.
     Begin {
@@ -215,5 +211,33 @@ impl Replayed {
             decision: step.decision,
             actions: step.actions,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_in_a_file_is_whole_and_overwrites_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recording");
+        let mut recorder = Recorder::to_file(&path).unwrap();
+        for at in 1..=3 {
+            recorder.keep(&Line::Input {
+                at: MonoTime(at),
+                input: Input::Shutdown,
+            });
+        }
+        drop(recorder);
+        // The thread that writes ends when nothing can come any more.
+        let begun = std::time::Instant::now();
+        let whole = || std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 3);
+        while !whole() {
+            assert!(begun.elapsed().as_secs() < 10);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(Recorder::to_file(&path).is_err());
+        assert!(whole());
     }
 }

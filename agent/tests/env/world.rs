@@ -141,7 +141,7 @@ impl World {
     }
 
     /// `value` from the disk.
-    fn from_disk<'a, T: Send + 'a>(&'a self, value: T) -> BoxFuture<'a, T> {
+    fn disk<'a, T: Send + 'a>(&'a self, value: T) -> BoxFuture<'a, T> {
         Box::pin(async move {
             if self.hang.load(Ordering::Relaxed) {
                 self.hanging.fetch_add(1, Ordering::Relaxed);
@@ -318,7 +318,7 @@ impl Site for World {
         assert_eq!(settings.data_dir, Path::new("/data"));
     }
     fn look(&self) -> BoxFuture<'_, Look> {
-        self.from_disk(Look::default())
+        self.disk(Look::default())
     }
     fn alive(&self, _: u32) -> BoxFuture<'_, bool> {
         ready(false)
@@ -392,7 +392,7 @@ impl Site for World {
         ready(None)
     }
     fn keep_dynamic<'a>(&'a self, _: &'a Value) -> BoxFuture<'a, ()> {
-        self.from_disk(())
+        self.disk(())
     }
     fn ask<'a>(&'a self, _: Question<'a>) -> BoxFuture<'a, Result<String, Error>> {
         nothing()
