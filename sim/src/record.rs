@@ -268,6 +268,15 @@ pub enum Seen {
         /// What it has.
         standing: Standing,
     },
+    /// A replica's disk has a new timeline: its promotion is under way and may still come to nothing.
+    Forked {
+        /// The timeline it leaves.
+        from: Timeline,
+        /// Where it leaves it.
+        switch: Lsn,
+        /// What it has now: the new timeline.
+        standing: Standing,
+    },
     /// A replica became a primary.
     Promoted {
         /// The timeline it left.

@@ -113,7 +113,8 @@ pub enum Order {
     /// Probe: look at PostgreSQL, its control file and its guard. → `Probed`
     Probe,
 
-    /// Postgres: create a new cluster in the empty data directory and start it as primary under the guard. → `Bootstrapped`
+    /// Postgres: create a new cluster in the empty data directory, and leave it stopped: nobody may write to it before `initialize`
+    /// names it. What it takes to make roles and the like runs under the guard. → `Bootstrapped`
     Bootstrap {
         /// The guard's first deadline.
         guard_until: MonoTime,

@@ -261,6 +261,8 @@ pub enum Guard {
         /// For this long.
         left: Duration,
     },
+    /// `initialize` does not name the cluster in this node's data directory yet: what it wrote could be lost to another.
+    Unannounced,
     /// `bootstrap` is not in this node's file.
     MayNotBootstrap,
     /// Somebody else is creating the cluster.
@@ -312,6 +314,7 @@ impl Guard {
             Self::CandidateUnfit(_) => "candidate-unfit",
             Self::CandidateBehind => "candidate-behind",
             Self::NotDue { .. } => "not-due",
+            Self::Unannounced => "unannounced",
             Self::MayNotBootstrap => "may-not-bootstrap",
             Self::SomebodyBootstraps => "somebody-bootstraps",
             Self::LeaderNotReady => "leader-not-ready",
@@ -372,6 +375,7 @@ impl fmt::Display for Guard {
             Self::CandidateUnfit(name) => write!(f, "{name} does not stream, or may not be elected"),
             Self::CandidateBehind => f.write_str("no candidate has received the shutdown checkpoint yet"),
             Self::NotDue { left } => write!(f, "due in {:.0} s", seconds(left)),
+            Self::Unannounced => f.write_str("the initialize key does not name this cluster yet"),
             Self::MayNotBootstrap => f.write_str("this node's file has no bootstrap section"),
             Self::SomebodyBootstraps => {
                 f.write_str("the initialize key says that another node is creating the cluster")

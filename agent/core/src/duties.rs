@@ -10,7 +10,7 @@ use crate::rules::{self, Context};
 use crate::slots::slot_name;
 use crate::state::{AfterPromotion, Cadence};
 use crate::types::{MonoTime, NodeName};
-use crate::view::{Due, Initialize, Process, ServerRole};
+use crate::view::{ClusterView, DataDir, Due, Initialize, Process, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
 /// The pace of looks at a PostgreSQL that is about to change its state.
@@ -182,29 +182,13 @@ fn publish(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
 
 fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let view = ctx.facts.view()?;
-    let server = ctx.primary()?;
     if !ctx.state.lease.held || !ctx.valid() {
         return None;
     }
-    if let Some(system_id) = ctx.state.created {
-        return Some(Order::WriteInitialize {
-            system_id,
-            bootstrapped: true,
-        });
+    if let Some(order) = announce(ctx, view) {
+        return Some(order);
     }
-    if view.initialize == Some(Initialize::InProgress) {
-        // It was created here, or on a member that this one was cloned from, and the agent that knew so is gone.
-        return Some(Order::WriteInitialize {
-            system_id: server.system_id,
-            bootstrapped: true,
-        });
-    }
-    if matches!(view.initialize, None | Some(Initialize::Garbage)) {
-        return Some(Order::WriteInitialize {
-            system_id: server.system_id,
-            bootstrapped: false,
-        });
-    }
+    let server = ctx.primary()?;
     if let Some(key) = &view.failover
         && obsolete(
             ctx,
@@ -236,6 +220,26 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         return Some(Order::WriteHistory(merged_history(ctx)));
     }
     None
+}
+
+/// Names the cluster in the data directory in `initialize`: it was created here, or on a member that this one was cloned from and whose
+/// agent is gone; or the key has vanished. It comes before anything becomes writable.
+fn announce(ctx: &Context<'_>, view: &ClusterView) -> Option<Order> {
+    let DataDir::Present(control) = ctx.facts.data()? else {
+        return None;
+    };
+    let created = ctx.state.created;
+    let bootstrapped = match view.initialize {
+        _ if created.is_some() => true,
+        Some(Initialize::Done(_)) => return None,
+        Some(Initialize::InProgress) => true,
+        None | Some(Initialize::Garbage) => false,
+    };
+    let system_id = created.unwrap_or(control.system_id);
+    Some(Order::WriteInitialize {
+        system_id,
+        bootstrapped,
+    })
 }
 
 /// A wish that is fulfilled, meant for another leader, or cannot be met.
@@ -321,7 +325,7 @@ fn member_record(ctx: &Context<'_>) -> Option<MemberRecord> {
         Some(ServerRole::Replica {
             replayed, streaming, ..
         }) => ("replica", Some(replayed), streaming),
-        None if matches!(postgres.data, crate::view::DataDir::Present(_)) => ("replica", None, false),
+        None if matches!(postgres.data, DataDir::Present(_)) => ("replica", None, false),
         None => ("uninitialized", None, false),
     };
     Some(MemberRecord {

@@ -121,7 +121,7 @@ pub enum Outcome {
         /// Position of the shutdown checkpoint of a clean stop; `None` after an immediate one.
         checkpoint: Option<Lsn>,
     },
-    /// A new cluster was created, and runs as primary.
+    /// A new cluster was created, and is stopped.
     Bootstrapped {
         /// Its identity.
         system_id: SystemId,

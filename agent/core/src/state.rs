@@ -45,7 +45,7 @@ pub struct State {
     pub promise: Option<(NodeName, MonoTime)>,
     /// This node claimed the `initialize` key.
     pub claimed: bool,
-    /// This node created the cluster and the `initialize` key does not say so yet.
+    /// This node created the cluster and the `initialize` key does not say so yet: nothing of it runs.
     pub created: Option<SystemId>,
     /// A hand-over under way.
     pub handover: Option<Handover>,

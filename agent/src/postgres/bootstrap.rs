@@ -23,7 +23,8 @@ const REWIND_FUNCTIONS: [&str; 4] = [
 ];
 
 impl Postgres {
-    /// Creates a new cluster in the empty data directory and starts it as primary under the guard.
+    /// Creates a new cluster in the empty data directory. Its server runs under the guard while roles are made, and is stopped again:
+    /// nobody may write to a cluster that another could still take the place of.
     pub async fn bootstrap(
         &self,
         guard_until: MonoTime,
@@ -40,9 +41,8 @@ impl Postgres {
         if result.is_err() && begun {
             self.give_up().await;
         }
-        report("bootstrap", result, |system_id| {
-            self.site.callback("on_start", "primary");
-            Outcome::Bootstrapped { system_id }
+        report("bootstrap", result, |system_id| Outcome::Bootstrapped {
+            system_id,
         })
     }
 
@@ -83,6 +83,8 @@ impl Postgres {
             let file = self.site.look().await.pid_file.unwrap_or_default();
             self.site.post_bootstrap(file, command).await?;
         }
+        let until = right.valid_until;
+        self.stop_server(StopMode::Fast { until }, false).await?;
         self.site.finish(Operation::Bootstrap).await?;
         let control = self.site.look().await.control;
         control.map(|light| light.system_id).ok_or_else(|| {

@@ -36,6 +36,9 @@ fn a_cluster_is_bootstrapped_with_roles_users_and_script() {
             let Outcome::Bootstrapped { system_id } = outcome else {
                 panic!("{outcome:?}\n{}", node.log());
             };
+            // Nobody can write to it before it is known that this is the cluster.
+            assert_eq!(node.look().await.process, Process::Absent);
+            node.started().await;
             let server = node.server().await;
             assert!(server.is_primary() && server.guarded);
             assert_eq!((server.system_id, server.timeline), (system_id, Timeline(1)));

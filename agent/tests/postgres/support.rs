@@ -350,6 +350,13 @@ impl Node {
             "{outcome:?}\n{}",
             self.log()
         );
+        self.started().await;
+    }
+
+    /// Starts as primary and waits until it accepts writes.
+    pub(crate) async fn started(&self) {
+        expect_ok(self.postgres.start_primary(soon(), soon(), G).await);
+        self.until(Server::is_primary).await;
     }
 
     /// Clones from `from` and streams from it.

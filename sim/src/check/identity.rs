@@ -1,7 +1,7 @@
 //! S6 and S11: a timeline is made once, above all that were made before; a cluster has one identity.
 //!
 //! S6: a promotion makes a timeline with a number above every timeline that was ever made of that cluster, on whatever node, whether it
-//! came to acknowledge a write or not.
+//! came to acknowledge a write or not: it counts from the moment at which some disk has it.
 //!
 //! S11: `initialize`, once it names a cluster, never names another; no cluster is created while it names one.
 //!
@@ -20,21 +20,29 @@ use crate::record::Seen;
 #[derive(Debug, Clone, Default)]
 pub struct Identity {
     newest: BTreeMap<SystemId, (Timeline, Fact)>,
+    /// The last timeline that began on a disk and has not been opened.
+    forked: BTreeMap<SystemId, Timeline>,
     named: Option<(SystemId, Fact)>,
 }
 
 impl Identity {
     pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
         match moment.seen {
-            Seen::Promoted { standing, .. } => {
-                let known = self
-                    .newest
-                    .insert(standing.system_id, (standing.timeline, moment.fact));
-                let (newest, maker) = known?;
-                if newest < standing.timeline {
+            Seen::Forked { standing, .. } | Seen::Promoted { standing, .. } => {
+                let made = (standing.timeline, moment.fact);
+                let (newest, maker) = *self.newest.entry(standing.system_id).or_insert(made);
+                // What was forked is told of again when it is opened.
+                let opened = matches!(moment.seen, Seen::Promoted { .. })
+                    && newest == standing.timeline
+                    && maker.node == moment.fact.node
+                    && self.forked.remove(&standing.system_id) == Some(newest);
+                if matches!(moment.seen, Seen::Forked { .. }) {
+                    self.forked.insert(standing.system_id, standing.timeline);
+                }
+                if newest < standing.timeline || maker == moment.fact || opened {
+                    self.newest.insert(standing.system_id, made);
                     return None;
                 }
-                self.newest.insert(standing.system_id, (newest, maker));
                 let who = moment.fact.node.map(name).unwrap_or_default();
                 let text = format!(
                     "{who} makes timeline {}, and timeline {newest} exists",
@@ -79,6 +87,28 @@ mod tests {
         run.promote(1, at(2, 100));
         run.promote(0, at(5, 100));
         run.clean();
+    }
+
+    fn forked(run: &mut MadeUp, node: usize, timeline: u32) -> Fact {
+        run.see(
+            Some(node),
+            Seen::Forked {
+                from: Timeline(timeline - 1),
+                switch: surus_core::types::Lsn(90),
+                standing: at(timeline, 100),
+            },
+        )
+    }
+
+    #[test]
+    fn a_timeline_that_was_never_opened_exists() {
+        let mut run = MadeUp::leading(2);
+        forked(&mut run, 1, 2);
+        run.promote(1, at(2, 100));
+        run.clean();
+        let first = forked(&mut run, 1, 3);
+        let second = forked(&mut run, 0, 3);
+        run.broken(Invariant::S6, Some(first), second);
     }
 
     #[test]

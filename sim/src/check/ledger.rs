@@ -58,6 +58,15 @@ impl Ledger {
                 });
                 Turn::default()
             }
+            Seen::Forked {
+                from,
+                switch,
+                standing,
+            } => {
+                let line = (standing.system_id, standing.timeline);
+                self.parents.insert(line, (*from, *switch));
+                Turn::default()
+            }
             Seen::Promoted {
                 from,
                 switch,

@@ -271,6 +271,9 @@ impl World {
                 Err(Refusal::Disk) => Reply::Reset,
                 Err(_) => Reply::Refused,
             }
+        } else if !pg.answers() {
+            // It died with the request in its socket.
+            Reply::Reset
         } else if pg.standby() {
             Reply::ReadOnly
         } else {

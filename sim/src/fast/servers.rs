@@ -54,6 +54,17 @@ impl World {
                     self.see(node, Seen::Up { primary, standing });
                 }
             }
+            Happening::Forked { from, at, .. } => {
+                if let Some(standing) = self.standing(node) {
+                    let (from, switch) = (Timeline(from), Lsn(at));
+                    let seen = Seen::Forked {
+                        from,
+                        switch,
+                        standing,
+                    };
+                    self.see(node, seen);
+                }
+            }
             Happening::Promoted { from, at, .. } => {
                 if let Some(standing) = self.standing(node) {
                     self.unpark(node);

@@ -240,6 +240,15 @@ impl fmt::Display for Seen {
                 let role = if *primary { "primary" } else { "replica" };
                 write!(f, "PostgreSQL is up: {role}, {standing}")
             }
+            Self::Forked {
+                from,
+                switch,
+                standing,
+            } => write!(
+                f,
+                "PostgreSQL: timeline {} begins at {switch}, from {from}",
+                standing.timeline
+            ),
             Self::Promoted {
                 from,
                 switch,

@@ -248,7 +248,7 @@ impl Node {
             }
             Outcome::Bootstrapped { system_id } => {
                 self.state.created = Some(system_id);
-                self.state.reigned = true;
+                self.facts.observe_exit(now);
             }
             Outcome::Ancestry { timeline, history } => {
                 let leader = self.facts.view().and_then(|view| view.leader.as_ref());

@@ -12,7 +12,8 @@ use crate::zoo::{Flaw, lacks};
 /// - Unusable: a person must look; the lock is given back.
 /// - Empty or half-made, and the cluster exists: clone from a member tagged `clonefrom`, else from the leader.
 /// - Empty or half-made, and there is no cluster: claim the `initialize` key, take the lock, create the cluster under it.
-///   Creating under the lock means that a node that dies half-way leaves nothing that blocks the others.
+///   Creating under the lock means that a node that dies half-way leaves nothing that blocks the others. The new cluster is started
+///   only when `initialize` names it: before that it may be given up for another, and nobody has written to it.
 pub(super) fn data(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let view = ctx.facts.view()?;
     match ctx.facts.data()? {

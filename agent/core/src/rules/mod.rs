@@ -29,8 +29,8 @@ use crate::facts::Facts;
 use crate::lanes::{Lanes, Outstanding};
 use crate::slots::slot_name;
 use crate::state::{Handover, State};
-use crate::types::{MonoTime, NodeName};
-use crate::view::{Process, Server, ServerRole};
+use crate::types::{MonoTime, NodeName, SystemId};
+use crate::view::{Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
 /// What rules look at.
@@ -378,6 +378,13 @@ impl<'a> Context<'a> {
         let (_, until) = self.state.promise.as_ref()?;
         let left = until.since(self.now);
         (self.now < *until).then_some(Guard::FailsafePromise { left })
+    }
+
+    /// `initialize` names the cluster in this node's data directory: then nobody can create another beside it, and what is written
+    /// to it is not lost to one. Nothing becomes writable before.
+    pub(crate) fn announced(&self, own: SystemId) -> Option<Guard> {
+        let initialize = self.facts.view().and_then(|view| view.initialize);
+        (initialize != Some(Initialize::Done(own))).then_some(Guard::Unannounced)
     }
 
     /// Some leader of this cluster has had a primary: only one writes its timeline to `status`.

@@ -33,7 +33,7 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         trail.block(Rule::Promote, Guard::NoRight);
         return Some(Plan::hold(Rule::Promote));
     }
-    if let Some(guard) = ctx.others_right() {
+    if let Some(guard) = ctx.announced(server.system_id).or_else(|| ctx.others_right()) {
         trail.block(Rule::Promote, guard);
         return Some(Plan::hold(Rule::Promote));
     }

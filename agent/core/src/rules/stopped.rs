@@ -12,7 +12,7 @@ const STARTS_IN_PLACE: u32 = 3;
 ///
 /// The primary of this reign is started again in place, on its timeline, losing nothing; unless `primary_start_timeout` is
 /// over (or zero), or several starts failed, and somebody could take over: then the lock is given up. A node that took the lock as a
-/// replica is started as one, and promoted later.
+/// replica is started as one, and promoted later. A cluster that this node has just created is started once `initialize` names it.
 pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let DataDir::Present(control) = ctx.facts.data()? else {
         return None;
@@ -50,7 +50,7 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         trail.block(Rule::RestartPrimary, Guard::NoRight);
         return Some(Plan::hold(Rule::RestartPrimary));
     }
-    if let Some(guard) = ctx.others_right() {
+    if let Some(guard) = ctx.announced(control.system_id).or_else(|| ctx.others_right()) {
         trail.block(Rule::RestartPrimary, guard);
         return Some(Plan::hold(Rule::RestartPrimary));
     }

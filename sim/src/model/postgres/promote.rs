@@ -107,6 +107,8 @@ impl Server {
         cluster.control.min_recovery_timeline = timeline;
         standby.replayed = cluster.log.inserted;
         standby.promotion = Some(Promotion::Opening(now + spent, at));
+        let from = parent;
+        self.happened(Happening::Forked { from, timeline, at });
         self.promotion_tick(now);
     }
 

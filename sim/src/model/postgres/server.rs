@@ -70,6 +70,15 @@ pub enum Happening {
         /// It accepts writes.
         primary: bool,
     },
+    /// Its disk has a new timeline, and it accepts no writes yet.
+    Forked {
+        /// The timeline it leaves.
+        from: u32,
+        /// The new timeline.
+        timeline: u32,
+        /// Where it forks off.
+        at: u64,
+    },
     /// It ended its recovery and began this timeline here; it accepts writes.
     Promoted {
         /// The timeline it left.
