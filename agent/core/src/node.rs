@@ -419,6 +419,7 @@ impl Node {
                 self.state.reclone = Some(from_leader);
             }
             Some(Intent::ForgetAncestry) => self.state.ancestry = None,
+            Some(Intent::Nudge(reign)) => self.state.nudged = Some(reign),
             Some(Intent::Exit) => self.state.exiting = true,
             None => {}
         }

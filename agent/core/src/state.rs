@@ -57,6 +57,10 @@ pub struct State {
     pub asked: Option<(RequestId, OperatorOrder)>,
     /// The data directory is to be cloned anew, from the leader if true.
     pub reclone: Option<bool>,
+    /// The reign in which this replica was restarted because it could not follow.
+    pub nudged: Option<Revision>,
+    /// When a rewind last ended well.
+    pub rewound: MonoTime,
     /// The leader's timelines, as it told them.
     pub ancestry: Option<Ancestry>,
     /// The last order to PostgreSQL failed: its words, and when to try again.
@@ -190,6 +194,8 @@ impl State {
             last_start: None,
             asked: None,
             reclone: None,
+            nudged: None,
+            rewound: MonoTime::ZERO,
             ancestry: None,
             failure: None,
             granted: MonoTime::ZERO,

@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 use surus_core::types::Lsn;
 
 use super::ledger::Commit;
-use super::scene::Member;
 use super::{Fact, Invariant, Moment, Violation, name, seconds};
 use crate::clock::{SEC, Time};
 use crate::record::{NodeIndex, Seen};
@@ -42,10 +41,15 @@ impl Durability {
             (Seen::LockTaken { optime, .. }, Some(node)) => {
                 self.taken = optime.map(|optime| (optime, scene.forced(node)));
             }
-            (Seen::StatusWritten { .. }, Some(node))
-                if scene.member(node).is_some_and(Member::is_primary) =>
-            {
-                self.published.insert(node, moment.fact);
+            (Seen::StatusWritten { timeline, .. }, Some(node)) => {
+                // One that was composed before the promotion tells the position of another history.
+                let member = scene.member(node).filter(|member| member.is_primary());
+                let own = member
+                    .and_then(|member| member.standing)
+                    .map(|standing| standing.timeline);
+                if own.is_some() && own == *timeline {
+                    self.published.insert(node, moment.fact);
+                }
             }
             _ => {}
         }

@@ -164,7 +164,7 @@ impl MadeUp {
             Some(node),
             Seen::StatusWritten {
                 optime: Lsn(optime),
-                timeline: None,
+                timeline: Some(Timeline(1)),
                 next: None,
                 vacated: false,
                 unfenced,

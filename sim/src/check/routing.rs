@@ -2,19 +2,22 @@
 //!
 //! Judged at the instant at which the node answers a router:
 //! - a right of the node runs at that instant, without any grace: an answer is never older than the lease it rests on;
-//! - its server accepts writes, or did so less than [`UNNOTICED`] ago: the death of a server takes a moment to be noticed, and an agent
+//! - its server accepts writes, or did so less than [`unnoticed`] ago: the death of a server takes a moment to be noticed, and an agent
 //!   that stood still has it all before it.
 //!
 //! Not counted: a primary without a deadline in a pause has no right that runs out; what the network does to the answer on its way; a
 //! primary that answers "no" (that is L4's matter).
 
 use super::{Invariant, Moment, Violation, name, seconds};
-use crate::clock::{MS, Time};
+use crate::clock::{SEC, Time};
 use crate::record::Seen;
 
-/// How long after its end a server may still be called the primary: one look at PostgreSQL, at the usual pace of one a second, with
-/// the time it takes.
-pub const UNNOTICED: Time = 1500 * MS;
+/// How long after its end a server may still be called the primary: the agent believes a look at PostgreSQL for two rounds and a second
+/// (a server that ends is told of at once, one that hangs is not).
+#[must_use]
+pub fn unnoticed(loop_wait: Time) -> Time {
+    2 * loop_wait + SEC
+}
 
 /// S9.
 #[derive(Debug, Clone, Default)]
@@ -38,8 +41,9 @@ impl Routing {
         } else {
             member.primary_until
         };
+        let pace = member.settings.map_or(SEC, |settings| settings.loop_wait);
         let last = last.max(member.woke);
-        if last.is_none_or(|last| last + UNNOTICED < moment.at) {
+        if last.is_none_or(|last| last + unnoticed(pace) < moment.at) {
             let text = format!("{who} and its PostgreSQL accepts no writes");
             return moment.breaks(Invariant::S9, member.since, text);
         }
@@ -96,7 +100,7 @@ mod tests {
         let mut run = MadeUp::leading(2);
         let how = End::Killed;
         run.see(Some(0), Seen::Ended { how, standing: None });
-        run.later(1400);
+        run.later(2900);
         run.see(Some(0), YES);
         run.clean();
         run.later(200);

@@ -1,6 +1,6 @@
 //! What stands at an instant: the fold of the record that all families look at. It judges nothing.
 
-use surus_core::types::{Lsn, SystemId};
+use surus_core::types::{Lsn, SystemId, Timeline};
 use surus_core::view::Initialize;
 
 use super::{Fact, name};
@@ -269,6 +269,13 @@ impl Member {
 
     fn fold(&mut self, fact: Fact, seen: &Seen) {
         match seen {
+            Seen::Bootstrapped { system_id } => {
+                self.standing = Some(Standing {
+                    system_id: *system_id,
+                    timeline: Timeline(1),
+                    position: Lsn(0),
+                });
+            }
             Seen::Starting { as_primary, standing } => {
                 let as_primary = *as_primary;
                 self.become_(Process::Starting { as_primary }, Some(*standing), fact);

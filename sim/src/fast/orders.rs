@@ -420,6 +420,7 @@ impl World {
 
     pub(crate) fn begin_guard(&mut self, node: usize) {
         if self.hosts[node].guard.is_none() {
+            self.hosts[node].armed = None;
             self.see(node, Seen::GuardBegan);
         }
     }
@@ -529,7 +530,11 @@ impl World {
             .pg
             .cluster()
             .is_some_and(|cluster| cluster.standby_signal);
-        if let Some(until) = guard_until.filter(|_| !signal)
+        // The deadline may have been extended while the server stopped.
+        let armed = self.hosts[node].guard.as_ref().and_then(|guard| guard.deadline);
+        if let Some(until) = guard_until
+            .filter(|_| !signal)
+            .map(|until| armed.map_or(until, |armed| until.max(armed)))
             && (until <= self.local(node) || !self.arm(node, action, until))
         {
             return Some(Outcome::Refused(

@@ -83,8 +83,6 @@ pub struct Inside {
     pub commits: BTreeMap<Txn, oneshot::Sender<()>>,
     /// Who is killing the server.
     killer: Option<End>,
-    /// What the last standing was, for servers whose directory is already gone.
-    timeline: u32,
     rng: Rng,
 }
 
@@ -116,7 +114,6 @@ impl Host {
                 sessions: None,
                 commits: BTreeMap::new(),
                 killer: None,
-                timeline: 0,
                 rng: Rng::new(seed, 100 + stream),
             }),
         }
@@ -288,7 +285,6 @@ impl Inside {
         let process = Process::new(Arc::clone(&hub.net), host.machine, "postgres");
         postgres::listen(hub, host.index, &process);
         self.sessions = Some(process);
-        self.timeline = 0;
     }
 
     /// What came of the last calls: facts, and mail for other servers.
@@ -298,27 +294,28 @@ impl Inside {
         if !self.server.has_effects() {
             return (seen, mail);
         }
-        let before = self.timeline;
         for effect in self.server.effects() {
             match effect {
                 Effect::Send { to, link, message } => mail.push((to, link, message)),
-                Effect::Happened(happening) => self.happened(happening, before, &mut seen),
+                Effect::Happened(happening) => self.happened(happening, &mut seen),
             }
-        }
-        if let Some(standing) = self.standing() {
-            self.timeline = standing.timeline.0;
         }
         (seen, mail)
     }
 
-    fn happened(&mut self, happening: Happening, before: u32, seen: &mut Vec<Seen>) {
+    fn happened(&mut self, happening: Happening, seen: &mut Vec<Seen>) {
         let standing = self.standing();
         match happening {
             Happening::Ready { primary } => {
                 seen.extend(standing.map(|standing| Seen::Up { primary, standing }));
             }
-            Happening::Promoted { at, .. } => seen.extend(standing.map(|standing| Seen::Promoted {
-                from: Timeline(before),
+            Happening::Forked { from, at, .. } => seen.extend(standing.map(|standing| Seen::Forked {
+                from: Timeline(from),
+                switch: Lsn(at),
+                standing,
+            })),
+            Happening::Promoted { from, at, .. } => seen.extend(standing.map(|standing| Seen::Promoted {
+                from: Timeline(from),
                 switch: Lsn(at),
                 standing,
             })),

@@ -271,6 +271,7 @@ impl Node {
                     self.state.reclone = None;
                     self.state.ancestry = None;
                 }
+                Order::Rewind { .. } => self.state.rewound = now,
                 _ => {}
             },
         }

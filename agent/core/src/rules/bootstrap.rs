@@ -100,13 +100,16 @@ fn await_source(ctx: &Context<'_>, trail: &mut Trail) -> Plan {
     Plan::hold(Rule::AwaitSource)
 }
 
-/// Whom to clone from: a running member tagged `clonefrom`, else the leader once it runs as primary.
+/// Whom to clone from: a running member tagged `clonefrom` that has come to the leader's timeline, else the leader once it runs as primary.
 pub(super) fn source(ctx: &Context<'_>, from_leader: bool) -> Option<NodeName> {
     let leader = ctx.facts.leader()?;
     let tagged = ctx
         .facts
         .others(ctx.me())
-        .find(|(name, member)| !from_leader && member.clonefrom && member.running() && *name != leader)
+        .find(|(name, member)| {
+            let current = member.timeline.is_some() && member.timeline == ctx.leader_timeline();
+            !from_leader && member.clonefrom && member.running() && current && *name != leader
+        })
         .map(|(name, _)| name.clone());
     let leader_runs = ctx
         .facts

@@ -29,7 +29,7 @@ use crate::facts::Facts;
 use crate::lanes::{Lanes, Outstanding};
 use crate::slots::slot_name;
 use crate::state::{Handover, State};
-use crate::types::{MonoTime, NodeName, SystemId};
+use crate::types::{MonoTime, NodeName, Revision, SystemId};
 use crate::view::{Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
@@ -60,6 +60,7 @@ pub(crate) enum Intent {
     GiveUp,
     Reclone(bool),
     ForgetAncestry,
+    Nudge(Revision),
     Exit,
 }
 

@@ -1,12 +1,17 @@
 //! A stopped PostgreSQL under another leader: does its history lead to the leader's?
 
+use std::time::Duration;
+
 use super::{Context, Intent, Plan, Trail, bootstrap};
 use crate::action::Order;
 use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Ancestry;
-use crate::types::{Lsn, Timeline};
+use crate::types::{Lsn, MonoTime, Timeline};
 use crate::view::{ControlData, ControlState, DataDir};
 use crate::zoo::{Flaw, lacks};
+
+/// Between a rewind that ended well and the next.
+const REWIND_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the leader's history says about a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +147,14 @@ fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         && !lacks(Flaw::RewindBeforeCheckpoint)
     {
         trail.block(Rule::Rewind, Guard::LeaderCheckpoint);
+        return Some(Plan::hold(Rule::Rewind));
+    }
+    // It ended well and something is to be rewound all the same: pg_rewind saw the leader's old timeline, and a checkpoint is on its way
+    // there that this node has not heard of.
+    let again = ctx.state.rewound.plus(REWIND_AGAIN);
+    if ctx.state.rewound != MonoTime::ZERO && ctx.now < again {
+        let left = again.since(ctx.now);
+        trail.block(Rule::Rewind, Guard::Cooldown { left });
         return Some(Plan::hold(Rule::Rewind));
     }
     let upstream = ctx.upstream(leader)?;

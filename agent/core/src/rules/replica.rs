@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Context, Plan, Trail, rejoin};
+use super::{Context, Intent, Plan, Trail, rejoin};
 use crate::action::{Lane, Order, StopMode, Upstream};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::Timeline;
 use crate::view::{Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
+
+/// How long a replica whose history leads to the leader's may go without streaming before it is started anew: three of PostgreSQL's own
+/// attempts.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a replica may stand still on an older timeline than the leader's before its history is compared: following
 /// a switch of timelines takes a reconnect, and PostgreSQL retries each 5 s at the latest.
@@ -130,7 +134,7 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
         return None;
     };
     match rejoin::kinship(ancestry, server.timeline, replayed, false) {
-        rejoin::Kinship::Ancestor | rejoin::Kinship::Unclear => None,
+        rejoin::Kinship::Ancestor | rejoin::Kinship::Unclear => nudge(ctx, trail),
         rejoin::Kinship::Diverged => {
             trail.block(
                 Rule::Replicate,
@@ -156,6 +160,26 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
             ))
         }
     }
+}
+
+/// Restarts a replica that stands still although all that it has is in the leader's history, once in a reign.
+///
+/// A running standby that has heard of a timeline which came to nothing waits for it, and PostgreSQL refuses to turn to one that is not
+/// its child; a start looks anew. Anything else that keeps it from streaming (a network, a missing right) is not helped by a restart, so
+/// it is not repeated.
+fn nudge(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let reign = ctx.facts.view()?.leader.as_ref()?.created;
+    if ctx.state.nudged == Some(reign) {
+        return None;
+    }
+    let due = ctx.state.settled.plus(PATIENCE);
+    if ctx.now < due {
+        let left = due.since(ctx.now);
+        trail.block(Rule::Follow, Guard::Cooldown { left });
+        return None;
+    }
+    let order = Order::Restart { guard_until: None };
+    Some(Plan::order(Rule::Follow, order).intent(Intent::Nudge(reign)))
 }
 
 /// Whom to stream from: the member of the tag `replicatefrom` while it runs, else the leader.

@@ -1,5 +1,7 @@
 //! A PostgreSQL that is coming up, or that does not answer.
 
+use std::time::Duration;
+
 use super::{Context, Intent, Plan, Trail};
 use crate::action::{Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
@@ -13,6 +15,9 @@ pub(super) fn starting(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let Some(Process::Starting { .. }) = ctx.facts.process() else {
         return None;
     };
+    if let Some(plan) = misled(ctx) {
+        return Some(plan);
+    }
     let Some(since) = ctx
         .state
         .down_since
@@ -34,6 +39,35 @@ pub(super) fn starting(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     };
     Some(Plan::order(Rule::GiveUp, order).intent(Intent::GiveUp))
 }
+
+/// Stops a replica that was started to follow another than it should follow now, and does not come up.
+///
+/// It may need WAL to become consistent that only the present leader has, and it takes no new upstream before it answers. The start
+/// that follows names the right one. One that is started for the right upstream may take as long as it takes.
+fn misled(ctx: &Context<'_>) -> Option<Plan> {
+    let (at, Order::StartReplica { upstream }) = ctx.state.last_start.as_ref()? else {
+        return None;
+    };
+    let wanted = ctx
+        .leader_is_other()
+        .then(|| super::replica::source(ctx))
+        .flatten()?;
+    let same = upstream
+        .as_ref()
+        .is_some_and(|upstream| upstream.name == wanted.name);
+    if same || ctx.now < at.plus(STARTS_IN) {
+        return None;
+    }
+    let until = ctx.now.plus(STARTS_IN);
+    let order = Order::Stop {
+        mode: StopMode::Fast { until },
+        checkpoint_first: false,
+    };
+    Some(Plan::order(Rule::StartReplica, order).because(Evidence::Leader(wanted.name)))
+}
+
+/// How long a replica may take to come up before it is looked at whom it was started to follow.
+const STARTS_IN: Duration = Duration::from_secs(10);
 
 /// Waits for a PostgreSQL that does not answer.
 ///

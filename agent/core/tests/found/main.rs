@@ -1,0 +1,5 @@
+//! What the simulated worlds found in the state machine, told step by step. `sim/FOUND.md` has the whole list.
+
+mod first;
+mod models;
+mod story;

@@ -1,0 +1,205 @@
+//! What the fast world found once it ran on the models of PostgreSQL and of etcd.
+
+use std::collections::BTreeMap;
+
+use surus_core::config::Config;
+use surus_core::input::{Input, Outcome};
+use surus_core::types::*;
+use surus_core::view::*;
+use surus_core::{Lane, Order};
+
+use crate::story::*;
+
+/// Ends whatever order of this lane is under way as told.
+fn end(story: &mut Story, lane: Lane, outcome: Outcome) {
+    if story.orders.contains_key(&lane) {
+        story.done(lane, outcome);
+    }
+}
+
+fn gave(story: &Story, which: fn(&Order) -> bool) -> usize {
+    story.given.iter().filter(|order| which(order)).count()
+}
+
+fn empty() -> PostgresView {
+    PostgresView {
+        data: DataDir::Empty,
+        process: Process::Absent,
+    }
+}
+
+fn look(story: &mut Story, view: PostgresView) {
+    if !story.orders.contains_key(&Lane::Probe) {
+        story.later(1000);
+    }
+    let at = MonoTime::from_millis(story.now);
+    story.done(Lane::Probe, Outcome::Probed { at, view });
+}
+
+#[test]
+fn nothing_is_written_to_a_cluster_before_initialize_names_it() {
+    let mut story = Story::new(Config::new("a".into()));
+    let nothing = ClusterView {
+        revision: Revision(1),
+        ..ClusterView::default()
+    };
+    story.read(nothing);
+    look(&mut story, empty());
+    end(&mut story, Lane::Guard, Outcome::Ok);
+    story.done(Lane::Publish, Outcome::Ok);
+    if !matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })) {
+        story.later(300);
+    }
+    story.locked(3);
+    let creates = |order: &Order| matches!(order, Order::Bootstrap { .. });
+    if gave(&story, creates) == 0 {
+        story.later(1000);
+    }
+    assert_eq!(gave(&story, creates), 1);
+    let system_id = SystemId(1);
+    story.later(10);
+    story.done(Lane::Postgres, Outcome::Bootstrapped { system_id });
+    let starts = |order: &Order| matches!(order, Order::StartPrimary { .. });
+    // The name is on its way, and etcd is slow.
+    end(
+        &mut story,
+        Lane::Publish,
+        Outcome::Unknown("no answer".to_owned()),
+    );
+    for _ in 0..3 {
+        story.probed(Process::Absent, ControlState::ShutDown);
+        end(
+            &mut story,
+            Lane::Publish,
+            Outcome::Unknown("no answer".to_owned()),
+        );
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(4);
+        }
+        assert_eq!(gave(&story, starts), 0);
+    }
+    for revision in 5..10 {
+        story.probed(Process::Absent, ControlState::ShutDown);
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(revision);
+        }
+    }
+    assert_eq!(gave(&story, starts), 1);
+}
+
+/// The cluster under `b`, which is on timeline 2 since 500.
+fn led_by_b(revision: i64) -> ClusterView {
+    let mut view = view(revision, Some("b"), revision);
+    if let Some(status) = &mut view.status {
+        status.timeline = Some(Timeline(2));
+    }
+    if let Some(member) = view.members.get_mut(&"b".into()) {
+        member.timeline = Some(Timeline(2));
+    }
+    view
+}
+
+fn ancestry(switch: u64) -> Outcome {
+    Outcome::Ancestry {
+        timeline: Timeline(2),
+        history: vec![HistoryLine {
+            timeline: Timeline(1),
+            switch: Lsn(switch),
+            reason: String::new(),
+            at: None,
+            leader: None,
+        }],
+    }
+}
+
+#[test]
+fn a_rewind_that_found_nothing_to_do_is_not_repeated_at_once() {
+    let mut story = Story::new(Config {
+        use_pg_rewind: true,
+        ..Config::new("a".into())
+    });
+    story.read(led_by_b(10));
+    for _ in 0..20 {
+        story.probed(Process::Absent, ControlState::InProduction);
+        match story.under_way(Lane::Postgres) {
+            Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
+            Some(Order::Rewind { .. }) => story.done(Lane::Postgres, Outcome::Ok),
+            _ => story.later(20),
+        }
+    }
+    let rewinds = gave(&story, |order| matches!(order, Order::Rewind { .. }));
+    let waited = (story.now - 100_000) / 1000;
+    assert!(
+        0 < rewinds && rewinds as u64 <= waited + 1,
+        "{rewinds} in {waited} s"
+    );
+}
+
+#[test]
+fn nobody_clones_from_a_member_on_an_older_timeline() {
+    for (timeline, source) in [(1, "b"), (2, "c")] {
+        let mut story = Story::new(Config::new("a".into()));
+        let mut view = led_by_b(10);
+        let (name, mut tagged) = member("c", "replica");
+        tagged.clonefrom = true;
+        tagged.timeline = Some(Timeline(timeline));
+        view.members.insert(name, tagged);
+        story.read(view);
+        look(&mut story, empty());
+        let Some(Order::BaseBackup { from }) = story.under_way(Lane::Postgres) else {
+            panic!("{:?}", story.given.last());
+        };
+        assert_eq!(from.name, source.into());
+    }
+}
+
+/// `a` as a replica on timeline 1 that follows `b` and does not stream.
+fn stranded() -> Process {
+    let Process::Running(mut server) = replica() else {
+        panic!("it runs");
+    };
+    server.role = ServerRole::Replica {
+        received: Some(Lsn(500)),
+        replayed: Lsn(500),
+        streaming: false,
+    };
+    Process::Running(server)
+}
+
+#[test]
+fn a_replica_that_stands_still_is_started_anew_once_in_a_reign() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(led_by_b(10));
+    for _ in 0..120 {
+        story.probed(stranded(), ControlState::InArchiveRecovery);
+        match story.under_way(Lane::Postgres) {
+            Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
+            Some(Order::Restart { guard_until: None }) => story.done(Lane::Postgres, Outcome::Ok),
+            _ => {}
+        }
+    }
+    assert_eq!(gave(&story, |order| matches!(order, Order::Restart { .. })), 1);
+}
+
+#[test]
+fn a_replica_started_for_a_leader_of_before_is_stopped_if_it_does_not_come_up() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(10, Some("b"), 9));
+    story.probed(Process::Absent, ControlState::InArchiveRecovery);
+    story.done(Lane::Postgres, Outcome::Ok);
+    let starting = || Process::Starting { as_primary: false };
+    for _ in 0..30 {
+        story.probed(starting(), ControlState::InArchiveRecovery);
+        end(&mut story, Lane::Postgres, Outcome::Ok);
+    }
+    let stops = |order: &Order| matches!(order, Order::Stop { .. });
+    assert_eq!(gave(&story, stops), 0, "it may take as long as it takes");
+    let mut moved = view(20, Some("c"), 19);
+    moved.members.extend(BTreeMap::from([member("c", "primary")]));
+    story.hear(Input::Cluster(moved));
+    for _ in 0..3 {
+        story.probed(starting(), ControlState::InArchiveRecovery);
+    }
+    assert_eq!(gave(&story, stops), 1);
+}
