@@ -78,7 +78,10 @@ impl Answer {
     }
 
     pub(super) fn control_data(&self) -> ControlData {
-        let (position, timeline) = if self.checkpoint < self.recovered {
+        // A promotion writes its end-of-recovery record into the control file as the minimal end of recovery, long before the first
+        // checkpoint; pg_rewind looks at the checkpoint, so of a primary nothing else counts.
+        let replays = self.written.is_none();
+        let (position, timeline) = if replays && self.checkpoint < self.recovered {
             (self.recovered, self.recovered_timeline)
         } else {
             (self.checkpoint, self.checkpoint_timeline)
@@ -94,5 +97,40 @@ impl Answer {
             position,
             rewindable: self.rewindable,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promotion_is_in_the_control_file_only_with_its_checkpoint() {
+        let promoted = Answer {
+            written: Some(Lsn(900)),
+            written_timeline: Some(Timeline(2)),
+            replayed: None,
+            received: None,
+            streaming: false,
+            receiver_timeline: None,
+            checkpoint: Lsn(100),
+            checkpoint_timeline: Timeline(1),
+            recovered: Lsn(800),
+            recovered_timeline: Timeline(2),
+            rewindable: true,
+            system_id: SystemId(7),
+            version: 150_000,
+            standbys: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            conninfo: String::new(),
+            slot: String::new(),
+            started: String::new(),
+        };
+        assert_eq!(promoted.control_data().timeline, Timeline(1));
+        let replica = Answer {
+            written: None,
+            ..promoted
+        };
+        assert_eq!(replica.control_data().timeline, Timeline(2));
     }
 }

@@ -242,12 +242,12 @@ impl World {
         }
         let pg = &mut host.pg;
         let server = pg.epoch();
-        let gone = pg.stopping() || !pg.hung() && !pg.answers();
-        let broken = session.is_some_and(|(_, known)| known != server || gone);
-        if !broken && pg.hung() {
+        let other = session.is_some_and(|(_, known)| known != server);
+        if !other && pg.hung() {
             host.waiting.push((index, id));
             return;
         }
+        let broken = other || session.is_some() && pg.serves().is_err();
         let reply = if broken {
             Reply::Reset
         } else if session.is_none() {

@@ -84,12 +84,19 @@ impl World {
         }
         let (role, timeline) = memory.learn(&probe);
         let histories = pg.cluster().map(|cluster| &cluster.histories);
-        let data = ControlData {
-            state: match role {
-                ServerRole::Primary { .. } => ControlState::InProduction,
-                ServerRole::Replica { .. } => ControlState::InArchiveRecovery,
+        let control = &probe.control;
+        let data = match role {
+            // Of a primary only the checkpoint counts: it is what pg_rewind looks at.
+            ServerRole::Primary { .. } => ControlData {
+                state: ControlState::InProduction,
+                timeline: Timeline(control.timeline),
+                position: Lsn(control.checkpoint),
+                ..control.data()
             },
-            ..probe.control.data()
+            ServerRole::Replica { .. } => ControlData {
+                state: ControlState::InArchiveRecovery,
+                ..control.data()
+            },
         };
         let upstream = probe.conninfo.as_ref().map(|conninfo| conninfo.to.0 as usize);
         let server = Server {

@@ -95,7 +95,11 @@ impl Server {
     }
 
     /// A session that is open can go on: also one that has outlived its postmaster.
-    fn serves(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    ///
+    /// It cannot, or hangs.
+    pub fn serves(&self) -> Result<(), Refusal> {
         match &self.process {
             Some(process) if process.orphaned.is_some() && process.hung.is_none() => Ok(()),
             _ => self.accepts(),
