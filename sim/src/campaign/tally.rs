@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use surus_scenarios::{Outcome as Ending, Played};
+
 use crate::check::Invariant;
 use crate::clock::Time;
 use crate::coverage::Coverage;
@@ -26,6 +28,8 @@ pub struct Tally {
     pub promotions: u64,
     /// The longest time from the last fault until all was well.
     pub slowest: Time,
+    /// Runs whose story asked for something that the world cannot do, and that were not played to the end.
+    pub waited: u64,
     /// Violations.
     pub violations: BTreeMap<Invariant, u64>,
     /// What has fired.
@@ -43,6 +47,8 @@ impl Tally {
         self.acks += outcome.acks;
         self.promotions += outcome.promotions;
         self.slowest = self.slowest.max(outcome.recovered);
+        let waits = |played: &Played| matches!(played.outcome, Ending::Waits(_));
+        self.waited += u64::from(outcome.played.as_ref().is_some_and(waits));
         if let Some(violation) = &outcome.violation {
             *self.violations.entry(violation.invariant).or_default() += 1;
         }

@@ -205,17 +205,17 @@ fn moment(scene: &Scene, entry: &Entry) -> String {
     let agent = match during(&lane.agent).as_deref() {
         Some("agent") => "its agent runs".to_owned(),
         Some(other) => other.replace("agent", "its agent is"),
-        None => "it has no agent".to_owned(),
+        None => "no agent runs".to_owned(),
     };
     let right = match left(&lane.right) {
         Some(until) => format!("its right to be primary runs until {}", seconds(until)),
-        None => "it has no right to be primary".to_owned(),
+        None => "there is no right to be primary".to_owned(),
     };
     let guard = match left(&lane.guard) {
         Some(until) => format!("its guard kills at {}", seconds(until)),
         None => "no guard has a deadline".to_owned(),
     };
-    format!("At that moment {holder} holds the leader key; on {name} {agent}, {right}, and {guard}.")
+    format!("At that moment {holder} holds the leader key. On {name} {agent}, {right}, and {guard}.")
 }
 
 /// What an entry says, with its node.

@@ -107,6 +107,7 @@ fn summary(swept: &Swept, seeds: &Range<u64>, paint: Paint) {
         acks,
         promotions,
         slowest,
+        waited,
         violations,
         coverage,
         ..
@@ -135,6 +136,12 @@ fn summary(swept: &Swept, seeds: &Range<u64>, paint: Paint) {
         "slowest recovery",
         format!("{:.0} s after the last fault", *slowest as f64 / 1e9),
     );
+    if *waited != 0 {
+        row(
+            "not played to the end",
+            format!("{waited}: they ask for what this world cannot do"),
+        );
+    }
     println!("{table}");
     let mut faults: Vec<_> = coverage.steps.iter().collect();
     faults.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
