@@ -59,3 +59,13 @@ fn the_story_of_a_seed_gives_the_bytes_of_the_seed() {
         assert_eq!(job.run(Keep::Hash).hash, told.run(Keep::Hash).hash, "seed {seed}");
     }
 }
+
+#[cfg(feature = "turmoil")]
+#[test]
+fn the_turmoil_world_gives_the_same_bytes_in_two_processes() {
+    let verdict = tool(&["determinism", "--world", "turmoil", "--seeds", "0..3"]);
+    assert!(
+        verdict.contains("every byte of the traces is the same"),
+        "{verdict}"
+    );
+}

@@ -30,8 +30,6 @@ pub struct Run {
     pub job: Job,
     /// How it ended.
     pub outcome: Outcome,
-    /// The time that a processor spent on it.
-    pub cpu: Duration,
 }
 
 /// Runs the seeds on so many threads. `each` hears of every run, in the order of the seeds whichever was done first, and says whether
@@ -51,7 +49,12 @@ pub fn sweep(
     let worker = |send: mpsc::Sender<(u64, Run)>| {
         while !stop.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seeds.end <= seed || send.send((seed, timed(job(seed)))).is_err() {
+            if seeds.end <= seed {
+                break;
+            }
+            let job = job(seed);
+            let outcome = job.run(Keep::Hash);
+            if send.send((seed, Run { job, outcome })).is_err() {
                 break;
             }
         }
@@ -78,17 +81,10 @@ pub fn sweep(
     })
 }
 
-/// Runs one job and takes its time.
-fn timed(job: Job) -> Run {
-    let began = cpu();
-    let outcome = job.run(Keep::Hash);
-    let cpu = cpu().saturating_sub(began);
-    Run { job, outcome, cpu }
-}
-
-/// The processor time of this thread: how fast a run is does not depend on what else the machine does.
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// The processor time that this process has used, on all its threads: how fast a world is does not depend on what else the machine does.
+#[must_use]
+pub fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 

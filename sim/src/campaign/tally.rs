@@ -20,7 +20,7 @@ pub struct Tally {
     pub simulated: Time,
     /// Events handled.
     pub events: u64,
-    /// Processor time.
+    /// Processor time that the process spent on all of it; whoever adds runs sets it.
     pub cpu: Duration,
     /// Writes acknowledged.
     pub acks: u64,
@@ -43,7 +43,6 @@ impl Tally {
         self.runs += 1;
         self.simulated += outcome.simulated;
         self.events += outcome.events;
-        self.cpu += run.cpu;
         self.acks += outcome.acks;
         self.promotions += outcome.promotions;
         self.slowest = self.slowest.max(outcome.recovered);

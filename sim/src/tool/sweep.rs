@@ -42,11 +42,12 @@ impl Options {
         let end = self
             .minutes
             .map(|minutes| now() + Duration::from_secs_f64(60.0 * minutes.max(0.0)));
-        let began = now();
+        let (began, spent) = (now(), campaign::cpu());
         let mut tally = Tally::default();
         let mut trouble = None;
         let next = campaign::sweep(seeds, self.threads(), &stop, job, |run| {
             tally.add(&run);
+            tally.cpu = campaign::cpu().saturating_sub(spent);
             let flow = each(&run, &tally, &line).unwrap_or_else(|error| {
                 trouble = Some(error);
                 ControlFlow::Break(())
