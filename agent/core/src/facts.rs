@@ -56,6 +56,13 @@ impl Facts {
         self.cluster = Some(Seen { value: view, at: now });
     }
 
+    /// What is known of the DCS is of a history that is gone. The last leader's right is not: it may run on.
+    pub fn start_over(&mut self) {
+        self.cluster = None;
+        self.leaderless = None;
+        self.foreign.start_over();
+    }
+
     /// Takes in a look at PostgreSQL that began at `at`.
     pub fn observe_postgres(&mut self, at: MonoTime, view: PostgresView) {
         // A look that began before the postmaster ended does not show the present.

@@ -161,6 +161,11 @@ impl ForeignRight {
         self.seen = Some(identity);
     }
 
+    /// The next view is the first of another history, and counts as a renewal.
+    pub fn start_over(&mut self) {
+        self.seen = None;
+    }
+
     /// The right may still run at `now`.
     #[must_use]
     pub fn may_run(&self, now: MonoTime) -> bool {

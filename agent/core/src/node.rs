@@ -143,6 +143,9 @@ impl Node {
                 self.state.releasing = !lacks(Flaw::ReleaseForgotten);
                 self.state.unfenced &= status.unfenced;
             }
+            Order::ReadCluster => {
+                self.state.floor = self.facts.view().map(|view| view.revision).unwrap_or_default();
+            }
             Order::WriteFailsafe { seen, list } => {
                 let sent = self.state.failsafe_sent.get_or_insert((*seen, BTreeMap::new()));
                 if sent.0 != *seen {

@@ -57,6 +57,10 @@ pub struct State {
     pub asked: Option<(RequestId, OperatorOrder)>,
     /// The data directory is to be cloned anew, from the leader if true.
     pub reclone: Option<bool>,
+    /// What was known of the store's revision when the read under way was sent: a linearizable answer cannot be older.
+    pub floor: Revision,
+    /// Reads in a row that were older than that, and when the first of them was heard.
+    pub receded: Option<(u32, MonoTime)>,
     /// The reign in which this replica was restarted because it could not follow.
     pub nudged: Option<Revision>,
     /// When a rewind last ended well.
@@ -194,6 +198,8 @@ impl State {
             last_start: None,
             asked: None,
             reclone: None,
+            floor: Revision(0),
+            receded: None,
             nudged: None,
             rewound: MonoTime::ZERO,
             ancestry: None,

@@ -8,11 +8,14 @@ use crate::input::{OperatorOrder, Outcome};
 use crate::lanes::Outstanding;
 use crate::state::{AfterPromotion, Ancestry};
 use crate::types::{LeaseId, MonoTime, NodeName, Revision};
-use crate::view::{Initialize, LeaderKey};
+use crate::view::{ClusterView, Initialize, LeaderKey};
 use crate::zoo::{Flaw, lacks};
 
 /// How long a lane rests after a failure.
 const REST: Duration = Duration::from_millis(200);
+
+/// So many reads in a row must be older than what was known before the store counts as another.
+const RECEDED: u32 = 3;
 
 /// How long a node that gave the lock up leaves it to others.
 const AFTER_GIVING_UP: Duration = Duration::from_secs(10);
@@ -150,10 +153,44 @@ impl Node {
     fn read_done(&mut self, outcome: Outcome) {
         if let Outcome::Read { sent, view } = outcome {
             self.facts.read = self.facts.read.max(Some(sent));
+            if self.receded(&view) {
+                self.start_over();
+            }
             self.observe_cluster(view);
         } else {
             self.lanes.rest(Lane::Read, self.now.plus(REST));
         }
+    }
+
+    /// The store's history has been replaced by an older one: it was restored from a backup, or made anew under the same addresses.
+    ///
+    /// A linearizable read is never older than what was known when it was sent. One that is can be a fault of a member that was frozen; several
+    /// in a row, over two lifetimes of the lock, are not.
+    fn receded(&mut self, view: &ClusterView) -> bool {
+        if self.state.floor <= view.revision {
+            self.state.receded = None;
+            return false;
+        }
+        let (count, since) = self.state.receded.get_or_insert((0, self.now));
+        *count += 1;
+        RECEDED <= *count && self.config.ttl * 2 <= self.now.since(*since)
+    }
+
+    /// Forgets all that rests on revisions of a history that is gone. Rights in time stay what they are: this node's own runs on, and what is seen
+    /// first counts as a renewal by another.
+    fn start_over(&mut self) {
+        if self.state.lease.held {
+            self.state.lost_lock();
+        }
+        self.state.lease.confirmed = Revision(0);
+        self.state.receded = None;
+        self.state.claimed = false;
+        self.state.refused = None;
+        self.state.ancestry = None;
+        self.state.failsafe_sent = None;
+        self.state.nudged = None;
+        self.state.published = None;
+        self.facts.start_over();
     }
 
     fn publish_done(&mut self, order: Order, outcome: Outcome) {

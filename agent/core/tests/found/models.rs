@@ -203,3 +203,39 @@ fn a_replica_started_for_a_leader_of_before_is_stopped_if_it_does_not_come_up() 
     }
     assert_eq!(gave(&story, stops), 1);
 }
+
+#[test]
+fn an_etcd_that_was_restored_from_a_backup_is_believed_after_a_while() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(100, Some("b"), 90));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    let old = || view(50, None, 40);
+    let known = |story: &Story| story.node.explain().facts.view().map(|view| view.revision);
+    // One old answer, or some, can be a member's fault.
+    story.later(1000);
+    story.read(old());
+    assert_eq!(known(&story), Some(Revision(100)));
+    story.later(1000);
+    story.read(view(101, Some("b"), 91));
+    assert_eq!(known(&story), Some(Revision(101)));
+    let mut waited = 0;
+    while known(&story) != Some(Revision(50)) {
+        story.later(1000);
+        story.read(old());
+        waited += 1;
+        assert!(waited < 20);
+    }
+    assert!(10 <= waited, "believed after {waited} s");
+    // Whose right it was cannot be told: all of a lifetime is waited for.
+    let takes = |order: &Order| matches!(order, Order::Acquire { .. });
+    for _ in 0..4 {
+        story.later(1000);
+        story.read(old());
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: None,
+        });
+        assert_eq!(gave(&story, takes), 0);
+    }
+}
