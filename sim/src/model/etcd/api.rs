@@ -360,7 +360,7 @@ pub enum Error {
     LeaderChanged,
     /// The member is stopping.
     Stopped,
-    /// The member's context ran out: with the code of the client's own deadline.
+    /// The member waited in vain for a leader to propose to: with the code `Unknown`.
     DeadlineExceeded,
     /// The proposal was dropped before it was sent.
     ProposalDropped,
@@ -405,13 +405,12 @@ impl Error {
     #[must_use]
     pub fn code(self) -> i32 {
         match self {
-            Self::NotPrimary | Self::ProposalDropped => 2,
+            Self::NotPrimary | Self::ProposalDropped | Self::DeadlineExceeded => 2,
             Self::EmptyKey
             | Self::KeyNotFound
             | Self::DuplicateKey
             | Self::TooManyOps
             | Self::AuthOldRevision => 3,
-            Self::DeadlineExceeded => 4,
             Self::LeaseNotFound => 5,
             Self::PermissionDenied => 7,
             Self::TooManyRequests | Self::NoSpace => 8,

@@ -148,6 +148,8 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Store<K, V> {
         if self.full {
             return Err(Error::NoSpace);
         }
+        // Within a transaction the key is looked at first, as `check_put` does.
+        self.check_lease(&put)?;
         self.check_put(&put, self.revision)?;
         self.revision += 1;
         Ok(self.write(put))
@@ -250,6 +252,10 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Store<K, V> {
         if (put.value.is_none() || put.lease.is_none()) && self.get(&put.key, at).is_none() {
             return Err(Error::KeyNotFound);
         }
+        self.check_lease(put)
+    }
+
+    fn check_lease(&self, put: &Put<K, V>) -> Result<(), Error> {
         match put.lease {
             Some(lease) if lease != 0 && !self.leases.contains_key(&lease) => Err(Error::LeaseNotFound),
             _ => Ok(()),
@@ -437,6 +443,11 @@ fn sized<K, V>(txn: &Txn<K, V>) -> Result<(), Error> {
 
 type Written<'a, K> = (BTreeSet<&'a K>, Vec<&'a Keys<K>>);
 
+/// A deletion that etcd compares with puts. It takes one of all keys from some key on for an empty one, and lets it pass.
+fn compared<K: Ord>(keys: &Keys<K>, key: &K) -> bool {
+    !matches!(keys, Keys::From(_)) && keys.contain(key)
+}
+
 /// The keys that one branch may put and delete; an error if one is put twice, or put and deleted.
 fn intervals<K: Ord + Clone, V>(branch: &[Op<K, V>]) -> Result<Written<'_, K>, Error> {
     let mut deleted: Vec<&Keys<K>> = Vec::new();
@@ -452,12 +463,12 @@ fn intervals<K: Ord + Clone, V>(branch: &[Op<K, V>]) -> Result<Written<'_, K>, E
         let (otherwise, otherwise_deleted) = intervals(&inner.otherwise)?;
         // Only one of the two will be taken, so they may overlap each other, but not what stands beside them.
         for key in then.iter().chain(&otherwise) {
-            if put.contains(key) || deleted.iter().any(|keys| keys.contain(key)) {
+            if put.contains(key) || deleted.iter().any(|keys| compared(keys, key)) {
                 return Err(Error::DuplicateKey);
             }
         }
         for keys in then_deleted.iter().chain(&otherwise_deleted) {
-            if put.iter().any(|key| keys.contain(key)) {
+            if put.iter().any(|key| compared(keys, key)) {
                 return Err(Error::DuplicateKey);
             }
         }
@@ -468,7 +479,7 @@ fn intervals<K: Ord + Clone, V>(branch: &[Op<K, V>]) -> Result<Written<'_, K>, E
     }
     for op in branch {
         if let Op::Put(write) = op
-            && (deleted.iter().any(|keys| keys.contain(&write.key)) || !put.insert(&write.key))
+            && (deleted.iter().any(|keys| compared(keys, &write.key)) || !put.insert(&write.key))
         {
             return Err(Error::DuplicateKey);
         }

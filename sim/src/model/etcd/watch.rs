@@ -78,9 +78,13 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
                 index += 1;
                 continue;
             }
-            let over = if watcher.opening {
-                self.open(now, index, out)
-            } else if watcher.next < member.applied.compacted {
+            if watcher.opening {
+                if self.open(now, index, out) {
+                    self.watchers.remove(index);
+                }
+                continue;
+            }
+            let over = if watcher.next < member.applied.compacted {
                 let compacted = member.applied.compacted;
                 self.tell(now, index, Told::Compacted(compacted), out);
                 true
@@ -92,12 +96,10 @@ impl<K: Ord + Clone, V: Clone + PartialOrd> Etcd<K, V> {
                 continue;
             }
             let watcher = &self.watchers[index];
-            if !watcher.opening && watcher.next <= self.members[watcher.member].applied.revision {
+            if watcher.next <= self.members[watcher.member].applied.revision {
                 self.tell_changes(now, index, out);
             }
-            if !self.watchers[index].opening {
-                index += 1;
-            }
+            index += 1;
         }
     }
 

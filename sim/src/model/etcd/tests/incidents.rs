@@ -122,6 +122,11 @@ fn b005_compaction_cancels_a_slow_watch_and_leaves_the_stream_open() {
     assert!(bench.told(7).is_empty(), "silence, not an end");
     watch(&mut bench, 0, 8, 4);
     assert_eq!(revisions(&bench.told(8)), [4, 5, 6]);
+    watch(&mut bench, 0, 9, 3);
+    assert!(matches!(
+        bench.told(9)[..],
+        [(_, Told::Created), (_, Told::Compacted(4))]
+    ));
 }
 
 #[test]
