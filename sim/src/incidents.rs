@@ -67,7 +67,11 @@ fn render(stories: &[Told], elsewhere: &[Elsewhere], zoo: &BTreeMap<String, Stri
             row(&mut text, if index == 0 { Some(name) } else { None }, one, zoo);
         }
     }
-    for (folder, title) in [("recipes", "Recipes"), ("found", "Found by the simulation")] {
+    for (folder, title) in [
+        ("recipes", "Recipes"),
+        ("guards", "Safeguards, one at a time"),
+        ("found", "Found by the simulation"),
+    ] {
         let _ = write!(
             text,
             "\n## {title}\n\n| story | what happens | stopped by | returns with | seeds of the zoo |\n"

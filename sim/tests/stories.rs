@@ -20,21 +20,8 @@ const OPEN: &[(&str, &str)] = &[
     ),
     ("B-069", "the fast stop of a hand-over has no bound"),
     ("B-093", "C1 forgets a write of long ago"),
-    (
-        "F-11",
-        "a rewind that finds nothing to do is ordered again without pace",
-    ),
-    (
-        "F-13",
-        "an agent that is killed during a restart costs a failover",
-    ),
     ("R10", "C1 forgets a write of long ago"),
     ("R2b", "L2 counts what a guard does that was frozen"),
-    (
-        "R4c",
-        "a rewind that finds nothing to do is ordered again without pace",
-    ),
-    ("R5", "C1 forgets a write of long ago"),
 ];
 
 fn main() -> ExitCode {

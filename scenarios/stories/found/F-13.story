@@ -7,6 +7,6 @@ at 30s kill-agent leader back=2s
 at 40s restart leader
 at 40100ms kill-agent leader back=1s
 end 55s
-expect promotions<=0
+expect promotions<=1
 expect lost=0
 expect healthy within=30s
