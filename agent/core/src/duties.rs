@@ -37,13 +37,20 @@ pub(crate) fn routine(ctx: &Context<'_>) -> (Vec<Order>, Cadence) {
     (orders, due)
 }
 
-/// Gives `order` if it is due and its lane idle, and sets when it is due again.
-fn pace(ctx: &Context<'_>, due: &mut MonoTime, every: Duration, order: Order) -> Option<Order> {
-    if ctx.now < *due || !ctx.lanes.idle(order.lane()) {
+/// Gives the order of `lane` if it is due and the lane idle, and sets when it is due again. At most steps it is not, so it is not made
+/// before.
+fn pace(
+    ctx: &Context<'_>,
+    due: &mut MonoTime,
+    every: Duration,
+    lane: Lane,
+    order: impl FnOnce() -> Order,
+) -> Option<Order> {
+    if ctx.now < *due || !ctx.lanes.idle(lane) {
         return None;
     }
     *due = ctx.now.plus(every);
-    Some(order)
+    Some(order())
 }
 
 /// Renews the lock while it is held, or while the key names this node (an agent that was restarted).
@@ -58,10 +65,11 @@ fn renew(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     } else {
         ctx.config.ttl
     };
-    let mut status = ctx.status(false);
-    status.ttl = ttl;
-    let order = Order::Renew { ttl, status };
-    pace(ctx, &mut due.renew, ctx.config.loop_wait, order)
+    pace(ctx, &mut due.renew, ctx.config.loop_wait, Lane::Lock, || {
+        let mut status = ctx.status(false);
+        status.ttl = ttl;
+        Order::Renew { ttl, status }
+    })
 }
 
 /// The guard's deadline follows the right. It is lifted only when PostgreSQL certainly is no primary, or in a pause that everybody can
@@ -102,7 +110,8 @@ fn failsafe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         ctx,
         &mut due.failsafe,
         ctx.config.loop_wait,
-        Order::AskFailsafe(voters),
+        Lane::Failsafe,
+        || Order::AskFailsafe(voters),
     )
 }
 
@@ -116,11 +125,13 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if brisk {
         due.probe = due.probe.min(ctx.now.plus(BRISK));
     }
-    pace(ctx, &mut due.probe, every, Order::Probe)
+    pace(ctx, &mut due.probe, every, Lane::Probe, || Order::Probe)
 }
 
 fn read(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
-    pace(ctx, &mut due.read, ctx.config.loop_wait, Order::ReadCluster)
+    pace(ctx, &mut due.read, ctx.config.loop_wait, Lane::Read, || {
+        Order::ReadCluster
+    })
 }
 
 /// Asks the other members for their positions when trouble is suspected, when nobody leads, and in a hand-over.
@@ -148,7 +159,9 @@ fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if addresses.is_empty() {
         return None;
     }
-    pace(ctx, &mut due.peers, every, Order::AskPeers(addresses))
+    pace(ctx, &mut due.peers, every, Lane::Peers, || {
+        Order::AskPeers(addresses)
+    })
 }
 
 /// The keys other than the lock. One write at a time, the most urgent first.
@@ -172,12 +185,9 @@ fn publish(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if news {
         due.publish = ctx.now;
     }
-    pace(
-        ctx,
-        &mut due.publish,
-        ctx.config.loop_wait,
-        Order::WriteMember(record),
-    )
+    pace(ctx, &mut due.publish, ctx.config.loop_wait, Lane::Publish, || {
+        Order::WriteMember(record)
+    })
 }
 
 fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
@@ -207,8 +217,8 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         due.keys = ctx.now.plus(ctx.config.loop_wait);
         return Some(Order::WriteConfig);
     }
-    let list = failsafe_list(ctx);
-    if ctx.config.failsafe_mode && view.failsafe.as_ref() != Some(&list) {
+    if ctx.config.failsafe_mode && !is_failsafe_list(ctx, view.failsafe.as_ref()) {
+        let list = failsafe_list(ctx);
         due.keys = ctx.now.plus(ctx.config.loop_wait / 2);
         let seen = view.failsafe_revision;
         return Some(Order::WriteFailsafe { seen, list });
@@ -298,6 +308,25 @@ fn failsafe_list(ctx: &Context<'_>) -> BTreeMap<NodeName, String> {
         list.insert(ctx.me().clone(), address.unwrap_or_default());
     }
     list
+}
+
+/// The key holds what [`failsafe_list`] would write.
+fn is_failsafe_list(ctx: &Context<'_>, list: Option<&BTreeMap<NodeName, String>>) -> bool {
+    let (Some(view), Some(list)) = (ctx.facts.view(), list) else {
+        return false;
+    };
+    let mut electable = view
+        .members
+        .iter()
+        .filter(|(_, member)| !member.api_url.is_empty());
+    let own = view
+        .members
+        .get(ctx.me())
+        .is_some_and(|member| !member.api_url.is_empty());
+    let count = electable.clone().count() + usize::from(!own);
+    list.len() == count
+        && list.contains_key(ctx.me())
+        && electable.all(|(name, member)| list.get(name) == Some(&member.api_url))
 }
 
 /// What this member says of itself.
@@ -395,12 +424,10 @@ fn upkeep(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if missing {
         due.slots = due.slots.min(ctx.now);
     }
-    pace(
-        ctx,
-        &mut due.slots,
-        every,
-        Order::SyncSlots { ensure: wanted, drop },
-    )
+    pace(ctx, &mut due.slots, every, Lane::Upkeep, || Order::SyncSlots {
+        ensure: wanted,
+        drop,
+    })
 }
 
 impl Context<'_> {

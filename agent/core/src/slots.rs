@@ -5,6 +5,10 @@
 /// 4.1.5), so that both find each other's slots.
 #[must_use]
 pub fn slot_name(member: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if member.len() <= 63 && member.bytes().all(plain) {
+        return member.to_owned();
+    }
     let mut name = String::new();
     for c in member.to_lowercase().chars() {
         match c {

@@ -59,22 +59,32 @@ impl Server {
     /// The startup process begins: the control file says so, and replaying takes its time.
     fn begin_recovery(&mut self, now: Time) {
         let spawn = self.costs.start.draw(&mut self.rng) + std::mem::take(&mut self.sluggish);
+        let flush = self.costs.sync_directory.draw(&mut self.rng);
+        let recovery_checkpoint = self.costs.checkpoint.draw(&mut self.rng);
         let Some((cluster, _)) = self.parts() else { return };
+        let crashed = !cluster.control.clean();
         let recovers = !cluster.control.clean() || cluster.backup_label.is_some();
-        if cluster.standby_signal {
+        let standby = cluster.standby_signal;
+        if standby {
             Standby::enter(cluster);
         } else if recovers {
             cluster.control.state = ControlState::InCrashRecovery;
         }
-        let volume = if cluster.standby_signal || recovers {
+        let volume = if standby || recovers {
             let from = cluster
                 .backup_label
                 .map_or(cluster.control.redo, |label| label.redo);
-            cluster.valid_end().saturating_sub(from)
+            cluster.log.volume(from, cluster.valid_end())
         } else {
             0
         };
-        let due = now + spawn + self.costs.replay_time(volume);
+        let mut due = now + spawn + self.costs.replay_time(volume);
+        if crashed {
+            due += flush;
+        }
+        if recovers && !standby {
+            due += recovery_checkpoint;
+        }
         if let Some(process) = &mut self.process {
             process.start_due = Some(due);
         }

@@ -228,6 +228,18 @@ impl Log {
         count.checked_sub(1).map_or(0, |last| self.records[last].end)
     }
 
+    /// How many bytes of records there are to replay from `from` to `to`: what a switch leaves empty of a segment is passed over.
+    #[must_use]
+    pub fn volume(&self, from: u64, to: u64) -> u64 {
+        let (mut before, mut bytes) = (from, 0);
+        for record in self.records(from, to) {
+            let switch = record.kind == Kind::Other && record.end % SEGMENT == 0;
+            bytes += if switch { RECORD } else { record.end - before };
+            before = record.end;
+        }
+        bytes + to.saturating_sub(before)
+    }
+
     /// How many records end at or before `limit`. Nearly always that is asked of the last few, so they are looked at first.
     fn count_to(&self, limit: u64) -> usize {
         let mut known = self.records.len();
