@@ -1,6 +1,9 @@
 //! Servers on a network that loses nothing and takes no time, for the tests of this model.
 
+mod commits;
+mod copies;
 mod life;
+mod replication;
 
 use std::collections::VecDeque;
 
