@@ -118,16 +118,16 @@ impl World {
             return;
         }
         let waiting = self.hosts[node].commits.remove(&txn);
-        if let Fact::Acked { .. } = fact {
-            if let Some(cluster) = self.hosts[node].pg.cluster() {
-                let standing = Standing {
-                    system_id: cluster.control.system_id,
-                    timeline: Timeline(point.run.timeline),
-                    position: point.lsn(),
-                };
-                let (key, value) = (crate::fast::clients::key_of(txn), txn);
-                self.see(node, Seen::Committed { key, value, standing });
-            }
+        if let Fact::Acked { .. } = fact
+            && let Some(cluster) = self.hosts[node].pg.cluster()
+        {
+            let standing = Standing {
+                system_id: cluster.control.system_id,
+                timeline: Timeline(point.run.timeline),
+                position: point.lsn(),
+            };
+            let (key, value) = (crate::fast::clients::key_of(txn), txn);
+            self.see(node, Seen::Committed { key, value, standing });
         }
         if let Some((client, id)) = waiting {
             let reply = match fact {

@@ -110,20 +110,26 @@ impl Server {
         };
         let (keep, lost) = kept(cluster, &process.settings, redo);
         cluster.log.oldest = cluster.log.oldest.max(keep);
-        for name in lost {
-            let slot = cluster.slots.get_mut(&name);
-            let user = slot.and_then(|slot| {
-                slot.lost = true;
-                slot.active.take()
-            });
-            if let Some(link) = user {
-                self.drop_sender(link);
-                self.send(link.standby, link, super::message::Message::Close);
-            }
-            self.happened(Happening::SlotLost(name));
-            let Some((_, _)) = self.parts() else { return };
-            return self.recycle(redo);
+        for name in &lost {
+            self.lose_slot(name);
         }
+        if !lost.is_empty() {
+            // What only they held can go now.
+            self.recycle(redo);
+        }
+    }
+
+    fn lose_slot(&mut self, name: &str) {
+        let slot = self.cluster_mut().and_then(|cluster| cluster.slots.get_mut(name));
+        let user = slot.and_then(|slot| {
+            slot.lost = true;
+            slot.active.take()
+        });
+        if let Some(link) = user {
+            self.drop_sender(link);
+            self.send(link.standby, link, super::message::Message::Close);
+        }
+        self.happened(Happening::SlotLost(name.to_owned()));
     }
 }
 

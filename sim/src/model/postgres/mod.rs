@@ -7,7 +7,7 @@
 //! | [`control`], [`directory`] | what outlives a server, and what can be wrong with its disk |
 //! | [`server`] | the server: what it is doing, when it wants to be called, what came of it |
 //! | `life`, [`stop`], `promote`, `checkpoint` | start, crash and death; the steps of a stop; leaving recovery; what the control file then says |
-//! | `standby`, `sender`, [`message`] | walreceiver and replay; walsenders; what they say to each other |
+//! | `standby`, `receiver`, `sender`, [`message`] | replay; walreceiver; walsenders; what they say to each other |
 //! | [`commit`], [`sync`] | durable, visible, acknowledged; whom a commit waits for |
 //! | [`slots`], [`rewind`], [`probe`] | what holds WAL; pg_rewind and base backups; what a client is told |
 //! | [`settings`] | postgresql.conf, and how long things take |
@@ -22,6 +22,7 @@ mod life;
 pub mod message;
 pub mod probe;
 mod promote;
+mod receiver;
 pub mod rewind;
 mod sender;
 pub mod server;

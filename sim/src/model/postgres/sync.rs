@@ -215,7 +215,7 @@ fn list(tokens: &[Token]) -> Result<Vec<String>, String> {
             _ => return Err("syntax error in the list of names".to_owned()),
         }
     }
-    if tokens.len() % 2 == 0 {
+    if tokens.len().is_multiple_of(2) {
         return Err("syntax error in the list of names".to_owned());
     }
     Ok(names)

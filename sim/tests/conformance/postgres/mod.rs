@@ -2,6 +2,7 @@
 //!
 //! A command's prefix names the server, as in `b: promote`. See [`Commands`] for what there is.
 
+mod machine;
 mod model;
 mod real;
 
