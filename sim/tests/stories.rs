@@ -24,15 +24,9 @@ const OPEN: &[(&str, &str)] = &[
     ("R2b", "L2 counts what a guard does that was frozen"),
 ];
 
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode, library::Error> {
     let arguments = Arguments::from_args();
-    let stories = match library::stories(&library::directory()) {
-        Ok(stories) => stories,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let stories = library::stories(&library::directory())?;
     let mut trials = Vec::new();
     for told in stories {
         let name = told.file.with_extension("").display().to_string();
@@ -45,7 +39,7 @@ fn main() -> ExitCode {
         let trial = Trial::test(name, move || holds(&told)).with_ignored_flag(lacks || open);
         trials.push(trial);
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
 fn holds(told: &Told) -> Result<(), Failed> {
