@@ -312,6 +312,8 @@ pub enum Seen {
         /// What it had when it began.
         standing: Standing,
     },
+    /// The walreceiver was told that the WAL it asks for has been removed: only a rebuild helps.
+    WalMissing,
     /// The walreceiver is gone.
     StreamLost,
     /// WAL that was written is gone: it had not been flushed.

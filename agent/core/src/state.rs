@@ -25,6 +25,8 @@ pub struct State {
     pub reserved: Option<Timeline>,
     /// The order to give the lock back was sent and may have its effect at any time: nothing may become writable in this reign.
     pub releasing: bool,
+    /// Such an order was left without an answer in this reign: one that certainly failed later says nothing of it.
+    pub release_in_doubt: bool,
     /// `status` is known to say that this node's primary runs without a deadline, and nothing that says otherwise has been sent since.
     pub unfenced: bool,
     /// When an order to the lock was last left without an answer (or this agent began): it may still arrive and overwrite `status`.
@@ -182,6 +184,7 @@ impl State {
             unsure: false,
             reserved: None,
             releasing: false,
+            release_in_doubt: false,
             unfenced: false,
             doubt: now,
             reigned: false,
@@ -243,6 +246,7 @@ impl State {
         self.reigned = false;
         self.giving_up = false;
         self.releasing = false;
+        self.release_in_doubt = false;
         self.down_since = None;
         self.failed_starts = 0;
         self.checkpoint = AfterPromotion::NotNeeded;

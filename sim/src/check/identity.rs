@@ -14,14 +14,14 @@ use surus_core::types::{SystemId, Timeline};
 use surus_core::view::Initialize;
 
 use super::{Fact, Invariant, Moment, Violation, name};
-use crate::record::Seen;
+use crate::record::{NodeIndex, Seen};
 
 /// S6 and S11.
 #[derive(Debug, Clone, Default)]
 pub struct Identity {
     newest: BTreeMap<SystemId, (Timeline, Fact)>,
-    /// The last timeline that began on a disk and has not been opened.
-    forked: BTreeMap<SystemId, Timeline>,
+    /// The timelines that began on a disk, and on whose.
+    forked: BTreeMap<(SystemId, Timeline), NodeIndex>,
     named: Option<(SystemId, Fact)>,
 }
 
@@ -31,15 +31,19 @@ impl Identity {
             Seen::Forked { standing, .. } | Seen::Promoted { standing, .. } => {
                 let made = (standing.timeline, moment.fact);
                 let (newest, maker) = *self.newest.entry(standing.system_id).or_insert(made);
-                // What was forked is told of again when it is opened.
-                let opened = matches!(moment.seen, Seen::Promoted { .. })
-                    && newest == standing.timeline
-                    && maker.node == moment.fact.node
-                    && self.forked.remove(&standing.system_id) == Some(newest);
-                if matches!(moment.seen, Seen::Forked { .. }) {
-                    self.forked.insert(standing.system_id, standing.timeline);
+                // What was forked is told of again when it is opened, perhaps much later.
+                let line = (standing.system_id, standing.timeline);
+                let opened = match (moment.seen, moment.fact.node) {
+                    (Seen::Forked { .. }, Some(node)) => {
+                        self.forked.entry(line).or_insert(node);
+                        false
+                    }
+                    (_, node) => node.is_some() && self.forked.get(&line).copied() == node,
+                };
+                if opened {
+                    return None;
                 }
-                if newest < standing.timeline || maker == moment.fact || opened {
+                if newest < standing.timeline || maker == moment.fact {
                     self.newest.insert(standing.system_id, made);
                     return None;
                 }

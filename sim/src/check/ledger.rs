@@ -76,10 +76,16 @@ impl Ledger {
                 self.parents.insert(line, (*from, *switch));
                 self.turn(line)
             }
+            // The first primary. One that comes up later begins no history: it goes on with its own, or (on a host that stood still) is killed
+            // before it counts.
             Seen::Up {
                 primary: true,
                 standing,
-            } => self.turn((standing.system_id, standing.timeline)),
+            } => {
+                self.present
+                    .get_or_insert((standing.system_id, standing.timeline));
+                Turn::default()
+            }
             Seen::WalLost { standing, .. } => {
                 let line = (standing.system_id, standing.timeline);
                 let primary = moment

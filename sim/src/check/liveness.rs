@@ -157,6 +157,16 @@ mod tests {
     }
 
     #[test]
+    fn a_member_whose_wal_is_gone_is_for_a_person() {
+        let mut run = MadeUp::leading(2);
+        run.replica(1, at(1, 100), 0);
+        run.see(Some(1), Seen::StreamLost);
+        assert!(run.checker.unconverged().is_some());
+        run.see(Some(1), Seen::WalMissing);
+        assert_eq!(run.checker.unconverged(), None);
+    }
+
+    #[test]
     fn a_cascade_is_well_if_its_upstream_is() {
         let mut run = MadeUp::leading(3);
         run.replica(1, at(1, 100), 0);

@@ -54,6 +54,8 @@ pub struct Member {
     pub standing: Option<Standing>,
     /// Whom its walreceiver streams from.
     pub streams: Option<NodeIndex>,
+    /// It was told that the WAL it needs has been removed, and has not streamed since.
+    pub stranded: bool,
     /// The guard.
     pub guard: Guard,
     /// Since when it is that.
@@ -199,7 +201,8 @@ impl Scene {
     /// Why not all is well yet: the holder of the lock accepts writes, and everybody else streams from it, directly or through
     /// others. `None`: all is well.
     ///
-    /// Not asked of a member whose agent has ended because its data belongs to another cluster: that is for a person.
+    /// Not asked of a member whose agent has ended because its data belongs to another cluster, nor of one that needs WAL which its upstream
+    /// has removed: both are for a person (`surus reinit`).
     #[must_use]
     pub fn unconverged(&self) -> Option<String> {
         let Some((leader, _)) = self.holder else {
@@ -223,7 +226,7 @@ impl Scene {
                 }
                 return Some(format!("{} has no agent", name(node)));
             }
-            if node != leader && !self.behind(node, leader) {
+            if node != leader && !member.stranded && !self.behind(node, leader) {
                 return Some(format!("{} does not stream from {}", name(node), name(leader)));
             }
         }
@@ -292,11 +295,15 @@ impl Member {
             Seen::Hung { hung } => self.hung = *hung,
             Seen::Streaming { upstream, standing } => {
                 self.streams = Some(*upstream);
+                self.stranded = false;
                 self.standing = Some(*standing);
             }
             Seen::StreamLost => self.streams = None,
-            Seen::Committed { standing, .. } | Seen::Rebuilt { standing, .. } => {
-                self.standing = Some(*standing)
+            Seen::WalMissing => self.stranded = true,
+            Seen::Committed { standing, .. } => self.standing = Some(*standing),
+            Seen::Rebuilt { standing, .. } => {
+                self.standing = Some(*standing);
+                self.stranded = false;
             }
             Seen::DataBroken | Seen::DataGone { .. } => self.standing = None,
             Seen::GuardBegan => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),

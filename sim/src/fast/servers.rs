@@ -8,7 +8,7 @@ use crate::clock::Time;
 use crate::fast::clients::Reply;
 use crate::fast::event::Event;
 use crate::fast::world::World;
-use crate::model::postgres::{Effect, Ended, Fact, Happening, Point, StopMode, Txn};
+use crate::model::postgres::{Effect, Ended, Fact, Happening, Point, Refused, StopMode, Txn};
 use crate::record::{End, Rebuild, Seen, Standing};
 use crate::zoo::Bug;
 
@@ -107,7 +107,12 @@ impl World {
                     self.see(node, Seen::Streaming { upstream, standing });
                 }
             }
-            Happening::Disconnected(_) => self.see(node, Seen::StreamLost),
+            Happening::Disconnected(why) => {
+                if why == Refused::Removed.text() {
+                    self.see(node, Seen::WalMissing);
+                }
+                self.see(node, Seen::StreamLost);
+            }
             Happening::SlotLost(_) => {}
         }
     }

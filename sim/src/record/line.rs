@@ -272,6 +272,7 @@ impl fmt::Display for Seen {
             Self::Streaming { upstream, standing } => {
                 write!(f, "PostgreSQL streams from {}, {standing}", node(*upstream))
             }
+            Self::WalMissing => f.write_str("PostgreSQL: the WAL it asks for has been removed"),
             Self::StreamLost => f.write_str("PostgreSQL: walreceiver gone"),
             Self::WalLost { standing, reached } => write!(f, "WAL lost: had {reached}, left {standing}"),
             Self::Checkpointed { timeline, position } => {

@@ -17,7 +17,7 @@ use crate::clock::{Clock, MS, Time};
 use crate::model::guard::Guard;
 use crate::model::postgres::directory::Disk;
 use crate::model::postgres::{
-    Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Server, Txn,
+    Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Refused, Server, Txn,
 };
 use crate::record::{End, Seen, Standing};
 use crate::rng::Rng;
@@ -378,7 +378,12 @@ impl Inside {
                 let upstream = usize::try_from(upstream).unwrap_or(usize::MAX);
                 seen.extend(standing.map(|standing| Seen::Streaming { upstream, standing }));
             }
-            Happening::Disconnected(_) => seen.push(Seen::StreamLost),
+            Happening::Disconnected(why) => {
+                if why == Refused::Removed.text() {
+                    seen.push(Seen::WalMissing);
+                }
+                seen.push(Seen::StreamLost);
+            }
             Happening::SlotLost(_) => {}
         }
     }

@@ -73,8 +73,9 @@ impl Node {
                 self.lanes.rest(Lane::Lock, now.plus(REST / 4));
             }
             outcome => {
-                if matches!(order, Order::Release { .. }) && matches!(outcome, Outcome::Failed(_)) {
-                    self.state.releasing = false;
+                if matches!(order, Order::Release { .. }) {
+                    self.state.release_in_doubt |= !matches!(outcome, Outcome::Failed(_));
+                    self.state.releasing = self.state.release_in_doubt;
                 }
                 if matches!(outcome, Outcome::Unknown(_)) {
                     self.state.doubt = now;

@@ -102,7 +102,7 @@ fn a_promotion_that_may_still_come_to_pass_is_stopped_before_the_lock_goes() {
 }
 
 /// `a` as a primary that leads.
-fn leading(config: Config) -> Story {
+pub(crate) fn leading(config: Config) -> Story {
     let mut story = Story::new(config);
     story.read(view(10, Some("a"), 9));
     story.locked(11);

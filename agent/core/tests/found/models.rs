@@ -8,6 +8,7 @@ use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Lane, Order};
 
+use crate::first::leading;
 use crate::story::*;
 
 /// Ends whatever order of this lane is under way as told.
@@ -238,4 +239,43 @@ fn an_etcd_that_was_restored_from_a_backup_is_believed_after_a_while() {
         });
         assert_eq!(gave(&story, takes), 0);
     }
+}
+
+#[test]
+fn a_release_in_doubt_stays_in_doubt_when_the_next_one_fails() {
+    let mut story = leading(Config::new("a".into()));
+    story.done(Lane::Guard, Outcome::Ok);
+    let paused = |pause| {
+        Input::Config(Config {
+            pause,
+            ..Config::new("a".into())
+        })
+    };
+    story.hear(paused(true));
+    end(&mut story, Lane::Lock, Outcome::Unknown("no answer".to_owned()));
+    story.probed(Process::Absent, ControlState::InProduction);
+    let releases = |order: &Order| matches!(order, Order::Release { .. });
+    for answer in [
+        Outcome::Unknown("no answer".to_owned()),
+        Outcome::Failed("no leader".to_owned()),
+    ] {
+        let before = gave(&story, releases);
+        while gave(&story, releases) == before {
+            story.probed(Process::Absent, ControlState::InProduction);
+            if let Some(Order::Renew { .. }) = story.under_way(Lane::Lock) {
+                story.done(Lane::Lock, Outcome::Unknown("no answer".to_owned()));
+            }
+            assert!(story.now < 110_000);
+        }
+        story.done(Lane::Lock, answer);
+    }
+    story.hear(paused(false));
+    for _ in 0..3 {
+        story.probed(Process::Absent, ControlState::InProduction);
+        end(&mut story, Lane::Lock, Outcome::Failed("no leader".to_owned()));
+    }
+    assert_eq!(
+        gave(&story, |order| matches!(order, Order::StartPrimary { .. })),
+        0
+    );
 }

@@ -103,3 +103,20 @@ pub enum Refused {
     /// "number of requested standby connections exceeds max_wal_senders".
     TooMany,
 }
+
+impl Refused {
+    /// In PostgreSQL's words, or nearly.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NoServer => "connection refused",
+            Self::NotNow => "the database system is starting up or shutting down",
+            Self::NotInHistory => "requested starting point is not in this server's history",
+            Self::Removed => "requested WAL segment has already been removed",
+            Self::NoSlot => "replication slot does not exist",
+            Self::SlotActive => "replication slot is active",
+            Self::SlotUnusable => "replication slot cannot be used",
+            Self::TooMany => "too many standby connections",
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub mod wal;
 
 pub use commit::Fact;
 pub use directory::{Cluster, DataDir};
-pub use message::{Link, Message};
+pub use message::{Link, Message, Refused};
 pub use server::{Effect, Happening, Refusal, Server};
 pub use settings::{Conninfo, Costs, Peer, Settings, SyncLevel};
 pub use stop::{Ended, StopMode};

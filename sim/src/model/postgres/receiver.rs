@@ -162,7 +162,7 @@ impl Server {
                 ));
                 self.advance(now);
             }
-            Message::Refused(_) => self.lost_upstream(now, "the upstream refused"),
+            Message::Refused(why) => self.lost_upstream(now, why.text()),
             Message::Close => self.lost_upstream(now, "the upstream closed the connection"),
             Message::Hello { .. } | Message::Start { .. } | Message::Feedback { .. } => {}
         }
