@@ -17,7 +17,7 @@ pub enum Input {
     Look,
     /// The DCS changed, as its watch tells. A hint: nothing is promoted on the strength of it alone.
     Cluster(ClusterView),
-    /// The guard saw the postmaster end, and nothing of it is left.
+    /// The guard saw the postmaster end, and nothing of it is left. A hint to look: it can come after the next server has been started.
     PostgresExited,
     /// The guard's process is gone; the kernel is stopping PostgreSQL.
     GuardLost,

@@ -166,7 +166,8 @@ impl Node {
             Input::Look => self.state.due.probe = now,
             Input::Cluster(view) => self.observe_cluster(view),
             Input::PostgresExited => {
-                self.facts.observe_exit(now);
+                // Which server ended cannot be told: the message may be late, and another run by now. The next look tells.
+                self.state.settled = now;
                 self.state.due.probe = now;
                 self.short_life();
             }

@@ -12,7 +12,7 @@ const STARTS_IN_PLACE: u32 = 3;
 ///
 /// The primary of this reign is started again in place, on its timeline, losing nothing; unless `primary_start_timeout` is
 /// over (or zero), or several starts failed, and somebody could take over: then the lock is given up. A node that took the lock as a
-/// replica is started as one, and promoted later. A cluster that this node has just created is started once `initialize` names it.
+/// replica is started as one, and promoted later; if several starts fail and somebody could take over, the lock is given up too. A cluster that this node has just created is started once `initialize` names it.
 pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let DataDir::Present(control) = ctx.facts.data()? else {
         return None;
@@ -24,6 +24,16 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let newest = cluster.is_none_or(|cluster| cluster <= control.timeline);
     let was_leading = ctx.state.reigned || control.state.was_primary() && newest;
     if !was_leading {
+        let failed = ctx.state.failure.as_ref().is_some_and(|failure| {
+            matches!(failure.order, Order::StartReplica { .. }) && STARTS_IN_PLACE <= failure.count
+        });
+        if (failed || ctx.state.releasing) && ctx.somebody_could_lead() {
+            return Some(if ctx.lanes.idle(Lane::Lock) {
+                Plan::order(Rule::GiveUp, ctx.release())
+            } else {
+                Plan::hold(Rule::GiveUp)
+            });
+        }
         return Some(Plan::order(
             Rule::StartReplica,
             Order::StartReplica { upstream: None },

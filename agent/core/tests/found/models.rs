@@ -279,3 +279,47 @@ fn a_release_in_doubt_stays_in_doubt_when_the_next_one_fails() {
         0
     );
 }
+
+#[test]
+fn an_exit_that_is_told_late_is_not_believed_without_a_look() {
+    let mut story = leading(Config {
+        primary_start_timeout: std::time::Duration::ZERO,
+        ..Config::new("a".into())
+    });
+    story.done(Lane::Guard, Outcome::Ok);
+    story.later(1000);
+    story.probed(primary(), ControlState::InProduction);
+    // It is the server from before a restart.
+    story.hear(Input::PostgresExited);
+    end(&mut story, Lane::Lock, Outcome::Unknown("no answer".to_owned()));
+    story.later(300);
+    let gives_up = |order: &Order| matches!(order, Order::Release { .. } | Order::StartPrimary { .. });
+    assert_eq!(gave(&story, gives_up), 0);
+    assert!(!matches!(
+        story.under_way(Lane::Guard),
+        Some(Order::SetDeadline(None))
+    ));
+    story.probed(primary(), ControlState::InProduction);
+    assert_eq!(gave(&story, gives_up), 0);
+}
+
+#[test]
+fn who_holds_the_lock_and_cannot_start_its_replica_gives_it_up() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(10, Some("a"), 9));
+    story.locked(11);
+    let gives_up = |order: &Order| matches!(order, Order::Release { .. });
+    let mut starts = 0;
+    while gave(&story, gives_up) == 0 {
+        story.probed(Process::Absent, ControlState::InArchiveRecovery);
+        if let Some(Order::StartReplica { .. }) = story.under_way(Lane::Postgres) {
+            starts += 1;
+            story.done(Lane::Postgres, Outcome::Failed("it ended at once".to_owned()));
+        }
+        if let Some(Order::Renew { .. }) = story.under_way(Lane::Lock) {
+            story.locked(12);
+        }
+        assert!(story.now < 200_000, "it holds on after {starts} starts");
+    }
+    assert!(3 <= starts);
+}
