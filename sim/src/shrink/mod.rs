@@ -53,7 +53,8 @@ pub struct Shrunk {
     pub finished: bool,
 }
 
-/// Makes the job's story short, still breaking this invariant in the same world with the same planted bug.
+/// Makes the job's story short, still breaking this invariant in the same world with the same planted bug, and not without it. `None` if it
+/// does not do so in the first place.
 pub fn shrink_job(job: &Job, invariant: Invariant, go_on: &mut dyn FnMut(Step) -> bool) -> Option<Shrunk> {
     let story = Story {
         seed: Some(job.seed),
@@ -66,7 +67,16 @@ pub fn shrink_job(job: &Job, invariant: Invariant, go_on: &mut dyn FnMut(Step) -
             ..job.clone()
         };
         let violation = job.run(Keep::Hash).violation?;
-        (violation.invariant == invariant).then_some(Nanos(violation.at))
+        // A planted bug shall be what breaks it, and not something else that is met on the way.
+        let innocent = || {
+            let clean = Job {
+                bug: None,
+                ..job.clone()
+            };
+            clean.run(Keep::Hash).violation.is_none()
+        };
+        let guilty = violation.invariant == invariant && (job.bug.is_none() || innocent());
+        guilty.then_some(Nanos(violation.at))
     };
     shrink(&story, &mut breaks, go_on)
 }

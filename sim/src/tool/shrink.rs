@@ -32,7 +32,15 @@ pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     let paint = Paint::stdout();
     let job = args.subject.job()?;
     let Some((violation, shrunk)) = shrunk(&job, args.minutes)? else {
-        println!("{}: nothing to shrink, no invariant is broken", job.replay());
+        let alone = if job.bug.is_some() {
+            " by the planted bug alone"
+        } else {
+            ""
+        };
+        println!(
+            "{}: nothing to shrink, no invariant is broken{alone}",
+            job.replay()
+        );
         return Ok(false);
     };
     let usual = || {
