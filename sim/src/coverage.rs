@@ -100,6 +100,7 @@ pub const GUARDS: &[&str] = &[
     "candidate-unfit",
     "candidate-behind",
     "not-due",
+    "unannounced",
     "may-not-bootstrap",
     "somebody-bootstraps",
     "leader-not-ready",

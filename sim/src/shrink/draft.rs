@@ -120,6 +120,30 @@ impl Draft {
         })
     }
 
+    /// Members called n1, n2, … in the order of their names, which is what ties are broken by.
+    pub(super) fn renamed(&self) -> Vec<Self> {
+        let mut old: Vec<&str> = self.members().collect();
+        old.sort_unstable();
+        let new: Vec<String> = (1..=old.len()).map(|number| format!("n{number}")).collect();
+        let name = |part: &str| {
+            old.iter()
+                .position(|name| *name == part)
+                .map(|place| new[place].as_str())
+        };
+        vec![self.with(|draft| {
+            for word in draft.lines.iter_mut().flatten() {
+                let parts = word.split_inclusive(['=', ',', '@']);
+                *word = parts
+                    .map(|part| {
+                        let bare = part.trim_end_matches(['=', ',', '@']);
+                        let end = &part[bare.len()..];
+                        format!("{}{end}", name(bare).unwrap_or(bare))
+                    })
+                    .collect();
+            }
+        })]
+    }
+
     /// One `key=value` less that is no time, or a trap's fault at its time instead of the trap.
     pub(super) fn plainer(&self) -> Vec<Self> {
         let mut forms = Vec::new();
@@ -173,14 +197,13 @@ impl Draft {
 
     fn earlier(&self, from: Nanos, less: Nanos) -> Self {
         self.with(|draft| {
-            for line in &mut draft.lines {
-                let Some(at) = line.get(1).and_then(|word| time(word)) else {
-                    continue;
-                };
-                if line[0] == "at" && from <= at || line[0] == "end" {
+            for line in draft.lines.iter_mut().filter(|line| line[0] == "at") {
+                if let Some(at) = time(&line[1]).filter(|at| from <= *at) {
                     line[1] = at.minus(less).to_string();
                 }
             }
+            let end = draft.end().minus(less).0.div_ceil(SECOND.0).max(1);
+            draft.set_end(Nanos(end * SECOND.0));
         })
     }
 

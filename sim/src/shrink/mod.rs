@@ -155,6 +155,7 @@ impl Shrinker<'_> {
                     .collect()
             });
         });
+        self.pass("rename members", |shrinker| shrinker.each(Draft::renamed));
         self.pass("forget settings", |shrinker| shrinker.each(Draft::plainer));
         self.pass("close gaps", |shrinker| shrinker.each(Draft::sooner));
         self.pass("round times", |shrinker| shrinker.each(Draft::rounder));
@@ -248,11 +249,11 @@ mod tests {
         at 50s kill-guard leader\n\
         end 100s\n";
 
-    /// Breaks if a trap freezes an agent and, later, n3's PostgreSQL is killed; with seed 2 and 4711 only.
+    /// Breaks if a trap freezes an agent and, later, a member's PostgreSQL is killed; with seed 2 and 4711 only.
     fn breaks(story: &Story) -> Option<Nanos> {
         let text = story.to_string();
         let line = |part: &str| text.lines().position(|line| line.contains(part));
-        let (freeze, kill) = (line("do freeze-agent")?, line("kill-postgres n3")?);
+        let (freeze, kill) = (line("do freeze-agent")?, line("kill-postgres n")?);
         let lucky = matches!(story.seed, Some(2 | 4711));
         (freeze < kill && lucky).then(|| story.steps[story.steps.len() - 1].at.plus(Nanos::ms(700)))
     }
@@ -267,9 +268,9 @@ mod tests {
             "# T-1: a test\n\
             link https://example.org/1\n\
             seed 4711\n\
-            cluster n3\n\
+            cluster n1\n\
             at 0s       when promote do freeze-agent here for=10s\n\
-            at 0s       kill-postgres n3\n\
+            at 0s       kill-postgres n1\n\
             end 1s\n"
         );
     }
