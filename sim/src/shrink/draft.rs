@@ -188,7 +188,7 @@ impl Draft {
         let room = end.minus(last);
         for less in [Nanos(room.0 / 2), Nanos(room.0 / 4), Nanos::secs(1)] {
             let whole = Nanos(end.minus(less).0.div_ceil(SECOND.0) * SECOND.0);
-            if whole < end {
+            if SECOND <= whole && whole < end {
                 forms.push(self.with(|draft| draft.set_end(whole)));
             }
         }
