@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::custody::Holder;
+use super::grants::Tap;
 use super::hub::Hub;
 use super::interpose::EPOCH_SECONDS;
 use super::net;
@@ -63,7 +64,14 @@ struct Ports(Arc<Inner>);
 impl Dial for Ports {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>> {
         let dialling = Arc::clone(&self.0.hub.net).dial(self.0.process.machine(), host, port);
-        Box::pin(async move { Ok(Box::new(dialling.await?) as Stream) })
+        let peer = self.0.hub.host_named(host).filter(|_| port == REST);
+        Box::pin(async move {
+            let stream = dialling.await?;
+            Ok(match peer {
+                Some(peer) => Box::new(Tap::new(stream, Arc::clone(&self.0.hub), self.0.host, peer)),
+                None => Box::new(stream) as Stream,
+            })
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::etcd::Ensemble;
+use super::grants::Grants;
 use super::host::{Host, Inside};
 use super::net::{Machine, Net};
 use crate::clock::{MS, Time};
@@ -41,6 +42,7 @@ pub struct Hub {
     pub etcd: OnceLock<Ensemble>,
     record: Mutex<Recorder>,
     post: Mutex<Post>,
+    grants: Mutex<Grants>,
     rng: Mutex<Rng>,
     wake: Notify,
 }
@@ -61,6 +63,7 @@ impl Hub {
             etcd: OnceLock::new(),
             record: Mutex::new(record),
             post: Mutex::default(),
+            grants: Mutex::default(),
             rng: Mutex::new(Rng::new(seed, 22)),
             wake: Notify::new(),
         });
@@ -157,6 +160,11 @@ impl Hub {
             self.forward(now, from, to, mail);
         }
         self.wake.notify_one();
+    }
+
+    /// The grants that are known of.
+    pub fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn post(&self) -> MutexGuard<'_, Post> {

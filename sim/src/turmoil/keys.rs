@@ -75,7 +75,8 @@ impl Keys {
         if let Some(Some(key)) = self.changed(store, "failsafe") {
             let list: Value = serde_json::from_str(&text(key)).unwrap_or_default();
             let names = list.as_object().into_iter().flat_map(|list| list.keys());
-            let list = names.filter_map(|name| hub.host_named(name)).collect();
+            let list: Vec<usize> = names.filter_map(|name| hub.host_named(name)).collect();
+            hub.grants().list.clone_from(&list);
             let by = self.leader.and_then(|leader| leader.holder);
             hub.see(by, Seen::FailsafeWritten { list });
         }
@@ -106,6 +107,7 @@ impl Keys {
             let config: Value = serde_json::from_str(&text(key)).unwrap_or_default();
             let settings = settings(&config);
             self.ttl = settings.ttl;
+            hub.grants().ttl = settings.ttl;
             for host in 0..hub.hosts.len() {
                 hub.see(Some(host), Seen::Configured(settings));
             }

@@ -10,7 +10,7 @@
 //! - [`net`]: machines and links, two of them behind one trait; [`process`]: tasks that freeze and die together; [`interpose`]: std's clock
 //!   and entropy
 //! - [`etcd`], [`postgres`]: the models, served; [`site`], [`custody`]: the agent's files, tools and guard; [`agent`]: its process
-//! - [`hub`], [`host`]: what all share; [`keys`]: what becomes of the keys in etcd; [`client`]: who writes
+//! - [`hub`], [`host`]: what all share; [`keys`], [`grants`]: facts read from etcd's store and off the wire; [`client`]: who writes
 //! - [`world`]: all of it; `story`: what befalls it; [`mod@play`]: a run
 //!
 //! A run is a thread of its own, on which the clock and the entropy of libraries are the world's: the same job gives the same bytes, in any
@@ -20,6 +20,7 @@ pub mod agent;
 pub mod client;
 pub mod custody;
 pub mod etcd;
+pub mod grants;
 pub mod host;
 pub mod hub;
 pub mod interpose;

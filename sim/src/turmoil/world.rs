@@ -54,6 +54,8 @@ pub struct World {
     /// Writes that clients know to be done, and how far the record was read for them.
     pub(super) acked: BTreeSet<u64>,
     pub(super) looked: usize,
+    /// Steps that this world cannot do are left out.
+    pub(super) lenient: bool,
     pub(super) here: Option<usize>,
     pub(super) steps: usize,
     later: BTreeMap<(Time, u64), Later>,
@@ -258,6 +260,7 @@ impl World {
             person,
             acked: BTreeSet::new(),
             looked: 0,
+            lenient: false,
             here: None,
             steps: 0,
             later: BTreeMap::new(),

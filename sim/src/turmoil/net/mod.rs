@@ -1,7 +1,7 @@
 //! The network of the turmoil world: machines, connections between them, and what befalls both.
 //!
-//! One trait, two networks. [`jump`] moves the packets of `turmoil-net` and jumps from event to event: the work-horse. `tick` is
-//! `turmoil`, which steps through time: slower by a factor of ten and more, and there because it is another hand's idea of a network.
+//! One trait, so that there can be two networks. [`jump`] moves the packets of `turmoil-net` and jumps from event to event: the work-horse. One
+//! over `turmoil`, which steps through time, is not there yet.
 
 use std::future::Future;
 use std::io;

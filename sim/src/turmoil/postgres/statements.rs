@@ -305,6 +305,9 @@ pub(super) async fn answer(
 /// What comes by the simple protocol: the replication protocol's commands, a client's read, and what makes roles.
 fn further(server: &Server, statement: &str) -> Result<Answer, Failure> {
     if let Some(key) = statement.strip_prefix(READ) {
+        if server.in_recovery()? {
+            return Err(Refusal::InRecovery.into());
+        }
         let key: u32 = key.trim().parse().unwrap_or(0);
         let last = server.visible().filter(|txn| register(*txn) == key).last();
         return Ok(one(TEXT, vec![last.and_then(|txn| text(txn.to_string()))]));

@@ -42,6 +42,14 @@ impl World {
         self.see(None, Seen::StepBegan { step, text });
     }
 
+    /// Of a story that was made from a seed, what this world cannot do is left out.
+    fn leniently(&self, taken: Taken) -> Taken {
+        match taken {
+            Taken::Unable(why) if self.lenient => Taken::Void(why),
+            taken => taken,
+        }
+    }
+
     /// The present step is over after `span`, and `end` undoes it.
     fn lasts(&mut self, span: Nanos, end: impl FnOnce(&mut Self) + 'static) {
         let step = self.steps;
@@ -63,17 +71,19 @@ impl Stage for World {
 
     fn strike(&mut self, fault: &Fault) -> Taken {
         self.begin_step(fault.to_string());
-        match fault {
+        let taken = match fault {
             Fault::Host(fault) => self.host_fault(fault),
             Fault::Postgres(fault) => self.postgres_fault(fault),
             Fault::Net(fault) => self.net_fault(fault),
             Fault::Etcd(fault) => self.etcd_fault(fault),
-        }
+        };
+        self.leniently(taken)
     }
 
     fn operate(&mut self, act: &Operator) -> Taken {
         self.begin_step(act.to_string());
-        self.operator_act(act)
+        let taken = self.operator_act(act);
+        self.leniently(taken)
     }
 
     fn load(&mut self, load: &Load) -> Taken {
@@ -83,7 +93,8 @@ impl Stage for World {
 
     fn trap(&mut self, trap: &Trap) -> Taken {
         self.begin_step(trap.to_string());
-        self.set_trap(trap)
+        let taken = self.set_trap(trap);
+        self.leniently(taken)
     }
 
     fn heal(&mut self) {

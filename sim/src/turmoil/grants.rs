@@ -1,0 +1,111 @@
+//! Failsafe grants, read off the wire: who asked whom, when the question left, and whether it was granted.
+//!
+//! The right that a primary has by grants is a fact of the network, as the one by the lock is a fact of etcd: it begins when the first of
+//! the questions left that everybody on the failsafe list then granted.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::hub::Hub;
+use super::net::Stream;
+use crate::clock::Time;
+use crate::record::{RightBy, Seen};
+
+/// What is known of grants.
+#[derive(Debug, Default)]
+pub struct Grants {
+    /// The members on the failsafe list in etcd.
+    pub list: Vec<usize>,
+    /// The ttl in force.
+    pub ttl: Time,
+    /// Of each asker, by whom it was granted, and when it had asked.
+    given: BTreeMap<usize, BTreeMap<usize, Time>>,
+}
+
+impl Hub {
+    /// `host` was granted by `by` what it had asked at `sent`.
+    fn granted(&self, host: usize, by: usize, sent: Time) {
+        self.see(Some(by), Seen::Granted { to: host });
+        let right = {
+            let mut grants = self.grants();
+            grants.given.entry(host).or_default().insert(by, sent);
+            let given = &grants.given[&host];
+            let others = grants.list.iter().filter(|member| **member != host);
+            let asked: Option<Vec<Time>> = others.map(|member| given.get(member).copied()).collect();
+            asked
+                .and_then(|asked| asked.into_iter().min())
+                .map(|sent| (sent, sent + grants.ttl))
+        };
+        if let Some((sent, until)) = right {
+            let by = RightBy::Grants;
+            self.see(Some(host), Seen::Right { sent, until, by });
+        }
+    }
+}
+
+/// A connection from one member's agent to another's REST API, with an ear at it. One exchange each, as the agent makes them.
+pub struct Tap {
+    stream: Stream,
+    hub: Arc<Hub>,
+    from: usize,
+    to: usize,
+    asked: Option<Time>,
+    answer: Vec<u8>,
+}
+
+impl Tap {
+    /// Listens to what `from` says to `to`.
+    #[must_use]
+    pub fn new(stream: Stream, hub: Arc<Hub>, from: usize, to: usize) -> Self {
+        Self {
+            stream,
+            hub,
+            from,
+            to,
+            asked: None,
+            answer: Vec::new(),
+        }
+    }
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(sent) = self.asked {
+            self.answer.extend_from_slice(&buffer.filled()[before..]);
+            let granted = self.answer.starts_with(b"HTTP/1.1 200") && self.answer.ends_with(b"Accepted");
+            if granted {
+                self.asked = None;
+                self.hub.granted(self.from, self.to, sent);
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.asked.is_none() && bytes.starts_with(b"POST /failsafe") {
+            self.asked = Some(self.hub.net.now());
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
