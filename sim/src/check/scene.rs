@@ -184,11 +184,12 @@ impl Scene {
                 self.status = Some((*optime, fact));
                 self.unfenced = unfenced.then_some(node);
             }
-            (Seen::InitializeWritten { to }, _) => {
-                if let Some(Initialize::Done(id)) = to {
-                    self.identity = Some(*id);
-                }
-            }
+            (
+                Seen::InitializeWritten {
+                    to: Some(Initialize::Done(id)),
+                },
+                _,
+            ) => self.identity = Some(*id),
             (Seen::FailsafeWritten { list }, _) => self.failsafe = Some(list.clone()),
             (Seen::FailoverWritten { leader, candidate }, _) => self.failover = Some((*leader, *candidate)),
             (Seen::FailoverCleared, _) => self.failover = None,

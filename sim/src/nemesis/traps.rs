@@ -183,5 +183,5 @@ pub(super) fn second_failover(rng: &mut Rng, shape: &Shape) -> Vec<(Time, Step)>
     let when = [Trigger::LockTaken, Trigger::Promoted, Trigger::Promote][rng.index(3)];
     let after = [0, rng.below(200 * MS), rng.below(3 * SEC)][rng.index(3)];
     let strike = strike(rng);
-    vec![(0, trap(when, Target::Any, after, strike)), (1 * MS, first)]
+    vec![(0, trap(when, Target::Any, after, strike)), (MS, first)]
 }

@@ -139,9 +139,11 @@ impl Store {
             ..Settings::default()
         };
         let cluster = Etcd::new(settings, seed);
-        let mut view = ClusterView::default();
-        view.term = Term(cluster.term());
-        view.revision.0 = cluster.revision();
+        let view = ClusterView {
+            term: Term(cluster.term()),
+            revision: surus_core::types::Revision(cluster.revision()),
+            ..ClusterView::default()
+        };
         Self {
             seen: cluster.revision(),
             cluster,
@@ -236,7 +238,6 @@ impl World {
                 nostream: tags.nostream,
                 surus: true,
                 pause: record.pause,
-                ..Member::default()
             }),
             _ => None,
         };

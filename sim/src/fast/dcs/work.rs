@@ -55,6 +55,7 @@ pub struct Worker<'a> {
 }
 
 /// What comes next.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub enum Next {
     /// Another request.
     Ask(Asked),
@@ -436,7 +437,7 @@ impl Work {
                 // An attempt of ours that was not answered, or was answered under another term, has created it.
                 let ours = got(0).is_some_and(|kv| mine(kv) && kv.lease == lease);
                 let unchanged = at(got(1)) == config.unwrap_or_default() && at(got(2)) == *failsafe;
-                if !succeeded && !(ours && unchanged) {
+                if !(succeeded || ours && unchanged) {
                     not_locked(got(0), worker)
                 } else if self.one_term(header) {
                     self.held(header, worker)
