@@ -17,7 +17,7 @@ use surus_sim::model::etcd::{
 use super::{Asked, Bytes, Cluster};
 
 /// A script under way.
-pub struct Script<C> {
+pub(crate) struct Script<C> {
     cluster: C,
     members: usize,
     down: Vec<bool>,
@@ -191,7 +191,7 @@ fn show(kv: &KeyValue<Bytes, Bytes>) -> String {
 }
 
 /// An answer, a line for each thing in it.
-pub fn lines(response: &Response<Bytes, Bytes>, depth: usize, out: &mut String) {
+pub(crate) fn lines(response: &Response<Bytes, Bytes>, depth: usize, out: &mut String) {
     let pad = "  ".repeat(depth);
     let mut line = |text: String| {
         let _ = writeln!(out, "{pad}{text}");
@@ -241,7 +241,7 @@ pub fn lines(response: &Response<Bytes, Bytes>, depth: usize, out: &mut String) 
 }
 
 impl<C: Cluster> Script<C> {
-    pub fn new(cluster: C, members: usize) -> Self {
+    pub(crate) fn new(cluster: C, members: usize) -> Self {
         let mut script = Self {
             cluster,
             members,

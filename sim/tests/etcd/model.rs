@@ -9,7 +9,7 @@ use surus_sim::model::etcd::{Call, Etcd, Output, Settings, Told, Watch};
 use super::{Answer, Asked, Bytes, Cluster};
 
 /// The model and its clock.
-pub struct Model {
+pub(crate) struct Model {
     etcd: Etcd<Bytes, Bytes>,
     now: Time,
     calls: u64,
@@ -18,7 +18,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(members: usize) -> Self {
+    pub(crate) fn new(members: usize) -> Self {
         let settings = Settings {
             members,
             latency: (0, 0),

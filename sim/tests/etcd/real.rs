@@ -78,7 +78,7 @@ impl Drop for Member {
 type Tale = Arc<Mutex<Vec<Told<Bytes, Bytes>>>>;
 
 /// A cluster of processes.
-pub struct Real {
+pub(crate) struct Real {
     members: Vec<Member>,
     clients: BTreeMap<(usize, bool), Client>,
     watches: BTreeMap<u64, (Tale, tokio::sync::mpsc::UnboundedSender<()>)>,
@@ -87,7 +87,7 @@ pub struct Real {
 }
 
 impl Real {
-    pub fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         assert!(
             Path::new(ETCD).exists(),
             "{ETCD} is missing: these tests compare the model with it (ci/setup installs it; apt install etcd-server)"
