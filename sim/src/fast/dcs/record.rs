@@ -40,8 +40,8 @@ impl World {
             keys::apply(&mut self.etcd.view, key, kv, &self.names);
         }
         self.etcd.view.revision = Revision(revision);
-        for (key, ending) in changes {
-            self.record_change(revision, *key, *ending, written.is_some());
+        for (key, _) in changes {
+            self.record_change(revision, *key);
         }
         let term = self.etcd.view.term;
         let leader = self.etcd.view.leader.clone();
@@ -87,7 +87,7 @@ impl World {
         self.see(node, seen);
     }
 
-    fn record_change(&mut self, revision: i64, key: Key, _: Ending, _: bool) {
+    fn record_change(&mut self, revision: i64, key: Key) {
         let present = self.etcd.cluster.agreed_at(&key, revision).is_some();
         let holder = self
             .etcd
