@@ -240,7 +240,7 @@ pub(super) async fn answer(
     if statement == sql::CHECKPOINT {
         return checkpoint(hub, host).await;
     }
-    let answered = hub.act(host, |now, inside| -> Result<Answer, Failure> {
+    hub.act(host, |now, inside| -> Result<Answer, Failure> {
         let recovering = inside.server.in_recovery()?;
         Ok(match statement {
             sql::PROBE => {
@@ -298,8 +298,7 @@ pub(super) async fn answer(
             sql::ROLE => one(INT, vec![int(1)]),
             other => further(&inside.server, other)?,
         })
-    });
-    answered
+    })
 }
 
 /// What comes by the simple protocol: the replication protocol's commands, a client's read, and what makes roles.
