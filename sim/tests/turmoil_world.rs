@@ -1,11 +1,6 @@
 //! The turmoil world: a calm cluster comes up, and the same job gives the same bytes.
 #![cfg(feature = "turmoil")]
-#![expect(
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use surus_sim::record::Keep;
 use surus_sim::run::{Job, Kind, Outcome};
