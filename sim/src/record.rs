@@ -226,6 +226,7 @@ impl Hasher for Mixer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Place;
 
     #[test]
     fn the_hash_sees_time_place_and_value_and_no_detail() {

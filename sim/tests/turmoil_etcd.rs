@@ -1,6 +1,6 @@
-//! The agent's etcd adapter over the simulated network, against the served model: does it work, is it the same each time, how fast.
+//! The agent's etcd adapter over the simulated network, against the served model: does it work, is it the same each time.
 #![cfg(feature = "turmoil")]
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -164,17 +164,4 @@ fn the_adapter_works_and_twice_gives_the_same_bytes() {
     assert!(lines.iter().any(|line| line.contains("Held")));
     let again = play(1, 60);
     assert_eq!((hash, packets, lines), again);
-}
-
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let begin = std::time::Instant::now();
-    let (hash, packets, lines) = play(1, 6000);
-    let took = begin.elapsed();
-    eprintln!(
-        "{hash:016x}: 6000 s in {took:?}: {:.0}x, {packets} packets, {} lines",
-        6000.0 / took.as_secs_f64(),
-        lines.len()
-    );
 }

@@ -1,6 +1,7 @@
 //! The turmoil world: a calm cluster comes up, and the same job gives the same bytes.
 #![cfg(feature = "turmoil")]
-#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Command;
 
 use surus_sim::record::Keep;
 use surus_sim::run::{Job, Kind, Outcome};
@@ -14,19 +15,14 @@ fn told(text: &str) -> Outcome {
         ..Job::default()
     };
     let outcome = job.run(Keep::Facts);
-    if let Some(violation) = &outcome.violation {
-        for line in outcome.lines() {
-            eprintln!("{line}");
-        }
-        eprintln!("{violation}");
-    }
+    let told: Vec<String> = outcome.lines().collect();
+    assert_eq!(outcome.violation, None, "{}", told.join("\n"));
     outcome
 }
 
 #[test]
 fn a_calm_cluster_comes_up() {
     let outcome = told("cluster n1 n2 n3\nend 30s\nexpect healthy within=60s\n");
-    assert!(outcome.violation.is_none());
     assert!(outcome.acks > 50, "{} writes", outcome.acks);
 }
 
@@ -47,38 +43,23 @@ expect no-dual-primary
 #[test]
 fn a_rough_day_ends_well() {
     let outcome = told(ROUGH);
-    assert!(outcome.violation.is_none());
     assert!(outcome.promotions >= 2, "{} promotions", outcome.promotions);
 }
 
 #[test]
-#[ignore = "run by `two_processes_give_the_same_bytes`"]
-fn prints_what_two_processes_must_agree_on() {
-    let outcome = told(ROUGH);
-    for line in outcome.lines() {
-        println!("{line}");
-    }
-    println!("{:016x} {} packets", outcome.hash, outcome.events);
-}
-
-#[test]
 fn two_processes_give_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rough.story");
+    std::fs::write(&file, format!("# A rough day\n{ROUGH}")).unwrap();
     let run = || {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "prints_what_two_processes_must_agree_on",
-                "--ignored",
-                "--nocapture",
-            ])
+        let output = Command::new(env!("CARGO_BIN_EXE_surus-sim"))
+            .args(["replay", "--world", "turmoil", "--seed", "1"])
+            .arg(&file)
             .output()
             .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        // The last line says how long it took.
-        let lines = text.lines().filter(|line| !line.starts_with("test result"));
-        lines.map(str::to_owned).collect::<Vec<_>>()
+        String::from_utf8(output.stdout).unwrap()
     };
-    let (one, two) = (run(), run());
-    assert!(one.len() > 100);
-    assert_eq!(one, two);
+    let one = run();
+    assert!(one.lines().count() > 100, "{one}");
+    assert!(one == run(), "two processes differ");
 }

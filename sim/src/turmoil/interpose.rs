@@ -103,6 +103,10 @@ pub unsafe extern "C" fn getrandom(buffer: *mut libc::c_void, length: usize, fla
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is the machine's own clocks that are interposed"
+)]
 mod tests {
     use std::hash::BuildHasher;
     use std::time::{Duration, Instant, SystemTime};
