@@ -349,6 +349,9 @@ impl Node {
         if decided && over && self.context().settled() {
             self.state.unsure = false;
         }
+        if self.context().replica().is_some_and(|(_, streaming)| streaming) {
+            self.state.rewound = None;
+        }
         let leading = self.state.lease.held && self.context().primary().is_some();
         let checkpointed = match (self.facts.data(), self.facts.server()) {
             (Some(DataDir::Present(control)), Some(server)) => server.timeline <= control.timeline,

@@ -65,8 +65,8 @@ pub struct State {
     pub receded: Option<(u32, MonoTime)>,
     /// The reign in which this replica was restarted because it could not follow.
     pub nudged: Option<Revision>,
-    /// When a rewind last ended well.
-    pub rewound: MonoTime,
+    /// Rewinds that ended well and after which this replica has not streamed yet.
+    pub rewound: Option<Rewound>,
     /// The leader's timelines, as it told them.
     pub ancestry: Option<Ancestry>,
     /// The last order to PostgreSQL failed: its words, and when to try again.
@@ -141,6 +141,17 @@ pub struct Failure {
     pub count: u32,
 }
 
+/// Rewinds that ended well, under one leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewound {
+    /// The leader's reign.
+    pub reign: Revision,
+    /// When the first of them ended.
+    pub first: MonoTime,
+    /// When the last of them ended.
+    pub last: MonoTime,
+}
+
 /// The first checkpoint after a promotion: until it is made, pg_rewind of others would see the old timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterPromotion {
@@ -204,7 +215,7 @@ impl State {
             floor: Revision(0),
             receded: None,
             nudged: None,
-            rewound: MonoTime::ZERO,
+            rewound: None,
             ancestry: None,
             failure: None,
             granted: MonoTime::ZERO,

@@ -6,7 +6,7 @@ use super::{FIRST_WAIT, Node};
 use crate::action::{Action, Lane, Order};
 use crate::input::{OperatorOrder, Outcome};
 use crate::lanes::Outstanding;
-use crate::state::{AfterPromotion, Ancestry};
+use crate::state::{AfterPromotion, Ancestry, Rewound};
 use crate::types::{LeaseId, MonoTime, NodeName, Revision};
 use crate::view::{ClusterView, Initialize, LeaderKey};
 use crate::zoo::{Flaw, lacks};
@@ -308,8 +308,9 @@ impl Node {
                 Order::BaseBackup { .. } => {
                     self.state.reclone = None;
                     self.state.ancestry = None;
+                    self.state.rewound = None;
                 }
-                Order::Rewind { .. } => self.state.rewound = now,
+                Order::Rewind { .. } => self.rewound(),
                 _ => {}
             },
         }
@@ -321,6 +322,15 @@ impl Node {
         if !open_end {
             self.state.failure = None;
         }
+    }
+
+    fn rewound(&mut self) {
+        let leader = self.facts.view().and_then(|view| view.leader.as_ref());
+        let reign = leader.map_or(Revision(0), |key| key.created);
+        let last = self.now;
+        let before = self.state.rewound.filter(|before| before.reign == reign);
+        let first = before.map_or(last, |before| before.first);
+        self.state.rewound = Some(Rewound { reign, first, last });
     }
 
     /// Answers the operator who waits for this order.

@@ -6,12 +6,16 @@ use super::{Context, Intent, Plan, Trail, bootstrap};
 use crate::action::Order;
 use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Ancestry;
-use crate::types::{Lsn, MonoTime, Timeline};
+use crate::types::{Lsn, Timeline};
 use crate::view::{ControlData, ControlState, DataDir};
 use crate::zoo::{Flaw, lacks};
 
 /// Between a rewind that ended well and the next.
 const REWIND_AGAIN: Duration = Duration::from_secs(1);
+
+/// Rewinds that end well for so long, and change nothing, are in vain. Up to version 15 pg_rewind goes by the timeline of the last
+/// checkpoint alone, and so finds nothing to do on a node that was promoted and lost before its first.
+const REWIND_IN_VAIN: Duration = Duration::from_secs(15);
 
 /// What the leader's history says about a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,13 +153,26 @@ fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         trail.block(Rule::Rewind, Guard::LeaderCheckpoint);
         return Some(Plan::hold(Rule::Rewind));
     }
-    // It ended well and something is to be rewound all the same: pg_rewind saw the leader's old timeline, and a checkpoint is on its way
-    // there that this node has not heard of.
-    let again = ctx.state.rewound.plus(REWIND_AGAIN);
-    if ctx.state.rewound != MonoTime::ZERO && ctx.now < again {
-        let left = again.since(ctx.now);
-        trail.block(Rule::Rewind, Guard::Cooldown { left });
-        return Some(Plan::hold(Rule::Rewind));
+    if let Some(rewound) = ctx.state.rewound {
+        // It ended well and something is to be rewound all the same: pg_rewind saw the leader's old timeline, and a checkpoint is on its
+        // way there that this node has not heard of; or it is in vain.
+        if REWIND_IN_VAIN <= rewound.last.since(rewound.first) {
+            let text =
+                "pg_rewind finds nothing to do, and the leader's history has not all that is here".to_owned();
+            trail.block(Rule::Rewind, Guard::LastAttempt(text));
+            let allowed = ctx.config.reclone_on_rewind_failure || ctx.config.reclone_on_divergence;
+            return if allowed {
+                reclone(ctx, false)
+            } else {
+                Some(Plan::hold(Rule::NeedHelp))
+            };
+        }
+        let again = rewound.last.plus(REWIND_AGAIN);
+        if ctx.now < again {
+            let left = again.since(ctx.now);
+            trail.block(Rule::Rewind, Guard::Cooldown { left });
+            return Some(Plan::hold(Rule::Rewind));
+        }
     }
     let upstream = ctx.upstream(leader)?;
     Some(Plan::order(Rule::Rewind, Order::Rewind { leader: upstream }).intent(Intent::ForgetAncestry))

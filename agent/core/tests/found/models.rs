@@ -138,6 +138,30 @@ fn a_rewind_that_found_nothing_to_do_is_not_repeated_at_once() {
 }
 
 #[test]
+fn rewinds_in_vain_end_in_a_clone_or_with_a_person() {
+    for reclone in [true, false] {
+        let mut story = Story::new(Config {
+            use_pg_rewind: true,
+            reclone_on_divergence: reclone,
+            ..Config::new("a".into())
+        });
+        story.read(led_by_b(10));
+        for _ in 0..400 {
+            story.probed(Process::Absent, ControlState::InProduction);
+            match story.under_way(Lane::Postgres) {
+                Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
+                Some(Order::Rewind { .. }) => story.done(Lane::Postgres, Outcome::Ok),
+                _ => story.later(100),
+            }
+        }
+        let rewinds = gave(&story, |order| matches!(order, Order::Rewind { .. }));
+        assert!((5..=20).contains(&rewinds), "{rewinds}");
+        let clones = gave(&story, |order| matches!(order, Order::BaseBackup { .. }));
+        assert_eq!(clones, usize::from(reclone));
+    }
+}
+
+#[test]
 fn nobody_clones_from_a_member_on_an_older_timeline() {
     for (timeline, source) in [(1, "b"), (2, "c")] {
         let mut story = Story::new(Config::new("a".into()));
