@@ -91,11 +91,11 @@ async fn one_bad_endpoint_of_three_costs_little_once() {
     node.read(LIMIT).await.unwrap();
     cluster.members[follower].freeze();
     let began = start();
-    let lock = node.renew(TTL, &status(1), LIMIT).await.unwrap();
+    let lock = node.renew(TTL, None, &status(1), LIMIT).await.unwrap();
     let first = began.elapsed();
     assert!(matches!(lock, Lock::Held { .. }));
     let began = start();
-    node.renew(TTL, &status(1), LIMIT).await.unwrap();
+    node.renew(TTL, None, &status(1), LIMIT).await.unwrap();
     println!("frozen: first renewal {first:?}, the next {:?}", began.elapsed());
     assert!(first < Duration::from_millis(1200) && began.elapsed() < Duration::from_millis(200));
     cluster.members[follower].thaw();
@@ -212,7 +212,7 @@ async fn a_password_is_used_and_its_token_renewed() {
     let task = tokio::spawn(async move { watcher.watch(states).await });
     let mut lost = 0;
     for round in 0..12 {
-        let lock = node.renew(TTL, &status(round), LIMIT).await.unwrap();
+        let lock = node.renew(TTL, None, &status(round), LIMIT).await.unwrap();
         lost += u64::from(!matches!(lock, Lock::Held { .. }));
         node.write_member(&format!("{{\"round\":{round}}}"), TTL, LIMIT)
             .await
@@ -255,7 +255,10 @@ async fn a_password_is_used_and_its_token_renewed() {
     cluster.members[0].kill();
     cluster.members[0].start();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let lock = node.renew(TTL, &status(1), Duration::from_secs(5)).await.unwrap();
+    let lock = node
+        .renew(TTL, None, &status(1), Duration::from_secs(5))
+        .await
+        .unwrap();
     assert!(matches!(lock, Lock::Held { .. }), "{lock:?}");
 }
 
@@ -354,7 +357,7 @@ async fn tls_with_a_ca_of_ones_own_and_client_certificates() {
         .unwrap();
     assert!(matches!(lock, Lock::Held { .. }), "{lock:?}");
     assert!(matches!(
-        node.renew(TTL, &status(1), LIMIT).await.unwrap(),
+        node.renew(TTL, None, &status(1), LIMIT).await.unwrap(),
         Lock::Held { .. }
     ));
 

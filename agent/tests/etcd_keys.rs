@@ -22,7 +22,7 @@ async fn the_keys_of_a_clusters_life() {
     let (a, b) = (cluster.node("a"), cluster.node("b"));
     println!(
         "size of a renewal's future: {} bytes",
-        size_of_val(&a.renew(TTL, &status(1), LIMIT))
+        size_of_val(&a.renew(TTL, None, &status(1), LIMIT))
     );
     let view = async || a.read(LIMIT).await.unwrap().1.view;
 

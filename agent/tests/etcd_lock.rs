@@ -60,7 +60,7 @@ async fn one_of_two_wins_and_keeps_it_by_renewals_until_it_gives_it_back() {
     // Again: it is ours already.
     assert!(held(&acquire(&a).await));
     assert_eq!(
-        b.renew(TTL, &status(1), LIMIT).await.unwrap(),
+        b.renew(TTL, None, &status(1), LIMIT).await.unwrap(),
         not_held(Some("a"))
     );
     assert_eq!(
@@ -71,7 +71,7 @@ async fn one_of_two_wins_and_keeps_it_by_renewals_until_it_gives_it_back() {
     for round in 0..300 {
         let began = start();
         let before = SystemClock.now();
-        let lock = a.renew(TTL, &status(round), LIMIT).await.unwrap();
+        let lock = a.renew(TTL, None, &status(round), LIMIT).await.unwrap();
         times.push(began.elapsed());
         let Lock::Held { sent, .. } = lock else {
             panic!("{lock:?}")
@@ -91,7 +91,10 @@ async fn one_of_two_wins_and_keeps_it_by_renewals_until_it_gives_it_back() {
     let (_, snapshot) = b.read(LIMIT).await.unwrap();
     assert_eq!(snapshot.view.leader, None);
     assert_eq!(snapshot.view.status.unwrap().vacated, Some("a".into()));
-    assert_eq!(a.renew(TTL, &status(1), LIMIT).await.unwrap(), not_held(None));
+    assert_eq!(
+        a.renew(TTL, None, &status(1), LIMIT).await.unwrap(),
+        not_held(None)
+    );
 }
 
 #[tokio::test]
@@ -158,7 +161,7 @@ async fn lost_leases_and_keys_are_seen() {
         after.since(until)
     );
     assert_eq!(
-        a.renew(TTL, &status(1), LIMIT).await.unwrap(),
+        a.renew(TTL, None, &status(1), LIMIT).await.unwrap(),
         not_held(Some("b"))
     );
 
@@ -166,17 +169,23 @@ async fn lost_leases_and_keys_are_seen() {
     let (_, snapshot) = b.read(LIMIT).await.unwrap();
     let lease = snapshot.view.leader.unwrap().lease.unwrap().0;
     cluster.ctl(&["lease", "revoke", &format!("{lease:x}")]);
-    assert_eq!(b.renew(TTL, &status(1), LIMIT).await.unwrap(), not_held(None));
+    assert_eq!(
+        b.renew(TTL, None, &status(1), LIMIT).await.unwrap(),
+        not_held(None)
+    );
     assert!(held(&acquire(&b).await));
 
     // An operator deletes the key.
     cluster.ctl(&["del", "/service/batman/leader"]);
-    assert_eq!(b.renew(TTL, &status(1), LIMIT).await.unwrap(), not_held(None));
+    assert_eq!(
+        b.renew(TTL, None, &status(1), LIMIT).await.unwrap(),
+        not_held(None)
+    );
 
     // An operator writes somebody's name into it: it hangs on no lease.
     cluster.ctl(&["put", "/service/batman/leader", "b"]);
     assert!(
-        held(&b.renew(TTL, &status(1), LIMIT).await.unwrap()),
+        held(&b.renew(TTL, None, &status(1), LIMIT).await.unwrap()),
         "taken over with a lease"
     );
     let (_, snapshot) = b.read(LIMIT).await.unwrap();
@@ -200,7 +209,7 @@ async fn a_restarted_agent_and_another_ttl_move_the_key_to_the_new_lease() {
         not_held(Some("a")),
         "of an earlier life: for a renewal to take over"
     );
-    let Lock::Held { lease: new, sent, .. } = a.renew(TTL, &status(1), LIMIT).await.unwrap() else {
+    let Lock::Held { lease: new, sent, .. } = a.renew(TTL, None, &status(1), LIMIT).await.unwrap() else {
         panic!()
     };
     assert_ne!(old, new);
@@ -208,12 +217,12 @@ async fn a_restarted_agent_and_another_ttl_move_the_key_to_the_new_lease() {
     let created = snapshot.view.leader.clone().unwrap().created;
     assert_eq!(snapshot.view.leader.unwrap().lease, Some(new));
     cluster.ctl(&["lease", "revoke", &format!("{:x}", old.0)]);
-    let lock = a.renew(TTL, &status(2), LIMIT).await.unwrap();
+    let lock = a.renew(TTL, None, &status(2), LIMIT).await.unwrap();
     assert!(matches!(lock, Lock::Held { sent: later, .. } if later > sent));
 
     let longer = Duration::from_millis(3500);
     a.write_member("{}", longer, LIMIT).await.unwrap();
-    let Lock::Held { lease: third, .. } = a.renew(longer, &status(3), LIMIT).await.unwrap() else {
+    let Lock::Held { lease: third, .. } = a.renew(longer, None, &status(3), LIMIT).await.unwrap() else {
         panic!()
     };
     assert_ne!(third, new);
@@ -349,10 +358,13 @@ async fn a_full_database_does_not_cost_the_lock() {
         "{error}"
     );
     for _ in 0..3 {
-        assert!(held(&a.renew(TTL, &status(1), LIMIT).await.unwrap()));
+        assert!(held(&a.renew(TTL, None, &status(1), LIMIT).await.unwrap()));
     }
     cluster.ctl(&["del", "/service/batman/leader"]);
-    assert_eq!(a.renew(TTL, &status(1), LIMIT).await.unwrap(), not_held(None));
+    assert_eq!(
+        a.renew(TTL, None, &status(1), LIMIT).await.unwrap(),
+        not_held(None)
+    );
 }
 
 /// From when until when a node may have acted as primary.
@@ -410,7 +422,7 @@ async fn fight(disturb: impl Fn(&mut Member)) -> Fight {
                 }
                 let began = start();
                 let lock = if ours {
-                    node.renew(ttl, &status(rounds), LIMIT).await
+                    node.renew(ttl, None, &status(rounds), LIMIT).await
                 } else {
                     node.acquire(ttl, None, Revision(0), None, &StatusRecord::default(), LIMIT)
                         .await

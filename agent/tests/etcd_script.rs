@@ -50,14 +50,14 @@ async fn an_election_between_keep_alive_and_transaction_voids_the_pair() {
     let script = Script::with(&[]);
     let node = node("a", vec![at(script.serve())]);
     acquire(&node, LIMIT).await.unwrap();
-    node.renew(TTL, &status(1), LIMIT).await.unwrap();
+    node.renew(TTL, None, &status(1), LIMIT).await.unwrap();
     script.store().done.clear();
     script
         .misdeeds
         .lock()
         .unwrap()
         .push_back((Rpc::KeepAlive, Misdeed::ThenElect));
-    let lock = node.renew(TTL, &status(2), LIMIT).await.unwrap();
+    let lock = node.renew(TTL, None, &status(2), LIMIT).await.unwrap();
     assert!(matches!(lock, Lock::Held { term: Term(3), .. }), "{lock:?}");
     assert_eq!(
         script.store().done,
@@ -88,7 +88,7 @@ async fn while_terms_never_agree_no_right_is_counted() {
     // The grant and its transaction are of one term.
     assert!(matches!(acquire(&node, LIMIT).await.unwrap(), Lock::Held { .. }));
     let began = start();
-    let result = node.renew(TTL, &status(1), SHORT).await;
+    let result = node.renew(TTL, None, &status(1), SHORT).await;
     assert!(
         matches!(result, Err(DcsError::Failed(_) | DcsError::Unknown(_))),
         "{result:?}"
@@ -102,13 +102,39 @@ async fn a_right_counts_from_before_the_keep_alive_left() {
     let node = node("a", vec![at(script.serve())]);
     acquire(&node, LIMIT).await.unwrap();
     // The first opens the stream with a keep-alive of its own.
-    node.renew(TTL, &status(1), LIMIT).await.unwrap();
+    node.renew(TTL, None, &status(1), LIMIT).await.unwrap();
     for _ in 0..3 {
-        let lock = node.renew(TTL, &status(1), LIMIT).await.unwrap();
+        let lock = node.renew(TTL, None, &status(1), LIMIT).await.unwrap();
         let answered = SystemClock.now();
         let Lock::Held { sent, .. } = lock else { panic!() };
         assert!(answered.since(sent) >= SLOW, "{:?}", answered.since(sent));
     }
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_carried_out_late_does_not_unsay_a_later_one() {
+    let script = Script::with(&[]);
+    let node = node("a", vec![at(script.serve())]);
+    let Lock::Held { written: first, .. } = acquire(&node, LIMIT).await.unwrap() else {
+        panic!()
+    };
+    let later = (Rpc::Txn, Misdeed::Later);
+    script.misdeeds.lock().unwrap().push_back(later);
+    let Lock::Held { written: second, .. } = node.renew(TTL, first, &status(2), LIMIT).await.unwrap() else {
+        panic!()
+    };
+    assert!(first < second);
+    node.renew(TTL, second, &status(3), LIMIT).await.unwrap();
+    tokio::time::sleep(2 * SLOW).await;
+    let told = |script: &Script| {
+        let value = script.store().keys[&b"/service/batman/status"[..]].value.clone();
+        String::from_utf8(value).unwrap()
+    };
+    assert!(told(&script).contains("\"optime\":3"), "{}", told(&script));
+
+    // Whoever is waited for has the last word, over a renewal of its own that it has not heard of.
+    node.renew(TTL, first, &status(4), LIMIT).await.unwrap();
+    assert!(told(&script).contains("\"optime\":4"), "{}", told(&script));
 }
 
 #[tokio::test]
@@ -126,7 +152,7 @@ async fn no_error_of_one_member_costs_the_lock() {
                     "{rpc:?} {misdeed:?}: {lock:?}"
                 );
                 let asked = SystemClock.now();
-                let lock = node.renew(TTL, &status(1), LIMIT).await;
+                let lock = node.renew(TTL, None, &status(1), LIMIT).await;
                 assert!(
                     matches!(lock, Ok(Lock::Held { sent, .. }) if sent >= asked),
                     "{rpc:?} {misdeed:?}: {lock:?}"
@@ -215,7 +241,7 @@ async fn a_lease_that_is_gone_or_too_short_gives_no_right() {
         .lock()
         .unwrap()
         .push_back((Rpc::KeepAlive, Misdeed::Short));
-    let lock = node.renew(TTL, &status(1), LIMIT).await.unwrap();
+    let lock = node.renew(TTL, None, &status(1), LIMIT).await.unwrap();
     assert!(
         matches!(lock, Lock::Held { lease, .. } if lease != first),
         "{lock:?}"

@@ -61,12 +61,16 @@ pub enum Order {
         /// What to write to `status`: the former one, no longer vacated.
         status: StatusRecord,
     },
-    /// Lock: keep the lease alive, then, under the same term, confirm that the leader key is ours and hangs on it, writing `status`.
-    /// If the key is ours but hangs on another lease (or `ttl` has changed), it is moved to this node's lease of `ttl`.
+    /// Lock: keep the lease alive, then, under the same term, confirm that the leader key is ours and hangs on it, writing `status` if
+    /// it has not changed since `seen`. If the key is ours but hangs on another lease (or `ttl` has changed), it is moved to this node's
+    /// lease of `ttl`. If `status` has changed, by a renewal of ours that came late, what it is now is taken for `seen`: whoever waits
+    /// for the answer has the last word, and a renewal that nobody waits for any more is void once another has been confirmed.
     /// → `Locked` | `NotLocked`
     Renew {
         /// Life of the lease.
         ttl: Duration,
+        /// The revision of `status` as this node last wrote or saw it, zero for "no such key".
+        seen: Revision,
         /// What to write to `status`.
         status: StatusRecord,
     },

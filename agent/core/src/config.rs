@@ -98,6 +98,12 @@ impl Config {
         ttl + ttl / DRIFT_PARTS
     }
 
+    /// The pace of routine work: `loop_wait`, and three rounds in the life of the lease at least, whatever ttl was set meanwhile.
+    #[must_use]
+    pub fn round(&self) -> Duration {
+        self.loop_wait.min(self.ttl / 3)
+    }
+
     /// How long before its right ends a primary stops by itself (1.5 s, less for a short ttl): time for a fast stop
     /// that turns into an immediate one before the guard kills.
     #[must_use]
@@ -117,7 +123,7 @@ impl Config {
     #[must_use]
     pub fn suspicion(&self) -> Duration {
         (self.ttl * 4 / 10)
-            .max(self.loop_wait + self.loop_wait / 2)
+            .max(self.round() * 3 / 2)
             .min(self.ttl * 6 / 10)
     }
 }

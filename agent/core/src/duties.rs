@@ -65,15 +65,15 @@ fn renew(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     } else {
         ctx.config.ttl
     };
-    pace(ctx, &mut due.renew, ctx.config.loop_wait, Lane::Lock, || {
+    pace(ctx, &mut due.renew, ctx.config.round(), Lane::Lock, || {
         let mut status = ctx.status(false);
         status.ttl = ttl;
-        Order::Renew { ttl, status }
+        ctx.renew(status)
     })
 }
 
 /// The guard's deadline follows the right. It is lifted only when PostgreSQL certainly is no primary, or in a pause that everybody can
-/// know it to be exempt in.
+/// know it to be exempt in; while PostgreSQL cannot be looked at, one that an order has set follows the right as well.
 fn set_deadline(ctx: &Context<'_>) -> Option<Order> {
     if ctx.facts.postgres.is_none() && !ctx.state.unsure {
         return None;
@@ -81,11 +81,11 @@ fn set_deadline(ctx: &Context<'_>) -> Option<Order> {
     let writable = ctx.may_write();
     let right = ctx.state.lease.until != MonoTime::ZERO;
     let guarded = ctx.facts.server().is_none_or(|server| server.guarded);
-    let deadline = if !writable {
-        if !ctx.settled() {
-            return None;
-        }
+    let unseen = !ctx.settled() && ctx.valid() && ctx.state.deadline != Some(None);
+    let deadline = if !writable && ctx.settled() {
         None
+    } else if !writable && !unseen {
+        return None;
     } else if ctx.exempt() {
         None
     } else if right {
@@ -106,13 +106,9 @@ fn failsafe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         return None;
     }
     let voters = ctx.failsafe_voters()?;
-    pace(
-        ctx,
-        &mut due.failsafe,
-        ctx.config.loop_wait,
-        Lane::Failsafe,
-        || Order::AskFailsafe(voters),
-    )
+    pace(ctx, &mut due.failsafe, ctx.config.round(), Lane::Failsafe, || {
+        Order::AskFailsafe(voters)
+    })
 }
 
 fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
@@ -121,7 +117,7 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         Some(Process::Unresponsive { .. } | Process::Absent) => false,
         Some(Process::Running(_)) => !ctx.settled(),
     };
-    let every = if brisk { BRISK } else { ctx.config.loop_wait };
+    let every = if brisk { BRISK } else { ctx.config.round() };
     if brisk {
         due.probe = due.probe.min(ctx.now.plus(BRISK));
     }
@@ -129,7 +125,7 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
 }
 
 fn read(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
-    pace(ctx, &mut due.read, ctx.config.loop_wait, Lane::Read, || {
+    pace(ctx, &mut due.read, ctx.config.round(), Lane::Read, || {
         Order::ReadCluster
     })
 }
@@ -144,9 +140,9 @@ fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let every = if handing_over {
         Some(BRISK)
     } else if ctx.facts.cluster.is_some() && ctx.facts.leader().is_none() {
-        Some((ctx.config.loop_wait / 4).max(BRISK))
+        Some((ctx.config.round() / 4).max(BRISK))
     } else if ctx.leader_is_other() && ctx.facts.foreign.heard.plus(ctx.config.suspicion()) <= ctx.now {
-        Some((ctx.config.loop_wait / 2).max(BRISK))
+        Some((ctx.config.round() / 2).max(BRISK))
     } else {
         None
     }?;
@@ -185,7 +181,7 @@ fn publish(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if news {
         due.publish = ctx.now;
     }
-    pace(ctx, &mut due.publish, ctx.config.loop_wait, Lane::Publish, || {
+    pace(ctx, &mut due.publish, ctx.config.round(), Lane::Publish, || {
         Order::WriteMember(record)
     })
 }
@@ -214,19 +210,19 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         return None;
     }
     if view.config_revision.is_none() {
-        due.keys = ctx.now.plus(ctx.config.loop_wait);
+        due.keys = ctx.now.plus(ctx.config.round());
         return Some(Order::WriteConfig);
     }
     if ctx.config.failsafe_mode && !is_failsafe_list(ctx, view.failsafe.as_ref()) {
         let list = failsafe_list(ctx);
-        due.keys = ctx.now.plus(ctx.config.loop_wait / 2);
+        due.keys = ctx.now.plus(ctx.config.round() / 2);
         let seen = view.failsafe_revision;
         return Some(Order::WriteFailsafe { seen, list });
     }
     let recorded = view.history.last().map(|line| line.timeline);
     let last = server.history.last().map(|line| line.timeline);
     if last.is_some() && recorded < last {
-        due.keys = ctx.now.plus(ctx.config.loop_wait / 2);
+        due.keys = ctx.now.plus(ctx.config.round() / 2);
         return Some(Order::WriteHistory(merged_history(ctx)));
     }
     None
@@ -417,7 +413,7 @@ fn upkeep(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         return None;
     }
     let every = if server.is_primary() {
-        ctx.config.loop_wait
+        ctx.config.round()
     } else {
         SLOTS_ON_REPLICA
     };

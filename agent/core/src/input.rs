@@ -105,8 +105,10 @@ pub enum Outcome {
         lease: LeaseId,
         /// The term both were answered under.
         term: Term,
-        /// The revision of the transaction.
+        /// The store's revision of the transaction.
         revision: Revision,
+        /// The revision at which the order's `status` was written; `None` if it was not, for etcd has no space.
+        written: Option<Revision>,
     },
     /// The lock is certainly not ours: somebody else holds it, or (for a renewal) nobody does.
     NotLocked {

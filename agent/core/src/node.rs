@@ -17,7 +17,7 @@ use crate::lease::Lease;
 use crate::rules::{self, Context, Intent};
 use crate::state::{AfterPromotion, State};
 use crate::types::{Generation, MonoTime};
-use crate::view::{DataDir, Initialize, Process};
+use crate::view::{DataDir, Initialize, Process, Server};
 use crate::zoo::{Flaw, lacks};
 
 mod outcome;
@@ -135,7 +135,7 @@ impl Node {
             Order::Promote { .. } | Order::Bootstrap { .. } | Order::Restart { guard_until: Some(_) } => {
                 self.state.unsure = true;
             }
-            Order::Acquire { ttl, status, .. } | Order::Renew { ttl, status } => {
+            Order::Acquire { ttl, status, .. } | Order::Renew { ttl, status, .. } => {
                 self.state.lease.announce(*ttl, now);
                 self.state.unfenced &= status.unfenced;
             }
@@ -362,6 +362,8 @@ impl Node {
             self.state.checkpoint = AfterPromotion::Wanted;
         }
         if leading {
+            let reached = |server: &Server| (server.timeline, server.position());
+            self.state.reached = self.context().primary().map(reached);
             self.state.reigned = true;
             self.state.down_since = None;
             self.state.giving_up = false;
@@ -440,7 +442,7 @@ impl Node {
     fn wake(&self) -> Wake {
         let state = &self.state;
         let mut wake = Wake {
-            at: self.now.plus(self.config.loop_wait),
+            at: self.now.plus(self.config.round()),
             why: "routine",
         };
         let mut consider = |at: MonoTime, why| {

@@ -29,10 +29,10 @@ pub struct State {
     pub release_in_doubt: bool,
     /// `status` is known to say that this node's primary runs without a deadline, and nothing that says otherwise has been sent since.
     pub unfenced: bool,
-    /// When an order to the lock was last left without an answer (or this agent began): it may still arrive and overwrite `status`.
-    pub doubt: MonoTime,
     /// PostgreSQL has been primary in this reign.
     pub reigned: bool,
+    /// Where the primary of this reign was last seen: what `status` goes on saying while PostgreSQL does not answer.
+    pub reached: Option<(Timeline, Lsn)>,
     /// Since when PostgreSQL of this reign does not serve.
     pub down_since: Option<MonoTime>,
     /// Starts in place that failed in a row in this reign.
@@ -197,8 +197,8 @@ impl State {
             releasing: false,
             release_in_doubt: false,
             unfenced: false,
-            doubt: now,
             reigned: false,
+            reached: None,
             down_since: None,
             failed_starts: 0,
             giving_up: false,
@@ -255,6 +255,7 @@ impl State {
     pub fn lost_lock(&mut self) {
         self.lease.held = false;
         self.reigned = false;
+        self.reached = None;
         self.giving_up = false;
         self.releasing = false;
         self.release_in_doubt = false;

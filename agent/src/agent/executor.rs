@@ -227,7 +227,7 @@ impl Tools {
                     .acquire(ttl, config, failsafe, Some(seen), &status, limit)
                     .await
             }
-            Order::Renew { ttl, status } => self.etcd.renew(ttl, &status, limit).await,
+            Order::Renew { ttl, seen, status } => self.etcd.renew(ttl, Some(seen), &status, limit).await,
             Order::Release { seen, status } => self.etcd.release(&status, Some(seen), limit).await,
             _ => return Outcome::Failed("not an order about the lock".to_owned()),
         };

@@ -42,6 +42,8 @@ pub enum Lock {
         term: Term,
         /// The store's revision of the transaction.
         revision: Revision,
+        /// The revision at which `status` was written; `None` if it was not, for etcd has no space.
+        written: Option<Revision>,
     },
     /// Not ours, as of the transaction.
     NotHeld {
@@ -61,11 +63,13 @@ impl From<Lock> for Outcome {
                 lease,
                 term,
                 revision,
+                written,
             } => Self::Locked {
                 sent,
                 lease,
                 term,
                 revision,
+                written,
             },
             Lock::NotHeld { holder } => Self::NotLocked { holder },
             Lock::Released => Self::Ok,
@@ -141,7 +145,7 @@ impl Etcd {
                 unchanged("config", config),
                 unchanged("failsafe", failsafe),
             ];
-            conditions.extend(seen.map(|seen| unchanged("status", seen)));
+            conditions.extend(self.status_at(seen));
             let txn = Txn::new()
                 .when(conditions)
                 .and_then(vec![
@@ -163,23 +167,31 @@ impl Etcd {
             let unchanged = |key: Option<&Option<RawKey>>, at: Revision| {
                 key.and_then(Option::as_ref).map_or(0, |key| key.mod_revision) == at.0
             };
-            let held = found.succeeded || {
+            let written = if found.succeeded {
+                found.revision
+            } else {
                 let leader = found.gets.first().and_then(Option::as_ref);
                 // An attempt of ours that was not answered, or was answered under another term, has created it.
-                let ours = leader.is_some_and(|key| key.value == self.name && key.lease == lease.id);
-                if !(ours && unchanged(found.gets.get(1), config) && unchanged(found.gets.get(2), failsafe)) {
-                    return Ok(not_held(leader));
+                let ours = leader.filter(|key| key.value == self.name && key.lease == lease.id);
+                match ours {
+                    Some(key)
+                        if unchanged(found.gets.get(1), config) && unchanged(found.gets.get(2), failsafe) =>
+                    {
+                        key.mod_revision
+                    }
+                    _ => return Ok(not_held(leader)),
                 }
-                true
             };
-            if held && found.term == lease.term {
-                return Ok(lease.held(&found));
+            if found.term == lease.term {
+                return Ok(lease.held(&found, Some(written)));
             }
         }
     }
 
-    /// Keeps the lease alive, then confirms under the same term that the key is ours and hangs on it, writing `status`. A key of
-    /// ours on another lease (of an earlier life of this process, or of another ttl) is moved to this one.
+    /// Keeps the lease alive, then confirms under the same term that the key is ours and hangs on it, writing `status` if that is still
+    /// at `seen` (zero: absent; `None`: whatever it is). A key of ours on another lease (of an earlier life of this process, or of another ttl) is moved to this
+    /// one. A `status` that has moved was written by a renewal of ours that came late, for the key is ours: it is written over, at the
+    /// revision that it has now. So a renewal that comes late itself, after another was confirmed, is void.
     ///
     /// While etcd's database is full, the confirmation is a linearizable read in place of the transaction, and `status` is not
     /// written: a full disk is no reason to stop a primary.
@@ -189,11 +201,12 @@ impl Etcd {
     pub async fn renew(
         &self,
         ttl: Duration,
+        seen: Option<Revision>,
         status: &StatusRecord,
         limit: Duration,
     ) -> Result<Lock, DcsError> {
         let mut work = self.pool.work(limit);
-        self.try_renew(ttl, status, &mut work)
+        self.try_renew(ttl, seen, status, &mut work)
             .await
             .map_err(|failure| work.error(failure))
     }
@@ -201,6 +214,7 @@ impl Etcd {
     async fn try_renew(
         &self,
         ttl: Duration,
+        mut seen: Option<Revision>,
         status: &StatusRecord,
         work: &mut Work,
     ) -> Result<Lock, Failure> {
@@ -214,24 +228,29 @@ impl Etcd {
             if hangs_on != lease.id {
                 puts.push(self.put_leader(lease.id));
             }
+            let mut conditions = vec![
+                self.leader_is_me(),
+                Compare::lease(self.key("leader"), CompareOp::Equal, hangs_on),
+            ];
+            conditions.extend(self.status_at(seen));
             let txn = Txn::new()
-                .when(vec![
-                    self.leader_is_me(),
-                    Compare::lease(self.key("leader"), CompareOp::Equal, hangs_on),
-                ])
+                .when(conditions)
                 .and_then(puts)
-                .or_else(vec![get(self.key("leader"))]);
+                .or_else(vec![get(self.key("leader")), get(self.key("status"))]);
             let found = match self.commit(work, txn).await {
                 Err(failure) if failure.kind == Kind::NoSpace => {
                     let found = self.look(work, "leader").await?;
                     let leader = found.gets.first().and_then(Option::as_ref);
-                    if leader.is_some_and(|key| key.value == self.name && key.lease != lease.id) {
+                    let Some(key) = leader.filter(|key| key.value == self.name) else {
+                        return Ok(not_held(leader));
+                    };
+                    if key.lease != lease.id {
                         return Err(failure);
                     }
-                    Found {
-                        succeeded: leader.is_some_and(|key| key.value == self.name),
-                        ..found
+                    if found.term == lease.term {
+                        return Ok(lease.held(&found, None));
                     }
+                    continue;
                 }
                 Err(failure) if failure.kind == Kind::LeaseGone => {
                     self.forget_lease(lease.id);
@@ -241,23 +260,25 @@ impl Etcd {
             };
             if found.succeeded {
                 if found.term == lease.term {
-                    return Ok(lease.held(&found));
+                    return Ok(lease.held(&found, Some(found.revision)));
                 }
+                seen = Some(Revision(found.revision));
                 continue;
             }
-            match found.gets.first().and_then(Option::as_ref) {
-                Some(key) if key.value == self.name => {
-                    if key.lease != lease.id {
-                        tracing::info!(
-                            from = key.lease,
-                            to = lease.id,
-                            "moving the leader key to this process's lease"
-                        );
-                    }
-                    stray = Some(key.lease);
-                }
-                other => return Ok(not_held(other)),
+            let leader = found.gets.first().and_then(Option::as_ref);
+            let Some(key) = leader.filter(|key| key.value == self.name) else {
+                return Ok(not_held(leader));
+            };
+            if key.lease != lease.id {
+                tracing::info!(
+                    from = key.lease,
+                    to = lease.id,
+                    "moving the leader key to this process's lease"
+                );
             }
+            stray = Some(key.lease);
+            let written = found.gets.get(1).and_then(Option::as_ref);
+            seen = Some(Revision(written.map_or(0, |status| status.mod_revision)));
         }
     }
 
@@ -274,8 +295,7 @@ impl Etcd {
     ) -> Result<Lock, DcsError> {
         let status = status_json(status, &self.name);
         let mut conditions = vec![self.leader_is_me()];
-        conditions
-            .extend(seen.map(|seen| Compare::mod_revision(self.key("status"), CompareOp::Equal, seen.0)));
+        conditions.extend(self.status_at(seen));
         let txn = Txn::new()
             .when(conditions)
             .and_then(vec![
@@ -388,6 +408,11 @@ impl Etcd {
         Compare::value(self.key("leader"), CompareOp::Equal, self.name.as_str())
     }
 
+    /// The comparison that `status` has not been written since then; none if it does not matter.
+    fn status_at(&self, seen: Option<Revision>) -> Option<Compare> {
+        seen.map(|seen| Compare::mod_revision(self.key("status"), CompareOp::Equal, seen.0))
+    }
+
     fn put_leader(&self, lease: i64) -> TxnOp {
         TxnOp::put(
             self.key("leader"),
@@ -398,12 +423,13 @@ impl Etcd {
 }
 
 impl Living {
-    fn held(self, found: &Found) -> Lock {
+    fn held(self, found: &Found, written: Option<i64>) -> Lock {
         Lock::Held {
             sent: self.sent,
             lease: LeaseId(self.id),
             term: Term(found.term),
             revision: Revision(found.revision),
+            written: written.map(Revision),
         }
     }
 }

@@ -28,8 +28,10 @@ pub enum Misdeed {
     DoAndFail(Code, &'static str),
     /// Do it, answer, and have an election.
     ThenElect,
-    /// Answer [`SLOW`] later.
+    /// Keep-alive: answer [`SLOW`] later.
     Slow,
+    /// Transaction: answer with an error at once, and carry it out [`SLOW`] later.
+    Later,
     /// Keep-alive: there is no such lease. Grant: half the ttl.
     Short,
 }
@@ -232,6 +234,16 @@ impl PbKvService for Script {
     }
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
+        let first = self.misdeeds.lock().unwrap().front().copied();
+        if matches!(first, Some((Rpc::Txn, Misdeed::Later))) {
+            self.misdeeds.lock().unwrap().pop_front();
+            let store = Arc::clone(&self.store);
+            tokio::spawn(async move {
+                tokio::time::sleep(SLOW).await;
+                store.lock().unwrap().txn(request.into_inner());
+            });
+            return Err(Status::new(Code::Unavailable, "etcdserver: request timed out"));
+        }
         self.act(Rpc::Txn, |store, _| {
             Response::new(store.txn(request.into_inner()))
         })

@@ -63,6 +63,7 @@ bugs! {
     UnknownIsFailure "a transaction that timed out counts as not done",
     AcquireUnseenReign "the lock is taken although a reign that was not seen has passed",
     ReleaseAnyReign "a release ends whatever reign it meets",
+    RenewAnyStatus "a renewal writes over whatever `status` says by then",
     BootWithoutGuard "a restarted agent does not ask the guard for its deadline",
 }
 

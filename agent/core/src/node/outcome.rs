@@ -54,7 +54,8 @@ impl Node {
                 lease,
                 term: _,
                 revision,
-            } => self.locked(order, sent, lease, revision),
+                written,
+            } => self.locked(order, sent, lease, revision, written),
             Outcome::NotLocked { holder: Some(holder) }
                 if matches!(order, Order::Release { .. }) && holder == self.config.name =>
             {
@@ -77,9 +78,6 @@ impl Node {
                     self.state.release_in_doubt |= !matches!(outcome, Outcome::Failed(_));
                     self.state.releasing = self.state.release_in_doubt;
                 }
-                if matches!(outcome, Outcome::Unknown(_)) {
-                    self.state.doubt = now;
-                }
                 // Unknown: the next answer tells. The right is what it was before.
                 self.state.due.read = now;
                 self.state.due.renew = now;
@@ -88,15 +86,27 @@ impl Node {
         }
     }
 
-    fn locked(&mut self, order: &Order, sent: MonoTime, id: LeaseId, revision: Revision) {
+    fn locked(
+        &mut self,
+        order: &Order,
+        sent: MonoTime,
+        id: LeaseId,
+        revision: Revision,
+        written: Option<Revision>,
+    ) {
         let (ttl, status, acquired) = match order {
             Order::Acquire { ttl, status, .. } => (*ttl, status, true),
-            Order::Renew { ttl, status } => (*ttl, status, false),
+            Order::Renew { ttl, status, .. } => (*ttl, status, false),
             _ => return,
         };
-        self.state.reserved = status.next;
-        self.state.unfenced = status.unfenced;
-        self.state.lease.confirmed = self.state.lease.confirmed.max(revision);
+        if let Some(written) = written {
+            self.state.reserved = status.next;
+            self.state.unfenced = status.unfenced;
+            self.state.lease.confirmed = self.state.lease.confirmed.max(written);
+        } else {
+            // Who waits for what `status` says must not ask for it as fast as etcd answers.
+            self.lanes.rest(Lane::Lock, self.now.plus(REST));
+        }
         if !self.state.lease.held {
             self.state.lost_lock();
             // What failed for want of a right may be tried at once under a new one.
@@ -124,9 +134,9 @@ impl Node {
             }
             view.revision = view.revision.max(revision);
             // The transaction wrote `status`: a release that follows at once must not wait for the watch to tell.
-            view.status_revision = view.status_revision.max(revision);
+            view.status_revision = view.status_revision.max(written.unwrap_or_default());
         }
-        self.state.due.renew = self.state.due.renew.max(self.now.plus(self.config.loop_wait / 2));
+        self.state.due.renew = self.state.due.renew.max(self.now.plus(self.config.round() / 2));
     }
 
     fn released(&mut self) {
@@ -357,15 +367,13 @@ impl Node {
 
     fn upkeep_done(&mut self, order: &Order, outcome: Outcome) {
         if outcome != Outcome::Ok {
-            self.lanes
-                .rest(Lane::Upkeep, self.now.plus(self.config.loop_wait));
+            self.lanes.rest(Lane::Upkeep, self.now.plus(self.config.round()));
         } else if matches!(order, Order::Checkpoint) {
             self.state.checkpoint = AfterPromotion::Made;
             self.state.due.publish = self.now;
         } else {
             // The next look will show the slots; until then they seem to be missing still.
-            self.lanes
-                .rest(Lane::Upkeep, self.now.plus(self.config.loop_wait));
+            self.lanes.rest(Lane::Upkeep, self.now.plus(self.config.round()));
         }
     }
 

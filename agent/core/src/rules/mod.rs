@@ -414,16 +414,19 @@ impl<'a> Context<'a> {
     pub(crate) fn status(&self, vacated: bool) -> StatusRecord {
         let old = self.facts.view().and_then(|view| view.status.as_ref());
         let server = self.primary();
+        let reached = server
+            .map(|server| (server.timeline, server.position()))
+            .or(self.state.reached);
         let mut record = StatusRecord {
-            optime: server
-                .map(Server::position)
+            optime: reached
+                .map(|(_, position)| position)
                 .or(old.map(|status| status.optime))
                 .unwrap_or_default(),
             slots: server.map(|server| server.slots.clone()).unwrap_or_default(),
             retain_slots: old.map(|status| status.retain_slots.clone()).unwrap_or_default(),
             ttl: self.config.ttl,
-            timeline: server
-                .map(|server| server.timeline)
+            timeline: reached
+                .map(|(timeline, _)| timeline)
                 .or(old.and_then(|status| status.timeline)),
             next: self.state.reserved.max(old.and_then(|status| status.next)),
             vacated,
@@ -441,10 +444,24 @@ impl<'a> Context<'a> {
 
     /// The order to give the lock back. PostgreSQL must be known to have stopped, or never to have been writable.
     pub(crate) fn release(&self) -> Order {
-        let seen = self.facts.view().map(|view| view.status_revision);
         Order::Release {
-            seen: seen.unwrap_or_default().max(self.state.lease.confirmed),
+            seen: self.status_seen(),
             status: self.status(true),
         }
+    }
+
+    /// The order to renew the lock, saying this.
+    pub(crate) fn renew(&self, status: StatusRecord) -> Order {
+        Order::Renew {
+            ttl: status.ttl,
+            seen: self.status_seen(),
+            status,
+        }
+    }
+
+    /// The revision of `status` as this node last wrote or saw it.
+    fn status_seen(&self) -> Revision {
+        let seen = self.facts.view().map(|view| view.status_revision);
+        seen.unwrap_or_default().max(self.state.lease.confirmed)
     }
 }

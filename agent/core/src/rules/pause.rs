@@ -1,7 +1,5 @@
 //! Maintenance: the cluster is paused.
 
-use std::time::Duration;
-
 use super::{Context, Plan, Trail, primary, race, replica};
 use crate::action::Lane;
 use crate::decision::{Guard, Rule};
@@ -50,18 +48,16 @@ fn chosen(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     replica::promote(ctx, trail).or_else(|| race::take_lock(ctx, trail))
 }
 
-/// How long a request that was left without an answer may still arrive at etcd: its own limit for a proposal is 5 s and two elections.
-const LATE: Duration = Duration::from_secs(10);
-
 /// A primary without a deadline.
 ///
 /// A pause lifts the guard's deadline, and a primary that cannot hear of its end runs on: no right that runs out would ever stop it.
 /// So it says so in `status` first, and nobody takes the lock after it until it has taken that back: it is under a deadline
-/// again, or it is certainly no primary any more. Only a person can overrule that, by a manual failover that names another.
+/// again, or it is certainly no primary any more. Only a person can overrule that, by a manual failover that names another. Once that
+/// is confirmed no earlier renewal can unsay it: each is void when `status` has moved.
 impl Context<'_> {
     /// This node's primary may run without a deadline: the cluster is paused, and everybody can know.
     pub(crate) fn exempt(&self) -> bool {
-        self.config.pause && self.state.unfenced && self.state.doubt.plus(LATE) <= self.now
+        self.config.pause && self.state.unfenced
     }
 
     /// `status` says that this node's primary runs without a deadline.

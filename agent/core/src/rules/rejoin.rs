@@ -192,8 +192,14 @@ pub(super) fn reclone(ctx: &Context<'_>, from_leader: bool) -> Option<Plan> {
 }
 
 impl<'a> Context<'a> {
-    /// The timeline the leader is on, as it says in the DCS.
+    /// The timeline the leader is on, as it says in the DCS or has told this node.
     pub(super) fn leader_timeline(&self) -> Option<Timeline> {
+        let told = self.ancestry().map(|ancestry| ancestry.timeline);
+        self.said_timeline().max(told)
+    }
+
+    /// The timeline the leader is on, as it says in the DCS.
+    fn said_timeline(&self) -> Option<Timeline> {
         let leader = self.facts.leader()?;
         let member = self.facts.member(leader).and_then(|member| member.timeline);
         let status = self
@@ -211,7 +217,7 @@ impl<'a> Context<'a> {
         let known = self.state.ancestry.as_ref()?;
         // Told before its promotion, it does not say where the timeline before forked off.
         let present = self
-            .leader_timeline()
+            .said_timeline()
             .is_none_or(|timeline| timeline <= known.timeline);
         let told = present || lacks(Flaw::EarlyHistory);
         (known.leader == leader.name && known.created == leader.created && told).then_some(known)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Context, Intent, Plan, Trail, rejoin};
 use crate::action::{Lane, Order, StopMode, Upstream};
 use crate::decision::{Evidence, Guard, Rule};
-use crate::types::Timeline;
-use crate::view::{Server, ServerRole};
+use crate::types::{Lsn, Timeline};
+use crate::view::{Member, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
 /// How long a replica whose history leads to the leader's may go without streaming before it is started anew: three of PostgreSQL's own
@@ -52,9 +52,8 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         trail.block(Rule::Promote, Guard::NoReservation);
         let mut status = ctx.status(false);
         status.next = Some(Timeline(known.0 + 1));
-        let ttl = ctx.config.ttl;
         return Some(if ctx.lanes.idle(Lane::Lock) {
-            Plan::order(Rule::Promote, Order::Renew { ttl, status })
+            Plan::order(Rule::Promote, ctx.renew(status))
         } else {
             Plan::hold(Rule::Promote)
         });
@@ -182,12 +181,20 @@ fn nudge(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     Some(Plan::order(Rule::Follow, order).intent(Intent::Nudge(reign)))
 }
 
-/// Whom to stream from: the member of the tag `replicatefrom` while it runs, else the leader.
+/// Whom to stream from: the member of the tag `replicatefrom` while it runs and has what this replica needs, else the leader.
+///
+/// One that is far behind this replica cannot serve it: PostgreSQL refuses a position that the upstream does not have, and one that stands
+/// still itself, for want of WAL that is gone, would hold all behind it back for ever. A little behind is every upstream, for what
+/// its key says is up to a round old.
 pub(super) fn source(ctx: &Context<'_>) -> Option<Upstream> {
-    let cascade =
-        ctx.config.replicate_from.as_ref().filter(|name| {
-            *name != ctx.me() && ctx.facts.member(name).is_some_and(|member| member.running())
-        });
+    let own = ctx.facts.server().map(Server::position).unwrap_or_default();
+    let behind = |position: Lsn| ctx.config.maximum_lag_on_failover < own.ahead_of(position);
+    let serves = |member: &Member| member.running() && !member.position.is_some_and(behind);
+    let cascade = ctx
+        .config
+        .replicate_from
+        .as_ref()
+        .filter(|name| *name != ctx.me() && ctx.facts.member(name).is_some_and(serves));
     ctx.upstream(cascade.or(ctx.facts.leader())?)
 }
 

@@ -125,6 +125,6 @@ impl Context<'_> {
     fn reachable(&self) -> bool {
         self.facts
             .read
-            .is_some_and(|read| self.now.since(read) < self.config.retry_timeout + self.config.loop_wait)
+            .is_some_and(|read| self.now.since(read) < self.config.retry_timeout + self.config.round())
     }
 }

@@ -2,4 +2,5 @@
 
 mod first;
 mod models;
+mod news;
 mod story;

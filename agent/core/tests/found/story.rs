@@ -90,6 +90,7 @@ impl Story {
             lease: LeaseId(7),
             term: Term(1),
             revision: Revision(revision),
+            written: Some(Revision(revision)),
         };
         self.done(Lane::Lock, outcome);
     }

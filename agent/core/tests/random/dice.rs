@@ -243,6 +243,7 @@ impl Dice {
                 lease: LeaseId(self.roll(4) as i64),
                 term: Term(1),
                 revision: Revision(self.roll(70) as i64),
+                written: self.maybe(5, |dice| Revision(dice.roll(70) as i64)),
             },
             Order::ReadCluster => Outcome::Read {
                 sent,

@@ -89,6 +89,8 @@ pub struct Work {
     before: Option<OwnLease>,
     /// The lease that the leader key hangs on, if it is not ours.
     stray: Option<i64>,
+    /// The revision of `status` that a renewal met.
+    met: Option<i64>,
     /// The revision of a broken `initialize` that is to be overwritten.
     broken: Option<i64>,
     looking: bool,
@@ -118,6 +120,7 @@ impl Work {
             lease: None,
             before: None,
             stray: None,
+            met: None,
             broken: None,
             looking: false,
             confirmed: false,
@@ -207,7 +210,7 @@ impl Work {
                 if worker.bug == Some(Bug::RenewWithoutTransaction)
                     && matches!(self.order, Order::Renew { .. })
                 {
-                    return Next::End(self.held(header, worker));
+                    return Next::End(self.held(header, Some(header.revision), worker));
                 }
                 Next::Ask(self.transaction(worker))
             }
@@ -250,7 +253,7 @@ impl Work {
         }
     }
 
-    fn held(&self, header: Header, worker: &Worker<'_>) -> Outcome {
+    fn held(&self, header: Header, written: Option<i64>, worker: &Worker<'_>) -> Outcome {
         let (id, sent) = self
             .lease
             .map_or((0, self.sent), |living| (living.id, living.sent));
@@ -263,6 +266,7 @@ impl Work {
             lease: LeaseId(id),
             term: Term(header.term),
             revision: Revision(header.revision),
+            written: written.map(Revision),
         }
     }
 
@@ -283,7 +287,7 @@ impl Work {
             return Next::End(self.error("etcd has no space", worker));
         }
         if self.one_term(header) {
-            return Next::End(self.held(header, worker));
+            return Next::End(self.held(header, None, worker));
         }
         Next::Ask(self.open(worker))
     }
@@ -320,16 +324,21 @@ impl Work {
                     otherwise: vec![get(Key::Leader), get(Key::Config), get(Key::Failsafe)],
                 }
             }
-            Order::Renew { status, .. } => {
+            Order::Renew { seen, status, .. } => {
                 let hangs_on = self.stray.unwrap_or(lease);
+                let seen = self.met.map_or(*seen, Revision);
                 let mut then = vec![put(Key::Status, keys::status(node, status, worker.names), 0)];
                 if hangs_on != lease {
                     then.push(put(Key::Leader, Held::Name(node), lease));
                 }
+                let mut when = vec![mine(), Compare::equal(Key::Leader, Target::Lease(hangs_on))];
+                if worker.bug != Some(Bug::RenewAnyStatus) {
+                    when.push(at(Key::Status, seen));
+                }
                 Txn {
-                    when: vec![mine(), Compare::equal(Key::Leader, Target::Lease(hangs_on))],
+                    when,
                     then,
-                    otherwise: vec![get(Key::Leader)],
+                    otherwise: vec![get(Key::Leader), get(Key::Status)],
                 }
             }
             Order::Release { seen, status } => {
@@ -437,22 +446,24 @@ impl Work {
                 // An attempt of ours that was not answered, or was answered under another term, has created it.
                 let ours = got(0).is_some_and(|kv| mine(kv) && kv.lease == lease);
                 let unchanged = at(got(1)) == config.unwrap_or_default() && at(got(2)) == *failsafe;
+                let written = if succeeded { header.revision } else { at(got(0)).0 };
                 if !(succeeded || ours && unchanged) {
                     not_locked(got(0), worker)
                 } else if self.one_term(header) {
-                    self.held(header, worker)
+                    self.held(header, Some(written), worker)
                 } else {
                     return Next::Ask(self.open(worker));
                 }
             }
             Order::Renew { .. } => {
                 if succeeded && self.one_term(header) {
-                    self.held(header, worker)
+                    self.held(header, Some(header.revision), worker)
                 } else if succeeded {
-                    self.stray = None;
+                    (self.stray, self.met) = (None, Some(header.revision));
                     return Next::Ask(self.open(worker));
                 } else if let Some(kv) = got(0).filter(|kv| mine(kv)) {
-                    self.stray = Some(kv.lease);
+                    // A `status` that has moved was written by a renewal of ours that came late.
+                    (self.stray, self.met) = (Some(kv.lease), Some(got(1).map_or(0, |kv| kv.modified)));
                     return Next::Ask(self.open(worker));
                 } else {
                     not_locked(got(0), worker)
