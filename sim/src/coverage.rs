@@ -55,7 +55,7 @@ outcomes! {
     "killed by the guard" = Seen::Ended { how: End::ByGuard, .. },
     "killed because the guard died" = Seen::Ended { how: End::GuardDied, .. },
     "ended by power loss" = Seen::Ended { how: End::PowerLoss, .. },
-    "walreceiver lost" = Seen::StreamLost,
+    "walreceiver lost" = Seen::StreamLost { .. },
     "unflushed WAL lost" = Seen::WalLost { .. },
     "rewound" = Seen::Rebuilt { how: Rebuild::Rewind, .. },
     "cloned" = Seen::Rebuilt { how: Rebuild::Clone, .. },

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use super::{Fact, Invariant, Moment, Violation, name, scene};
 use crate::clock::{MS, SEC, Time};
-use crate::record::{Deed, End, NodeIndex, OrderEnd, Seen};
+use crate::record::{Deed, End, NodeIndex, OrderEnd, RightBy, Seen};
 
 /// By so much the right must outlast the kill for that to be needless.
 pub const RENEWED: Time = SEC;
@@ -28,6 +28,9 @@ pub const HEARD: Time = 100 * MS;
 pub struct Calm {
     /// The right that the record told of last, which the agent may not have heard of, by node.
     told: BTreeMap<NodeIndex, (Time, Fact)>,
+    /// The shortest life of a right by the lock since the node's agent began: grants give no more, for who granted may not know of a
+    /// longer ttl; and nothing to an agent that has not renewed yet, for it does not know what they know.
+    shortest: BTreeMap<NodeIndex, Time>,
     /// The right that the agent knows.
     known: BTreeMap<NodeIndex, (Time, Fact)>,
     reign: Option<(NodeIndex, Fact)>,
@@ -43,8 +46,17 @@ impl Calm {
     fn hear(&mut self, moment: &Moment<'_>) {
         let Some(node) = moment.fact.node else { return };
         match moment.seen {
-            Seen::Right { until, .. } => {
-                self.told.insert(node, (*until, moment.fact));
+            Seen::Right { sent, until, by } => {
+                let until = match by {
+                    RightBy::Lock => {
+                        let life = until.saturating_sub(*sent);
+                        let shortest = self.shortest.entry(node).or_insert(life);
+                        *shortest = life.min(*shortest);
+                        *until
+                    }
+                    RightBy::Grants => sent + self.shortest.get(&node).copied().unwrap_or_default(),
+                };
+                self.told.insert(node, (until, moment.fact));
             }
             Seen::OrderEnded {
                 order: Deed::Acquire | Deed::Renew | Deed::AskFailsafe,
@@ -58,6 +70,7 @@ impl Calm {
             }
             Seen::AgentBegan => {
                 self.known.remove(&node);
+                self.shortest.remove(&node);
             }
             _ => {}
         }
@@ -184,7 +197,22 @@ mod tests {
 
     fn renewed(run: &mut MadeUp, sent: u64) {
         run.right(0, sent);
-        let order = Deed::Renew;
+        told(run, Deed::Renew);
+    }
+
+    /// Grants, asked for at this millisecond, for a right of so many seconds.
+    fn granted(run: &mut MadeUp, sent: u64, life: u64) {
+        let sent = sent * MS;
+        let right = Seen::Right {
+            sent,
+            until: sent + life * SEC,
+            by: RightBy::Grants,
+        };
+        run.see(Some(0), right);
+        told(run, Deed::AskFailsafe);
+    }
+
+    fn told(run: &mut MadeUp, order: Deed) {
         let end = OrderEnd::Done;
         run.see(
             Some(0),
@@ -232,6 +260,31 @@ mod tests {
         renewed(&mut run, 2000);
         run.see(Some(0), Seen::AgentFrozen { frozen: true });
         run.later(2500);
+        ended(&mut run, 0, End::ByGuard);
+        run.clean();
+    }
+
+    #[test]
+    fn grants_give_the_shortest_life_that_the_agent_renewed_with_and_not_more() {
+        let mut run = MadeUp::leading(2);
+        run.later(1000);
+        renewed(&mut run, 1000);
+        run.later(2000);
+        granted(&mut run, 3000, 15);
+        run.later(1500);
+        ended(&mut run, 0, End::ByGuard);
+        assert_eq!(
+            run.violation().invariant,
+            Invariant::L2,
+            "three and a half seconds early"
+        );
+
+        let mut run = MadeUp::leading(2);
+        run.later(1000);
+        renewed(&mut run, 1000);
+        run.later(2000);
+        granted(&mut run, 3000, 15);
+        run.later(4500);
         ended(&mut run, 0, End::ByGuard);
         run.clean();
     }

@@ -160,7 +160,12 @@ mod tests {
     fn a_member_whose_wal_is_gone_is_for_a_person() {
         let mut run = MadeUp::leading(2);
         run.replica(1, at(1, 100), 0);
-        run.see(Some(1), Seen::StreamLost);
+        run.see(
+            Some(1),
+            Seen::StreamLost {
+                why: "connection refused",
+            },
+        );
         assert!(run.checker.unconverged().is_some());
         run.see(Some(1), Seen::WalMissing);
         assert_eq!(run.checker.unconverged(), None);
@@ -172,7 +177,12 @@ mod tests {
         run.replica(1, at(1, 100), 0);
         run.replica(2, at(1, 100), 1);
         assert_eq!(run.checker.unconverged(), None);
-        run.see(Some(1), Seen::StreamLost);
+        run.see(
+            Some(1),
+            Seen::StreamLost {
+                why: "connection refused",
+            },
+        );
         assert!(run.checker.unconverged().is_some());
     }
 

@@ -299,7 +299,7 @@ impl Member {
                 self.stranded = false;
                 self.standing = Some(*standing);
             }
-            Seen::StreamLost => self.streams = None,
+            Seen::StreamLost { .. } => self.streams = None,
             Seen::WalMissing => self.stranded = true,
             Seen::Committed { standing, .. } => self.standing = Some(*standing),
             Seen::Rebuilt { standing, .. } => {

@@ -111,7 +111,7 @@ impl World {
                 if why == Refused::Removed.text() {
                     self.see(node, Seen::WalMissing);
                 }
-                self.see(node, Seen::StreamLost);
+                self.see(node, Seen::StreamLost { why });
             }
             Happening::SlotLost(_) => {}
         }

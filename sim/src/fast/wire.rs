@@ -94,6 +94,9 @@ impl World {
     pub(crate) fn wire_retry(&mut self, from: usize, to: usize) {
         let up = self.reaches(from, to);
         let wire = self.wires.entry((from, to)).or_default();
+        if wire.pause.is_none() {
+            return;
+        }
         if !up {
             let pause = (2 * wire.pause.unwrap_or(FIRST)).min(LONGEST);
             wire.pause = Some(pause);
@@ -111,6 +114,7 @@ impl World {
         for ((from, _), wire) in &mut self.wires {
             if *from == node {
                 wire.held.clear();
+                wire.pause = None;
             }
         }
     }

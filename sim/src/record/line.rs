@@ -273,7 +273,7 @@ impl fmt::Display for Seen {
                 write!(f, "PostgreSQL streams from {}, {standing}", node(*upstream))
             }
             Self::WalMissing => f.write_str("PostgreSQL: the WAL it asks for has been removed"),
-            Self::StreamLost => f.write_str("PostgreSQL: walreceiver gone"),
+            Self::StreamLost { why } => write!(f, "PostgreSQL: walreceiver gone: {why}"),
             Self::WalLost { standing, reached } => write!(f, "WAL lost: had {reached}, left {standing}"),
             Self::Checkpointed { timeline, position } => {
                 write!(f, "PostgreSQL: checkpoint {position} on timeline {timeline}")

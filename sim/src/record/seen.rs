@@ -296,7 +296,10 @@ pub enum Seen {
     /// The walreceiver was told that the WAL it asks for has been removed: only a rebuild helps.
     WalMissing,
     /// The walreceiver is gone.
-    StreamLost,
+    StreamLost {
+        /// What it says in PostgreSQL's log.
+        why: &'static str,
+    },
     /// WAL that was written is gone: it had not been flushed.
     WalLost {
         /// What is left.

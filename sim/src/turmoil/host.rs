@@ -382,7 +382,7 @@ impl Inside {
                 if why == Refused::Removed.text() {
                     seen.push(Seen::WalMissing);
                 }
-                seen.push(Seen::StreamLost);
+                seen.push(Seen::StreamLost { why });
             }
             Happening::SlotLost(_) => {}
         }
