@@ -18,7 +18,6 @@ const OPEN: &[(&str, &str)] = &[
         "B-037",
         "S5 takes a failsafe list that was wiped for one that excludes everybody",
     ),
-    ("B-069", "the fast stop of a hand-over has no bound"),
     ("B-093", "C1 forgets a write of long ago"),
     ("R10", "C1 forgets a write of long ago"),
     ("R2b", "L2 counts what a guard does that was frozen"),

@@ -6,13 +6,17 @@ use super::{Context, Intent, Plan, Trail};
 use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Handover;
-use crate::types::{MonoTime, NodeName};
+use crate::types::NodeName;
 use crate::view::Due;
 use crate::zoo::{Flaw, lacks};
 
 /// How long the stopped primary waits for a candidate to have everything before it takes the reign back. A candidate
 /// that streamed has it in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the fast stop of a hand-over may take before it turns immediate and PostgreSQL is started again in place: its checkpoint has just
+/// been made, and clients are cut off from its first moment on. A walsender, an archiver or a backend that hangs would hold it for ever.
+const STOP_BOUND: Duration = Duration::from_secs(30);
 
 /// Begins a hand-over when the `failover` key asks for it and somebody fit can take over.
 ///
@@ -45,7 +49,7 @@ pub(super) fn begin(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     };
     let order = Order::Stop {
         mode: StopMode::Fast {
-            until: MonoTime::NEVER,
+            until: ctx.now.plus(STOP_BOUND),
         },
         checkpoint_first: true,
     };

@@ -6,12 +6,15 @@ use super::{Context, Intent, Plan, Trail, handover};
 use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Guard, Rule};
 use crate::state::Handover;
-use crate::types::MonoTime;
 use crate::view::Process;
 
 /// How long a stop of a replica may take before it turns immediate: systemd's usual patience (TimeoutSec=30) less a
 /// reserve.
 const REPLICA_STOP: Duration = Duration::from_secs(20);
+
+/// How long a stop of the primary may take before it turns immediate. The standbys may lack its end then, so it is long; but a walsender,
+/// an archiver or a backend that hangs would hold it for ever.
+const PRIMARY_STOP: Duration = Duration::from_secs(60);
 
 /// How long to wait for the last word in the DCS when it does not answer.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -91,7 +94,7 @@ fn stop(ctx: &Context<'_>) -> Plan {
     let mode = match (leading, alive) {
         // The right goes on being renewed meanwhile; if it cannot be, the fence stops harder.
         (true, true) => StopMode::Fast {
-            until: MonoTime::NEVER,
+            until: ctx.now.plus(PRIMARY_STOP),
         },
         (false, true) => StopMode::Fast {
             until: ctx.now.plus(REPLICA_STOP),
