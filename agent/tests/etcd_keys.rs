@@ -123,7 +123,7 @@ async fn the_keys_of_a_clusters_life() {
         a.write_failsafe(&other, Revision(0), LIMIT).await.is_err(),
         "there is one"
     );
-    assert_eq!(view().await.failsafe, Some(failsafe));
+    assert_eq!(view().await.failsafe.as_deref(), Some(&failsafe));
 
     // The member's key is on the lease, and written only when it has to be.
     a.write_member(r#"{"state":"running"}"#, TTL, LIMIT)

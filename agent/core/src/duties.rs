@@ -2,6 +2,7 @@
 //!
 //! A duty gives an order when it is due and its lane is idle. Duties never decide anything about PostgreSQL's role.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -46,11 +47,16 @@ fn pace(
     lane: Lane,
     order: impl FnOnce() -> Order,
 ) -> Option<Order> {
-    if ctx.now < *due || !ctx.lanes.idle(lane) {
+    if !ready(ctx, *due, lane) {
         return None;
     }
     *due = ctx.now.plus(every);
     Some(order())
+}
+
+/// The order of `lane` is due, and can be given.
+fn ready(ctx: &Context<'_>, due: MonoTime, lane: Lane) -> bool {
+    due <= ctx.now && ctx.lanes.idle(lane)
 }
 
 /// Renews the lock while it is held, or while the key names this node (an agent that was restarted).
@@ -105,6 +111,9 @@ fn failsafe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if !ctx.config.failsafe_mode || ctx.config.pause || !silent || !leads || ctx.leader_is_other() {
         return None;
     }
+    if !ready(ctx, due.failsafe, Lane::Failsafe) {
+        return None;
+    }
     let voters = ctx.failsafe_voters()?;
     pace(ctx, &mut due.failsafe, ctx.config.round(), Lane::Failsafe, || {
         Order::AskFailsafe(voters)
@@ -146,6 +155,9 @@ fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     } else {
         None
     }?;
+    if !ready(ctx, due.peers, Lane::Peers) {
+        return None;
+    }
     let addresses: BTreeMap<NodeName, String> = ctx
         .facts
         .others(ctx.me())
@@ -213,7 +225,7 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         due.keys = ctx.now.plus(ctx.config.round());
         return Some(Order::WriteConfig);
     }
-    if ctx.config.failsafe_mode && !is_failsafe_list(ctx, view.failsafe.as_ref()) {
+    if ctx.config.failsafe_mode && !is_failsafe_list(ctx, view.failsafe.as_deref()) {
         let list = failsafe_list(ctx);
         due.keys = ctx.now.plus(ctx.config.round() / 2);
         let seen = view.failsafe_revision;
@@ -380,34 +392,24 @@ fn upkeep(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if !ctx.config.use_slots || ctx.config.pause || server.is_primary() && !leads {
         return None;
     }
-    let positions = ctx
-        .facts
-        .view()
-        .and_then(|view| view.status.as_ref())
-        .map(|status| &status.slots);
-    let mut wanted: BTreeMap<String, Option<crate::types::Lsn>> = ctx
-        .facts
-        .others(ctx.me())
-        .filter(|(_, member)| !member.nostream)
+    let own = slot_name(ctx.me().as_str());
+    let standbys = ctx.facts.others(ctx.me()).filter(|(_, member)| !member.nostream);
+    let permanent = ctx.config.permanent_slots.iter();
+    // Asked at every step, and nearly always to no effect: so nothing is made before it is wanted.
+    let wanted = standbys
         .map(|(name, _)| slot_name(name.as_str()))
-        .chain(ctx.config.permanent_slots.iter().cloned())
-        .map(|slot| {
-            (
-                slot.clone(),
-                positions.and_then(|positions| positions.get(&slot)).copied(),
-            )
-        })
-        .collect();
-    wanted.remove(&slot_name(ctx.me().as_str()));
+        .chain(permanent.map(|slot| Cow::Borrowed(slot.as_str())))
+        .filter(|slot| *slot != own);
     let drop: BTreeSet<String> = ctx
         .state
         .known
         .iter()
         .filter(|(name, seen)| *name != ctx.me() && ctx.config.member_slots_ttl < ctx.now.since(**seen))
         .map(|(name, _)| slot_name(name.as_str()))
-        .filter(|slot| server.slots.contains_key(slot) && !wanted.contains_key(slot))
+        .filter(|slot| server.slots.contains_key(&**slot) && !wanted.clone().any(|wanted| wanted == *slot))
+        .map(Cow::into_owned)
         .collect();
-    let missing = wanted.keys().any(|slot| !server.slots.contains_key(slot));
+    let missing = wanted.clone().any(|slot| !server.slots.contains_key(&*slot));
     let advance = !server.is_primary() && due.slots <= ctx.now;
     if !missing && drop.is_empty() && !advance {
         return None;
@@ -420,9 +422,17 @@ fn upkeep(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if missing {
         due.slots = due.slots.min(ctx.now);
     }
-    pace(ctx, &mut due.slots, every, Lane::Upkeep, || Order::SyncSlots {
-        ensure: wanted,
-        drop,
+    pace(ctx, &mut due.slots, every, Lane::Upkeep, || {
+        let status = ctx.facts.view().and_then(|view| view.status.as_ref());
+        let position = |slot: &str| status.and_then(|status| status.slots.get(slot)).copied();
+        let ensure = wanted.map(|slot| {
+            let position = position(&slot);
+            (slot.into_owned(), position)
+        });
+        Order::SyncSlots {
+            ensure: ensure.collect(),
+            drop,
+        }
     })
 }
 
@@ -434,7 +444,7 @@ impl Context<'_> {
         if !list.contains_key(self.me()) {
             return None;
         }
-        let mut voters = list.clone();
+        let mut voters = BTreeMap::clone(list);
         if !lacks(Flaw::FailsafeListInFlight) {
             voters.extend(self.state.failsafe_sent.clone().unwrap_or_default().1);
         }

@@ -1,6 +1,7 @@
 //! What one node knows: the fold of all inputs. It takes no decisions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::lease::ForeignRight;
@@ -138,14 +139,18 @@ impl Facts {
     /// A member's key.
     #[must_use]
     pub fn member(&self, name: &NodeName) -> Option<&Member> {
-        self.view()?.members.get(name)
+        self.view()?.members.get(name).map(Arc::as_ref)
     }
 
     /// The members other than `me`.
-    pub fn others<'a>(&'a self, me: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, &'a Member)> {
+    pub fn others<'a>(
+        &'a self,
+        me: &'a NodeName,
+    ) -> impl Iterator<Item = (&'a NodeName, &'a Member)> + Clone {
         self.view()
             .into_iter()
             .flat_map(|view| &view.members)
+            .map(|(name, member)| (name, member.as_ref()))
             .filter(move |(name, _)| *name != me)
     }
 }

@@ -130,16 +130,17 @@ impl ForeignRight {
         }
         .max(claimed)
         .max(config.ttl);
-        let leader = view.leader.as_ref().map(|key| key.name.clone());
+        let leader = view.leader.as_ref().map(|key| &key.name);
         let created = view.leader.as_ref().map_or(Revision(0), |key| key.created);
         let renewals = if lacks(Flaw::RenewalsUnseen) {
             Revision(0)
         } else {
             view.status_revision
         };
-        let identity = (leader.clone(), created, renewals);
         let first = self.seen.is_none() && !lacks(Flaw::NewcomerDoesNotWait);
-        let changed = self.seen.as_ref() != Some(&identity);
+        let changed = self.seen.as_ref().is_none_or(|(who, since, status)| {
+            (who.as_ref(), *since, *status) != (leader, created, renewals)
+        });
         let renewed = self
             .seen
             .as_ref()
@@ -148,7 +149,7 @@ impl ForeignRight {
         let vacated = leader.is_none() && status.is_some_and(|status| status.vacated.is_some());
         if vacated || new_cluster {
             self.until = MonoTime::ZERO;
-        } else if leader.as_ref() == Some(me) {
+        } else if leader == Some(me) {
             // Our own right is accounted for in `Lease`.
             self.heard = now;
         } else if changed && (leader.is_some() || first || renewed) {
@@ -158,7 +159,9 @@ impl ForeignRight {
             // The longest ttl of the reign counts until it is over; the next reign starts with its own.
             self.ttl = claimed.max(config.ttl);
         }
-        self.seen = Some(identity);
+        if changed {
+            self.seen = Some((leader.cloned(), created, renewals));
+        }
     }
 
     /// The next view is the first of another history, and counts as a renewal.
@@ -175,6 +178,8 @@ impl ForeignRight {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::types::SystemId;
     use crate::view::{Initialize, LeaderKey, Status};
@@ -209,10 +214,10 @@ mod tests {
                 lease: None,
                 created: Revision(3),
             }),
-            status: Some(Status {
+            status: Some(Arc::new(Status {
                 vacated: vacated.then(|| "n2".into()),
                 ..Status::default()
-            }),
+            })),
             status_revision: Revision(status_revision),
             ..ClusterView::default()
         }

@@ -386,13 +386,17 @@ impl Node {
             self.state.failure = None;
         }
         let Some(view) = self.facts.view() else { return };
-        let members: Vec<_> = view.members.keys().cloned().collect();
         // The key has moved on: what was to replace that revision has arrived or never will.
         let confirmed =
             matches!(&self.state.failsafe_sent, Some((seen, _)) if *seen < view.failsafe_revision);
         let known = matches!((view.initialize, self.state.created), (Some(Initialize::Done(id)), Some(created)) if id == created);
-        for name in members {
-            self.state.known.insert(name, now);
+        for name in view.members.keys() {
+            match self.state.known.get_mut(name) {
+                Some(seen) => *seen = now,
+                None => {
+                    self.state.known.insert(name.clone(), now);
+                }
+            }
         }
         if confirmed {
             self.state.failsafe_sent = None;

@@ -1,13 +1,15 @@
 //! Names of replication slots.
 
+use std::borrow::Cow;
+
 /// The name of a member's physical slot: lower case, `-` and `.` become `_`, anything else that a slot name may not hold
 /// becomes `u` and its code point in at least four decimal digits, cut to PostgreSQL's 63 bytes. Patroni's rule (as observed on
 /// 4.1.5), so that both find each other's slots.
 #[must_use]
-pub fn slot_name(member: &str) -> String {
+pub fn slot_name(member: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if member.len() <= 63 && member.bytes().all(plain) {
-        return member.to_owned();
+        return Cow::Borrowed(member);
     }
     let mut name = String::new();
     for c in member.to_lowercase().chars() {
@@ -18,7 +20,7 @@ pub fn slot_name(member: &str) -> String {
         }
     }
     name.truncate(63);
-    name
+    Cow::Owned(name)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! rule and in every explanation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ pub struct Seen<T> {
     pub at: MonoTime,
 }
 
-/// What the DCS holds for this cluster, at one revision.
+/// What the DCS holds for this cluster, at one revision. Values are shared: the next view differs in one or two of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ClusterView {
     /// The store's revision of this view.
@@ -33,17 +34,17 @@ pub struct ClusterView {
     /// The `leader` key.
     pub leader: Option<LeaderKey>,
     /// The `members/` keys.
-    pub members: BTreeMap<NodeName, Member>,
+    pub members: BTreeMap<NodeName, Arc<Member>>,
     /// The `status` key.
-    pub status: Option<Status>,
+    pub status: Option<Arc<Status>>,
     /// When the `status` key last changed; the leader writes it with each renewal.
     pub status_revision: Revision,
     /// The `failover` key, unless empty.
     pub failover: Option<FailoverKey>,
     /// The `history` key: one line per timeline that has ended.
-    pub history: Vec<HistoryLine>,
+    pub history: Arc<Vec<HistoryLine>>,
     /// The `failsafe` key: the members that could be elected, with the address of their REST API.
-    pub failsafe: Option<BTreeMap<NodeName, String>>,
+    pub failsafe: Option<Arc<BTreeMap<NodeName, String>>>,
     /// When the `failsafe` key last changed.
     pub failsafe_revision: Revision,
 }

@@ -5,6 +5,7 @@
 //! answer there, so nobody can grant for it), and a `scheduled_at` that is no time is a request that is never carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -33,16 +34,16 @@ pub fn view(raw: &RawCluster, wall: Duration) -> ClusterView {
         }),
         members: raw
             .members()
-            .map(|(name, record)| (NodeName::from(name), member(&record)))
+            .map(|(name, record)| (NodeName::from(name), Arc::new(member(&record))))
             .collect(),
-        status: status(raw),
+        status: status(raw).map(Arc::new),
         status_revision: revision("status").unwrap_or_default(),
         failover: failover(raw, wall),
         history: raw
             .json("history")
-            .map(|lines| history(&lines))
+            .map(|lines| Arc::new(history(&lines)))
             .unwrap_or_default(),
-        failsafe: raw.json("failsafe").as_ref().and_then(failsafe),
+        failsafe: raw.json("failsafe").as_ref().and_then(failsafe).map(Arc::new),
         failsafe_revision: revision("failsafe").unwrap_or_default(),
     }
 }

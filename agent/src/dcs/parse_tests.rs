@@ -315,12 +315,12 @@ fn what_we_write_is_what_we_read() {
         ("members/n1", &member_json(&record, &MemberFacts::default())),
         ("status", &status_json(&status, "n1")),
     ]);
-    assert_eq!(view.failsafe, Some(failsafe));
-    assert_eq!(view.history, lines);
+    assert_eq!(view.failsafe.as_deref(), Some(&failsafe));
+    assert_eq!(*view.history, lines);
     let read = view.status.unwrap();
     assert_eq!(
-        (read.optime, read.slots, read.retain_slots),
-        (status.optime, status.slots, status.retain_slots)
+        (read.optime, &read.slots, &read.retain_slots),
+        (status.optime, &status.slots, &status.retain_slots)
     );
     assert_eq!(
         (read.ttl, read.timeline, read.vacated, read.unfenced),

@@ -145,7 +145,8 @@ async fn check_possible(shared: &Shared, wish: &Wish, cluster: &ClusterStatus) -
     if wish.leader.is_some() && wish.leader.as_deref() != leader {
         return Err(refuse("leader name does not match".to_owned()));
     }
-    let members = &cluster.snapshot.view.members;
+    let members = cluster.snapshot.view.members.iter();
+    let members = members.map(|(name, member)| (name, member.as_ref()));
     let named_sync = |name: &str| cluster.sync_standbys.contains(name);
     let synchronous = cluster.synchronous == Synchronous::On;
     let candidates: Vec<(&NodeName, &Member)> = match &wish.candidate {
@@ -158,17 +159,10 @@ async fn check_possible(shared: &Shared, wish: &Wish, cluster: &ClusterStatus) -
                     "candidate name does not match with sync_standby".to_owned(),
                 ));
             }
-            members
-                .iter()
-                .filter(|(name, _)| name.as_str() == candidate)
-                .collect()
+            members.filter(|(name, _)| name.as_str() == candidate).collect()
         }
-        None if synchronous => members
-            .iter()
-            .filter(|(name, _)| named_sync(name.as_str()))
-            .collect(),
+        None if synchronous => members.filter(|(name, _)| named_sync(name.as_str())).collect(),
         None => members
-            .iter()
             .filter(|(name, member)| Some(name.as_str()) != leader && !member.api_url.is_empty())
             .collect(),
     };

@@ -216,7 +216,7 @@ pub(crate) fn cluster(leader: Option<&str>, extra: &[(&str, &str)]) -> Snapshot 
             role: role.to_owned(),
             ..Member::default()
         };
-        view.members.insert(NodeName::from(*name), member);
+        view.members.insert(NodeName::from(*name), Arc::new(member));
     }
     if let Some(leader) = leader {
         keys.insert("leader".to_owned(), raw(leader, 50));
@@ -241,10 +241,10 @@ pub(crate) fn cluster(leader: Option<&str>, extra: &[(&str, &str)]) -> Snapshot 
             60,
         ),
     );
-    view.status = Some(Status {
+    view.status = Some(Arc::new(Status {
         optime: Lsn(67_395_656),
         ..Status::default()
-    });
+    }));
     for (key, value) in extra {
         keys.insert((*key).to_owned(), raw(value, 70));
         if *key == "failover" {

@@ -1,5 +1,6 @@
 //! What the completion of an order means for the node's memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FIRST_WAIT, Node};
@@ -227,7 +228,7 @@ impl Node {
             Order::WriteMember(record) => self.state.published = Some(record),
             Order::WriteHistory(history) => {
                 if let Some(view) = view {
-                    view.history = history;
+                    view.history = Arc::new(history);
                 }
             }
             Order::ClearFailover(_) => {

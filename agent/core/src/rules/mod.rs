@@ -359,7 +359,10 @@ impl<'a> Context<'a> {
         Some(Upstream {
             name: name.clone(),
             conn_url: member.conn_url.clone(),
-            slot: self.config.use_slots.then(|| slot_name(self.me().as_str())),
+            slot: self
+                .config
+                .use_slots
+                .then(|| slot_name(self.me().as_str()).into_owned()),
         })
     }
 

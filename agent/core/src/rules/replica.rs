@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Context, Intent, Plan, Trail, rejoin};
 use crate::action::{Lane, Order, StopMode, Upstream};
 use crate::decision::{Evidence, Guard, Rule};
-use crate::types::{Lsn, Timeline};
+use crate::types::{Lsn, NodeName, Timeline};
 use crate::view::{Member, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
@@ -81,16 +81,17 @@ pub(super) fn follow(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         return None;
     }
     let leader = ctx.facts.leader()?.clone();
-    let Some(upstream) = source(ctx) else {
+    let from = source_name(ctx).and_then(|name| ctx.facts.member(name));
+    let Some(from) = from.filter(|member| !member.conn_url.is_empty()) else {
         trail.block(Rule::Follow, Guard::LeaderNotReady);
         return Some(Plan::hold(Rule::Replicate).because(Evidence::Leader(leader)));
     };
-    if server.upstream.as_deref() != Some(host_and_port(&upstream.conn_url)) {
+    if server.upstream.as_deref() != Some(host_and_port(&from.conn_url)) {
         return Some(
             Plan::order(
                 Rule::Follow,
                 Order::Follow {
-                    upstream: Some(upstream),
+                    upstream: source(ctx),
                 },
             )
             .because(Evidence::Leader(leader)),
@@ -187,6 +188,10 @@ fn nudge(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 /// still itself, for want of WAL that is gone, would hold all behind it back for ever. A little behind is every upstream, for what
 /// its key says is up to a round old.
 pub(super) fn source(ctx: &Context<'_>) -> Option<Upstream> {
+    ctx.upstream(source_name(ctx)?)
+}
+
+fn source_name<'a>(ctx: &Context<'a>) -> Option<&'a NodeName> {
     let own = ctx.facts.server().map(Server::position).unwrap_or_default();
     let behind = |position: Lsn| ctx.config.maximum_lag_on_failover < own.ahead_of(position);
     let serves = |member: &Member| member.running() && !member.position.is_some_and(behind);
@@ -195,7 +200,7 @@ pub(super) fn source(ctx: &Context<'_>) -> Option<Upstream> {
         .replicate_from
         .as_ref()
         .filter(|name| *name != ctx.me() && ctx.facts.member(name).is_some_and(serves));
-    ctx.upstream(cascade.or(ctx.facts.leader())?)
+    cascade.or(ctx.facts.leader())
 }
 
 /// `host:port` of `postgres://host:port/database`.

@@ -1,6 +1,7 @@
 //! What the fast world found once it ran on the models of PostgreSQL and of etcd.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
@@ -93,10 +94,10 @@ fn nothing_is_written_to_a_cluster_before_initialize_names_it() {
 fn led_by_b(revision: i64) -> ClusterView {
     let mut view = view(revision, Some("b"), revision);
     if let Some(status) = &mut view.status {
-        status.timeline = Some(Timeline(2));
+        Arc::make_mut(status).timeline = Some(Timeline(2));
     }
     if let Some(member) = view.members.get_mut(&"b".into()) {
-        member.timeline = Some(Timeline(2));
+        Arc::make_mut(member).timeline = Some(Timeline(2));
     }
     view
 }
@@ -169,7 +170,7 @@ fn nobody_clones_from_a_member_on_an_older_timeline() {
         let (name, mut tagged) = member("c", "replica");
         tagged.clonefrom = true;
         tagged.timeline = Some(Timeline(timeline));
-        view.members.insert(name, tagged);
+        view.members.insert(name, Arc::new(tagged));
         story.read(view);
         look(&mut story, empty());
         let Some(Order::BaseBackup { from }) = story.under_way(Lane::Postgres) else {

@@ -1,6 +1,7 @@
 //! A node that is told everything by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::config::Config;
@@ -130,12 +131,14 @@ pub(crate) fn view(revision: i64, leader: Option<&str>, status_revision: i64) ->
             lease: Some(LeaseId(7)),
             created: Revision(5),
         }),
-        members: BTreeMap::from([member("a", "replica"), member("b", "primary")]),
-        status: Some(Status {
+        members: [member("a", "replica"), member("b", "primary")]
+            .map(|(name, member)| (name, Arc::new(member)))
+            .into(),
+        status: Some(Arc::new(Status {
             ttl: Some(Duration::from_secs(5)),
             timeline: Some(Timeline(1)),
             ..Status::default()
-        }),
+        })),
         status_revision: Revision(status_revision),
         ..ClusterView::default()
     }

@@ -1,6 +1,7 @@
 //! One number from proptest becomes a whole fact.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::Order;
@@ -86,7 +87,7 @@ impl Dice {
             .into_iter()
             .map(|name| {
                 let member = self.member(&name);
-                (name, member)
+                (name, Arc::new(member))
             })
             .collect();
         ClusterView {
@@ -106,16 +107,18 @@ impl Dice {
                 created: Revision(dice.roll(9) as i64),
             }),
             members,
-            status: self.maybe(5, |dice| Status {
-                optime: dice.lsn(),
-                slots: BTreeMap::new(),
-                retain_slots: BTreeSet::new(),
-                ttl: dice.maybe(2, |dice| Duration::from_secs(1 + dice.roll(9))),
-                timeline: dice.maybe(2, Self::timeline),
-                next: dice.maybe(2, Self::timeline),
-                vacated: dice.maybe(2, Self::name),
-                unfenced: if dice.one_in(5) { Some(dice.name()) } else { None },
-            }),
+            status: self
+                .maybe(5, |dice| Status {
+                    optime: dice.lsn(),
+                    slots: BTreeMap::new(),
+                    retain_slots: BTreeSet::new(),
+                    ttl: dice.maybe(2, |dice| Duration::from_secs(1 + dice.roll(9))),
+                    timeline: dice.maybe(2, Self::timeline),
+                    next: dice.maybe(2, Self::timeline),
+                    vacated: dice.maybe(2, Self::name),
+                    unfenced: if dice.one_in(5) { Some(dice.name()) } else { None },
+                })
+                .map(Arc::new),
             status_revision: Revision(self.roll(9) as i64),
             failover: self.maybe(2, |dice| FailoverKey {
                 leader: dice.maybe(2, Self::name),
@@ -127,13 +130,11 @@ impl Dice {
                 },
                 revision: Revision(dice.roll(5) as i64),
             }),
-            history: self.history(),
+            history: Arc::new(self.history()),
             failsafe: self.maybe(2, |dice| {
                 let names: BTreeSet<NodeName> = (0..dice.roll(4)).map(|_| dice.name()).collect();
-                names
-                    .into_iter()
-                    .map(|name| (name, "http://x".to_owned()))
-                    .collect()
+                let addresses = names.into_iter().map(|name| (name, "http://x".to_owned()));
+                Arc::new(addresses.collect())
             }),
             failsafe_revision: Revision(self.roll(5) as i64),
         }

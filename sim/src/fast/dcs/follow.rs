@@ -1,5 +1,7 @@
 //! The watch of an agent: a read, then events from the revision after it; as `agent/src/dcs/watch.rs` does it.
 
+use std::sync::Arc;
+
 use surus_core::Order;
 use surus_core::input::{Input, Outcome};
 use surus_core::types::{Revision, Term};
@@ -235,7 +237,7 @@ impl World {
             && view.leader.is_none()
             && let Some(status) = &mut view.status
         {
-            status.vacated = Some("anybody".into());
+            Arc::make_mut(status).vacated = Some("anybody".into());
         }
     }
 }

@@ -120,9 +120,12 @@ pub fn apply(view: &mut ClusterView, key: &Key, kv: Option<&Kv>, names: &[NodeNa
             };
         }
         Key::Member(who) => match held {
-            Some(Held::Member(member)) => {
-                view.members.insert(names[*who].clone(), member.as_ref().clone());
-            }
+            Some(Held::Member(member)) => match view.members.get_mut(&names[*who]) {
+                Some(known) => known.clone_from(member),
+                None => {
+                    view.members.insert(names[*who].clone(), member.clone());
+                }
+            },
             _ => {
                 view.members.remove(&names[*who]);
             }
@@ -130,7 +133,7 @@ pub fn apply(view: &mut ClusterView, key: &Key, kv: Option<&Kv>, names: &[NodeNa
         Key::Status => {
             view.status_revision = revision;
             view.status = match held {
-                Some(Held::Status(_, status)) => Some(status.as_ref().clone()),
+                Some(Held::Status(_, status)) => Some(status.clone()),
                 _ => None,
             };
         }
@@ -145,14 +148,14 @@ pub fn apply(view: &mut ClusterView, key: &Key, kv: Option<&Kv>, names: &[NodeNa
         }
         Key::History => {
             view.history = match held {
-                Some(Held::History(lines)) => lines.as_ref().clone(),
-                _ => Vec::new(),
+                Some(Held::History(lines)) => lines.clone(),
+                _ => Arc::default(),
             };
         }
         Key::Failsafe => {
             view.failsafe_revision = revision;
             view.failsafe = match held {
-                Some(Held::Failsafe(list)) => Some(list.as_ref().clone()),
+                Some(Held::Failsafe(list)) => Some(list.clone()),
                 _ => None,
             };
         }

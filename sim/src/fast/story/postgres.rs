@@ -198,7 +198,7 @@ impl World {
                 let Some(member) = self.member_at(member) else {
                     return void("nobody is meant by that now");
                 };
-                let slot = slot_name(self.names[member].as_str());
+                let slot = slot_name(self.names[member].as_str()).into_owned();
                 let pg = &mut self.hosts[node].pg;
                 let slots = pg.cluster_mut().map(|cluster| &mut cluster.slots);
                 if slots.and_then(|slots| slots.remove(&slot)).is_none() {
