@@ -40,59 +40,92 @@ struct Slow {
     percent: u8,
 }
 
+/// What is wrong with some links.
+#[derive(Debug, Clone)]
+struct Links<T> {
+    map: BTreeMap<(Place, Place), T>,
+    /// From then on nothing is: most of the time there is nothing to look up.
+    until: Time,
+}
+
+impl<T> Default for Links<T> {
+    fn default() -> Self {
+        Self {
+            map: BTreeMap::new(),
+            until: 0,
+        }
+    }
+}
+
 /// The state of the links.
 #[derive(Debug, Clone, Default)]
 pub struct Net {
-    homes: BTreeMap<Place, Place>,
-    cut: BTreeMap<(Place, Place), Time>,
-    refused: BTreeMap<(Place, Place), Time>,
-    slow: BTreeMap<(Place, Place), Slow>,
+    /// Of the members of etcd, the routers and the clients, each by its index.
+    homes: [Vec<Option<Place>>; 3],
+    cut: Links<Time>,
+    refused: Links<Time>,
+    slow: Links<Slow>,
     /// How long a message between hosts takes; `None` for the usual.
     pub between: Option<(Time, Time)>,
+}
+
+/// What kind of place it is that can be on a host, and its index.
+fn kind(place: Place) -> Option<(usize, usize)> {
+    match place {
+        Place::Node(_) => None,
+        Place::Etcd(index) => Some((0, index)),
+        Place::Router(index) => Some((1, index)),
+        Place::Client(index) => Some((2, index)),
+    }
 }
 
 impl Net {
     /// `place` runs on the host of `home`.
     pub fn settle(&mut self, place: Place, home: Place) {
-        self.homes.insert(place, home);
+        if let Some((kind, index)) = kind(place) {
+            let homes = &mut self.homes[kind];
+            homes.resize(homes.len().max(index + 1), None);
+            homes[index] = Some(home);
+        }
     }
 
     /// The host that a place is on.
     #[must_use]
     pub fn home(&self, place: Place) -> Place {
-        match place {
-            Place::Node(_) => place,
-            _ => self.homes.get(&place).copied().unwrap_or(place),
-        }
+        let home = kind(place).and_then(|(kind, index)| *self.homes[kind].get(index)?);
+        home.unwrap_or(place)
     }
 
     /// Cuts the way from `from` to `to` until then.
     pub fn cut(&mut self, from: Place, to: Place, until: Time) {
-        let end = self.cut.entry((from, to)).or_default();
+        let end = self.cut.map.entry((from, to)).or_default();
         *end = until.max(*end);
+        self.cut.until = self.cut.until.max(until);
     }
 
     /// Connections from `from` to `to` are refused until then.
     pub fn refuse(&mut self, from: Place, to: Place, until: Time) {
-        let end = self.refused.entry((from, to)).or_default();
+        let end = self.refused.map.entry((from, to)).or_default();
         *end = until.max(*end);
+        self.refused.until = self.refused.until.max(until);
     }
 
     /// Makes messages from `from` to `to` take longer, by `least` to `most`, until then.
     pub fn slow(&mut self, from: Place, to: Place, until: Time, (least, most): (Time, Time)) {
-        let percent = self.slow.get(&(from, to)).map_or(0, |slow| slow.percent);
+        let percent = self.slow.map.get(&(from, to)).map_or(0, |slow| slow.percent);
         let slow = Slow {
             until,
             least,
             most,
             percent,
         };
-        self.slow.insert((from, to), slow);
+        self.slow.map.insert((from, to), slow);
+        self.slow.until = self.slow.until.max(until);
     }
 
     /// Loses so many of a hundred packets from `from` to `to`, until then.
     pub fn lossy(&mut self, from: Place, to: Place, until: Time, percent: u8) {
-        let slow = self.slow.entry((from, to)).or_insert(Slow {
+        let slow = self.slow.map.entry((from, to)).or_insert(Slow {
             until,
             least: 0,
             most: 0,
@@ -100,26 +133,28 @@ impl Net {
         });
         slow.percent = percent;
         slow.until = slow.until.max(until);
+        self.slow.until = self.slow.until.max(until);
     }
 
     /// When the next cut ends.
     #[must_use]
     pub fn next_end(&self, now: Time) -> Option<Time> {
-        self.cut.values().copied().filter(|until| now < *until).min()
+        self.cut.map.values().copied().filter(|until| now < *until).min()
     }
 
     /// Everything works again.
     pub fn heal(&mut self) {
-        self.cut.clear();
-        self.refused.clear();
-        self.slow.clear();
+        self.cut = Links::default();
+        self.refused = Links::default();
+        self.slow = Links::default();
     }
 
-    /// What `map` says of the link, by the ends themselves or by the hosts they are on.
-    fn of<'a, T>(&self, map: &'a BTreeMap<(Place, Place), T>, from: Place, to: Place) -> Option<&'a T> {
-        if map.is_empty() || from == to {
+    /// What `links` says of the link, by the ends themselves or by the hosts they are on.
+    fn of<'a, T>(&self, links: &'a Links<T>, now: Time, from: Place, to: Place) -> Option<&'a T> {
+        if links.until <= now || from == to {
             return None;
         }
+        let map = &links.map;
         if let Some(own) = map.get(&(from, to)) {
             return Some(own);
         }
@@ -135,13 +170,15 @@ impl Net {
     /// A message sent now arrives.
     #[must_use]
     pub fn up(&self, now: Time, from: Place, to: Place) -> bool {
-        self.of(&self.cut, from, to).is_none_or(|until| *until <= now)
+        self.of(&self.cut, now, from, to)
+            .is_none_or(|until| *until <= now)
     }
 
     /// A message sent now is answered with a reset by the network.
     #[must_use]
     pub fn refuses(&self, now: Time, from: Place, to: Place) -> bool {
-        self.of(&self.refused, from, to).is_some_and(|until| now < *until)
+        self.of(&self.refused, now, from, to)
+            .is_some_and(|until| now < *until)
     }
 
     /// Both directions work.
@@ -158,7 +195,7 @@ impl Net {
             self.between.unwrap_or(LAN)
         };
         let mut delay = rng.range(least, most);
-        let Some(slow) = self.of(&self.slow, from, to).filter(|slow| now < slow.until) else {
+        let Some(slow) = self.of(&self.slow, now, from, to).filter(|slow| now < slow.until) else {
             return delay;
         };
         delay += rng.range(slow.least, slow.most.max(slow.least));
