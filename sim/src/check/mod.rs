@@ -28,6 +28,7 @@ use surus_scenarios::{Expectation, Step, Story, SyncMode};
 
 use crate::clock::{SEC, Time};
 use crate::record::{NodeIndex, Seen};
+use ledger::Turn;
 
 pub mod calm;
 pub mod data;
@@ -195,7 +196,25 @@ struct Families {
 
 impl Families {
     fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
-        let turn = self.ledger.see(moment);
+        let by_client = said_by_client(moment.seen);
+        let turn = if by_client {
+            Turn::default()
+        } else {
+            self.ledger.see(moment)
+        };
+        let found = if by_client {
+            None
+        } else {
+            self.of_servers(moment, &turn)
+        };
+        found
+            .or_else(|| self.calm.see(moment))
+            .or_else(|| self.history.see(moment, &turn, &self.ledger))
+            .or_else(|| self.liveness.see(moment))
+    }
+
+    /// The families to which it is nothing what clients say.
+    fn of_servers(&mut self, moment: &Moment<'_>, turn: &Turn) -> Option<Violation> {
         self.writer
             .see(moment)
             .or_else(|| self.durability.see(moment, &turn.lost))
@@ -207,10 +226,15 @@ impl Families {
             .or_else(|| self.routing.see(moment))
             .or_else(|| self.slots.see(moment))
             .or_else(|| self.totality.see(moment))
-            .or_else(|| self.calm.see(moment))
-            .or_else(|| self.history.see(moment, &turn, &self.ledger))
-            .or_else(|| self.liveness.see(moment))
     }
+}
+
+/// What clients say of their operations: most of a record, so families to which it is nothing are not asked.
+fn said_by_client(seen: &Seen) -> bool {
+    matches!(
+        seen,
+        Seen::WriteAsked { .. } | Seen::WriteEnded { .. } | Seen::ReadAsked { .. } | Seen::ReadEnded { .. }
+    )
 }
 
 /// Judges a record while it is made. The first violation stands.
@@ -306,5 +330,67 @@ impl Checker {
             at,
             node: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::made_up::{MadeUp, at};
+    use super::*;
+    use crate::record::Fate;
+
+    #[test]
+    fn what_clients_say_is_nothing_to_the_families_that_are_not_asked() {
+        let mut run = MadeUp::leading(3);
+        run.replica(1, at(1, 100), 0);
+        run.write(0, at(1, 200));
+        run.promote(1, at(2, 210));
+        let (client, key, value) = (0, 3, 1);
+        let mut said = vec![
+            Seen::WriteAsked { client, key, value },
+            Seen::ReadAsked { client, key },
+        ];
+        for fate in [Fate::Ok, Fate::Failed, Fate::Unknown] {
+            let read = Some(value);
+            said.push(Seen::WriteEnded {
+                client,
+                key,
+                value,
+                fate,
+            });
+            said.push(Seen::ReadEnded {
+                client,
+                key,
+                value: read,
+                fate,
+            });
+        }
+        let mut families = run.checker.families.clone();
+        let before = format!("{families:?}");
+        for node in [None, Some(0), Some(1)] {
+            for seen in &said {
+                assert!(said_by_client(seen));
+                let at = run.now + 1000 * SEC;
+                let fact = Fact {
+                    serial: 1000,
+                    at,
+                    node,
+                };
+                let moment = Moment {
+                    fact,
+                    at,
+                    seen,
+                    scene: run.checker.scene(),
+                    charter: run.checker.charter(),
+                };
+                let turn = families.ledger.see(&moment);
+                assert_eq!(families.of_servers(&moment, &turn), None);
+            }
+        }
+        assert_eq!(
+            format!("{families:?}"),
+            before,
+            "nothing is remembered of them either"
+        );
     }
 }
