@@ -209,9 +209,12 @@ impl Server {
 
     /// Sends what there is to send.
     pub(super) fn push(&mut self, _: Time) {
+        let count = self.process.as_ref().map_or(0, |process| process.senders.len());
+        if count == 0 {
+            return;
+        }
         let current = self.served_timeline();
         let end = self.sendable();
-        let count = self.process.as_ref().map_or(0, |process| process.senders.len());
         let mut removed = Vec::new();
         for index in 0..count {
             loop {

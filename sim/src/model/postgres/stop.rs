@@ -174,11 +174,15 @@ impl Server {
 
     /// Walsenders whose standby has everything end.
     pub(super) fn stop_senders(&mut self) {
-        let end = self.sendable();
-        let Some(process) = &mut self.process else { return };
-        if process.stopping != Some(Stopping::Senders) {
+        if !self
+            .process
+            .as_ref()
+            .is_some_and(|process| process.stopping == Some(Stopping::Senders))
+        {
             return;
         }
+        let end = self.sendable();
+        let Some(process) = &mut self.process else { return };
         let mut done = Vec::new();
         process.senders.retain(|sender| {
             let over = !sender.streams() || (sender.sent >= end && sender.reported[1] >= end);
