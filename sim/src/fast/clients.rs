@@ -159,12 +159,15 @@ impl World {
         self.see(None, seen);
         let client = &self.clients[index];
         let sent = client.session.is_some();
-        let mut rest = match (&client.session, &client.route) {
-            (Some((node, _)), _) | (None, Route::Direct(node)) => vec![*node],
-            (None, Route::Router(router)) => self.routed(*router).into_iter().collect(),
-            (None, Route::Hosts(hosts)) => hosts.iter().rev().copied().collect(),
+        let (first, rest) = match (&client.session, &client.route) {
+            (Some((node, _)), _) | (None, Route::Direct(node)) => (Some(*node), Vec::new()),
+            (None, Route::Router(router)) => (self.routed(*router), Vec::new()),
+            (None, Route::Hosts(hosts)) => {
+                let mut rest: Vec<_> = hosts.iter().rev().copied().collect();
+                (rest.pop(), rest)
+            }
         };
-        let Some(node) = rest.pop() else {
+        let Some(node) = first else {
             self.clients[index].op = Some(Op {
                 deadline: 0,
                 id,

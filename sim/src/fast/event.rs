@@ -28,8 +28,10 @@ pub enum Event {
     PowerOn(usize),
     /// A request reaches a member of etcd.
     EtcdRequest(Box<Sent>),
-    /// Its answer reaches the agent, or the agent waits no longer.
+    /// Its answer reaches the agent.
     EtcdAnswer(Box<Heard>),
+    /// The agent waits no longer for the answer to an attempt: (node, its agent, order, attempt).
+    EtcdLate(usize, u64, ActionId, u64),
     /// An order begins this round of asking.
     EtcdRound(usize, u64, ActionId, u32),
     /// A watch reaches a member of etcd: (node, its agent, member, watch, start, process).
@@ -63,7 +65,7 @@ pub enum Event {
     /// A fault of a server or its disk is over.
     PgMend(usize, Mend),
     /// A message of another server arrives at this node.
-    Wire(usize, Box<Parcel>),
+    Wire(usize, Parcel),
     /// What waits on the way from one node to another is tried again.
     WireRetry(usize, usize),
     /// The guard's deadline, of this version.
@@ -127,6 +129,7 @@ impl Event {
         Some(match self {
             Self::Wake(node, epoch)
             | Self::Input(node, epoch, _)
+            | Self::EtcdLate(node, epoch, ..)
             | Self::EtcdRound(node, epoch, ..)
             | Self::EtcdTold(node, epoch, ..)
             | Self::EtcdSilence(node, epoch, _)

@@ -19,11 +19,16 @@ impl World {
     }
 
     fn follow_killed(&mut self, node: usize, killed: End) {
-        for effect in self.hosts[node].pg.effects() {
-            match effect {
-                Effect::Send { to, link, message } => self.carry(node, to.0 as usize, link, message),
-                Effect::Happened(what) => self.pg_happened(node, what, killed),
+        if self.hosts[node].pg.has_effects() {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.hosts[node].pg.swap_effects(&mut effects);
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Send { to, link, message } => self.carry(node, to.0 as usize, link, message),
+                    Effect::Happened(what) => self.pg_happened(node, what, killed),
+                }
             }
+            self.effects = effects;
         }
         let host = &mut self.hosts[node];
         let due = host.pg.next_deadline().unwrap_or(Time::MAX);

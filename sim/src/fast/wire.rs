@@ -39,13 +39,32 @@ pub struct Wire {
     pause: Option<Time>,
 }
 
+/// The ways between all hosts.
+#[derive(Debug)]
+pub(crate) struct Wires {
+    hosts: usize,
+    ways: Vec<Wire>,
+}
+
+impl Wires {
+    /// Ways on which nothing is.
+    pub(crate) fn new(hosts: usize) -> Self {
+        let ways = vec![Wire::default(); hosts * hosts];
+        Self { hosts, ways }
+    }
+
+    fn between(&mut self, from: usize, to: usize) -> &mut Wire {
+        &mut self.ways[from * self.hosts + to]
+    }
+}
+
 impl World {
     /// A message of a server sets out.
     pub(crate) fn carry(&mut self, from: usize, to: usize, link: Link, message: Message) {
         if to >= self.hosts.len() || !self.hosts[from].powered {
             return;
         }
-        let wire = self.wires.entry((from, to)).or_default();
+        let wire = self.wires.between(from, to);
         wire.next += 1;
         let number = wire.next;
         self.pass(
@@ -62,7 +81,7 @@ impl World {
     /// Sends a parcel, or has it wait in its place.
     fn pass(&mut self, from: usize, to: usize, parcel: Parcel) {
         let up = self.reaches(from, to);
-        let wire = self.wires.entry((from, to)).or_default();
+        let wire = self.wires.between(from, to);
         if up && wire.held.is_empty() {
             self.transmit(from, to, parcel);
             return;
@@ -84,16 +103,16 @@ impl World {
             .net
             .delay(self.now, Place::Node(from), Place::Node(to), &mut self.rng);
         let now = self.now;
-        let wire = self.wires.entry((from, to)).or_default();
+        let wire = self.wires.between(from, to);
         wire.last = (now + delay).max(wire.last + 1);
         let wait = wire.last - now;
-        self.after(wait, Event::Wire(to, Box::new(parcel)));
+        self.after(wait, Event::Wire(to, parcel));
     }
 
     /// What waits is tried again.
     pub(crate) fn wire_retry(&mut self, from: usize, to: usize) {
         let up = self.reaches(from, to);
-        let wire = self.wires.entry((from, to)).or_default();
+        let wire = self.wires.between(from, to);
         if wire.pause.is_none() {
             return;
         }
@@ -111,11 +130,10 @@ impl World {
 
     /// A host lost its power, and with it all that its kernel held.
     pub(crate) fn wires_down(&mut self, node: usize) {
-        for ((from, _), wire) in &mut self.wires {
-            if *from == node {
-                wire.held.clear();
-                wire.pause = None;
-            }
+        for to in 0..self.hosts.len() {
+            let wire = self.wires.between(node, to);
+            wire.held.clear();
+            wire.pause = None;
         }
     }
 

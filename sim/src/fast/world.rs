@@ -3,21 +3,19 @@
 //! An event of an agent that is frozen waits until it thaws; one of an agent that died is dropped, but what had left the agent (a
 //! request on its way, a promotion asked for) goes on without it.
 
-use std::collections::BTreeMap;
-
 use surus_core::types::{MonoTime, NodeName};
 use surus_scenarios::Shape;
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::clients::{Client, Route};
-use crate::fast::dcs::Store;
+use crate::fast::dcs::{Store, What};
 use crate::fast::event::{Change, Event, Part};
 use crate::fast::host::Host;
 use crate::fast::queue::Queue;
 use crate::fast::routers::Router;
 use crate::fast::story::{Armed, Mend};
-use crate::fast::wire::Wire;
-use crate::model::postgres::{Costs, Peer, Server};
+use crate::fast::wire::Wires;
+use crate::model::postgres::{Costs, Effect, Peer, Server};
 use crate::net::{Net, Place};
 use crate::record::{Keep, Recorder, Seen};
 use crate::rng::Rng;
@@ -56,7 +54,7 @@ pub struct World {
     /// What stands between some of them and the servers.
     pub routers: Vec<Router>,
     /// The ways between the servers.
-    pub(crate) wires: BTreeMap<(usize, usize), Wire>,
+    pub(crate) wires: Wires,
     /// Values of which the story's own clients know that they are written.
     pub(crate) acked: Vec<u64>,
     /// Faults that wait for an act.
@@ -66,6 +64,8 @@ pub struct World {
     /// Where the trap sprang whose strike is under way.
     pub(crate) here: Option<usize>,
     queue: Queue,
+    /// What came of a call on a server, while it is seen to; otherwise empty.
+    pub(crate) effects: Vec<Effect>,
 }
 
 /// How long a walreceiver that does not stream yet waits for an upstream that says nothing, by the keepalives that the agent writes into
@@ -108,9 +108,10 @@ impl World {
             events: 0,
             bug: None,
             queue: Queue::default(),
+            effects: Vec::new(),
             clients: Vec::new(),
             routers: Vec::new(),
-            wires: BTreeMap::new(),
+            wires: Wires::new(shape.members.len()),
             acked: Vec::new(),
             traps: Vec::new(),
             steps: 0,
@@ -303,6 +304,7 @@ impl World {
             }
             Event::EtcdRequest(sent) => self.etcd_request(*sent),
             Event::EtcdAnswer(heard) => self.etcd_answer(*heard),
+            Event::EtcdLate(node, _, id, attempt) => self.etcd_heard(node, id, attempt, What::Late),
             Event::EtcdRound(node, _, id, number) => self.ask_etcd(node, id, number),
             Event::EtcdWatch(node, epoch, member, watch, start, process) => {
                 self.etcd_watch(node, epoch, member, watch, start, process);
@@ -321,7 +323,7 @@ impl World {
             Event::PgStopLate(node, server) => self.pg_stop_late(node, server),
             Event::PgThaw(node, server) => self.pg_thaw(node, server),
             Event::PgMend(node, mend) => self.mend(node, mend),
-            Event::Wire(node, parcel) => self.wire(node, *parcel),
+            Event::Wire(node, parcel) => self.wire(node, parcel),
             Event::WireRetry(from, to) => self.wire_retry(from, to),
             Event::GuardDue(node, version) => self.guard_due(node, version),
             Event::Ask(from, epoch, to, question, failsafe) => {

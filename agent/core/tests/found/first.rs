@@ -1,6 +1,7 @@
 //! What the first fast world found.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::config::Config;
@@ -59,7 +60,7 @@ fn a_timeline_that_another_reserved_is_not_made_again() {
     let mut story = Story::new(Config::new("a".into()));
     let mut gone = view(10, None, 9);
     if let Some(status) = &mut gone.status {
-        status.next = Some(Timeline(2));
+        Arc::make_mut(status).next = Some(Timeline(2));
     }
     story.read(gone.clone());
     story.probed(replica(), ControlState::InArchiveRecovery);
@@ -231,7 +232,7 @@ fn an_older_timeline_takes_no_lock_in_a_pause() {
     });
     let mut free = view(10, None, 9);
     if let Some(status) = &mut free.status {
-        status.timeline = Some(Timeline(2));
+        Arc::make_mut(status).timeline = Some(Timeline(2));
     }
     story.read(free.clone());
     story.probed(primary(), ControlState::InProduction);
@@ -311,7 +312,7 @@ fn nobody_but_a_person_takes_the_lock_of_a_primary_without_a_deadline() {
     let mut story = Story::new(Config::new("a".into()));
     let mut gone = view(10, None, 9);
     if let Some(status) = &mut gone.status {
-        status.unfenced = Some("b".into());
+        Arc::make_mut(status).unfenced = Some("b".into());
     }
     story.read(gone.clone());
     story.probed(replica(), ControlState::InArchiveRecovery);

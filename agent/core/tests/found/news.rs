@@ -1,5 +1,6 @@
 //! What a node says of itself when it cannot see, and whom it believes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::config::Config;
@@ -116,9 +117,9 @@ fn with_c(revision: i64, timeline: u32, position: u64) -> ClusterView {
         clonefrom: true,
         timeline: Some(Timeline(timeline)),
         position: Some(Lsn(position)),
-        ..member
+        ..Arc::unwrap_or_clone(member)
     };
-    view.members.insert(name, member);
+    view.members.insert(name, Arc::new(member));
     view
 }
 
@@ -186,6 +187,7 @@ fn what_the_leader_itself_told_of_its_timeline_counts_for_a_clone() {
     let mut later = with_c(20, 1, 900);
     for member in later.members.values_mut() {
         if member.role == "primary" {
+            let member = Arc::make_mut(member);
             member.state = "crashed".to_owned();
             member.timeline = None;
         }

@@ -127,7 +127,7 @@ impl World {
         let (mut late, mut fate, mut twice) = (0, Fate::Usual, false);
         match befalls {
             Some(Befalls::Lost(Lost::Request)) => {
-                return self.after(share, Event::EtcdAnswer(heard(What::Late)));
+                return self.after(share, Event::EtcdLate(node, epoch, id, attempt));
             }
             Some(Befalls::Error(code, false)) => {
                 let failed = heard(What::Failed(Failure::of_code(code)));
@@ -175,7 +175,7 @@ impl World {
                 return self.after(delay, Event::EtcdAnswer(failed));
             }
         }
-        self.after(share, Event::EtcdAnswer(heard(What::Late)));
+        self.after(share, Event::EtcdLate(node, epoch, id, attempt));
     }
 
     /// A request reaches a member's process.
@@ -318,15 +318,13 @@ impl World {
         }
     }
 
-    /// An agent hears of its attempt.
+    /// An answer reaches an agent.
     pub(crate) fn etcd_answer(&mut self, heard: Heard) {
-        let Heard {
-            node,
-            id,
-            attempt,
-            what,
-            ..
-        } = heard;
+        self.etcd_heard(heard.node, heard.id, heard.attempt, heard.what);
+    }
+
+    /// An agent hears of its attempt, if only from its own timer.
+    pub(crate) fn etcd_heard(&mut self, node: usize, id: ActionId, attempt: u64, what: What) {
         let (now, local, bug) = (self.now, self.local(node), self.bug);
         let Some(agent) = &mut self.hosts[node].agent else {
             return;

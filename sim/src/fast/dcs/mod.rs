@@ -123,7 +123,7 @@ pub struct Heard {
 
 /// What an agent hears of an attempt.
 #[derive(Debug, Clone)]
-enum What {
+pub(crate) enum What {
     Answer(Header, Answered),
     Failed(pool::Failure),
     /// Its share of the time is over.

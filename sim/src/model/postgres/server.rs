@@ -344,6 +344,12 @@ impl Server {
         std::mem::take(&mut self.effects)
     }
 
+    /// The same, in exchange for an empty buffer: whoever asks after every call keeps one.
+    pub fn swap_effects(&mut self, empty: &mut Vec<Effect>) {
+        debug_assert!(empty.is_empty(), "what is in it would come twice");
+        std::mem::swap(&mut self.effects, empty);
+    }
+
     /// There is something in [`Server::effects`].
     #[must_use]
     pub fn has_effects(&self) -> bool {
