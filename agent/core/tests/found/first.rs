@@ -171,10 +171,10 @@ fn who_leads_is_never_cloned_over() {
 fn the_lock_is_taken_again_after_an_outage_under_failsafe() {
     let mut story = leading(Config::new("a".into()));
     let mut listed = view(14, Some("a"), 9);
-    listed.failsafe = Some(BTreeMap::from([
+    listed.failsafe = Some(Arc::new(BTreeMap::from([
         (NodeName::from("a"), "http://a".to_owned()),
         (NodeName::from("b"), "http://b".to_owned()),
-    ]));
+    ])));
     story.read(listed.clone());
     for _ in 0..8 {
         story.later(500);

@@ -168,9 +168,10 @@ fn nobody_clones_from_a_member_on_an_older_timeline() {
         let mut story = Story::new(Config::new("a".into()));
         let mut view = led_by_b(10);
         let (name, mut tagged) = member("c", "replica");
-        tagged.clonefrom = true;
-        tagged.timeline = Some(Timeline(timeline));
-        view.members.insert(name, Arc::new(tagged));
+        let member = Arc::make_mut(&mut tagged);
+        member.clonefrom = true;
+        member.timeline = Some(Timeline(timeline));
+        view.members.insert(name, tagged);
         story.read(view);
         look(&mut story, empty());
         let Some(Order::BaseBackup { from }) = story.under_way(Lane::Postgres) else {

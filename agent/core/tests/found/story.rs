@@ -108,7 +108,7 @@ impl Story {
     }
 }
 
-pub(crate) fn member(name: &str, role: &str) -> (NodeName, Member) {
+pub(crate) fn member(name: &str, role: &str) -> (NodeName, Arc<Member>) {
     let member = Member {
         conn_url: format!("postgres://{name}:5432/postgres"),
         api_url: format!("http://{name}:8008/patroni"),
@@ -117,7 +117,7 @@ pub(crate) fn member(name: &str, role: &str) -> (NodeName, Member) {
         timeline: Some(Timeline(1)),
         ..Member::default()
     };
-    (name.into(), member)
+    (name.into(), Arc::new(member))
 }
 
 /// The cluster of `a` (this node) and `b`, led by `leader`.
@@ -131,9 +131,7 @@ pub(crate) fn view(revision: i64, leader: Option<&str>, status_revision: i64) ->
             lease: Some(LeaseId(7)),
             created: Revision(5),
         }),
-        members: [member("a", "replica"), member("b", "primary")]
-            .map(|(name, member)| (name, Arc::new(member)))
-            .into(),
+        members: BTreeMap::from([member("a", "replica"), member("b", "primary")]),
         status: Some(Arc::new(Status {
             ttl: Some(Duration::from_secs(5)),
             timeline: Some(Timeline(1)),
