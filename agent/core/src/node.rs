@@ -433,6 +433,7 @@ impl Node {
             }
             Some(Intent::ForgetAncestry) => self.state.ancestry = None,
             Some(Intent::Nudge(reign)) => self.state.nudged = Some(reign),
+            Some(Intent::Rebuild(reign)) => self.state.rebuilt = Some(reign),
             Some(Intent::Exit) => self.state.exiting = true,
             None => {}
         }

@@ -65,6 +65,8 @@ pub struct State {
     pub receded: Option<(u32, MonoTime)>,
     /// The reign in which this replica was restarted because it could not follow.
     pub nudged: Option<Revision>,
+    /// The reign in which this replica was cloned anew because it could not be started.
+    pub rebuilt: Option<Revision>,
     /// Rewinds that ended well and after which this replica has not streamed yet.
     pub rewound: Option<Rewound>,
     /// The leader's timelines, as it told them.
@@ -215,6 +217,7 @@ impl State {
             floor: Revision(0),
             receded: None,
             nudged: None,
+            rebuilt: None,
             rewound: None,
             ancestry: None,
             failure: None,

@@ -68,6 +68,15 @@ impl Calm {
                     self.known.insert(node, (until, fact));
                 }
             }
+            // An agent gives up what a longer ttl has given it before it tells of a shorter one.
+            Seen::Configured(settings) => {
+                if let Some((until, _)) = self.known.get_mut(&node) {
+                    *until = (*until).min(moment.at + settings.ttl);
+                }
+            }
+            Seen::LockReleased { .. } => {
+                self.known.remove(&node);
+            }
             Seen::AgentBegan => {
                 self.known.remove(&node);
                 self.shortest.remove(&node);

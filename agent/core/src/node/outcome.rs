@@ -201,6 +201,7 @@ impl Node {
         self.state.ancestry = None;
         self.state.failsafe_sent = None;
         self.state.nudged = None;
+        self.state.rebuilt = None;
         self.state.published = None;
         self.facts.start_over();
     }

@@ -61,6 +61,7 @@ pub(crate) enum Intent {
     Reclone(bool),
     ForgetAncestry,
     Nudge(Revision),
+    Rebuild(Revision),
     Exit,
 }
 

@@ -17,6 +17,9 @@ const REWIND_AGAIN: Duration = Duration::from_secs(1);
 /// checkpoint alone, and so finds nothing to do on a node that was promoted and lost before its first.
 const REWIND_IN_VAIN: Duration = Duration::from_secs(15);
 
+/// Starts of a replica in a row that ended at once before its data directory is given up.
+const STARTS_IN_VAIN: u32 = 3;
+
 /// What the leader's history says about a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kinship {
@@ -77,6 +80,9 @@ pub(super) fn under_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
             upstream: super::replica::source(ctx),
         },
     );
+    if let Some(plan) = unstartable(ctx, trail) {
+        return Some(plan);
+    }
     let leader_timeline = ctx.leader_timeline();
     let same = leader_timeline == Some(control.timeline);
     if same && !control.state.was_primary() {
@@ -104,6 +110,27 @@ pub(super) fn under_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
         Kinship::Unclear => Some(start),
         Kinship::Diverged => diverged(ctx, trail, control),
     }
+}
+
+/// Clones a replica anew that has nothing of its own and does not start, where that is allowed, once in a reign.
+///
+/// One that fetched the history file of a timeline which came to nothing, forked before its own end, is such: PostgreSQL finds that the
+/// newest timeline it knows of is not a child of its own, and ends. What a new copy does not cure (its configuration, a missing library)
+/// would fill the disk with copies, so it is not repeated.
+fn unstartable(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    let DataDir::Present(control) = ctx.facts.data()? else {
+        return None;
+    };
+    let failure = ctx.state.failure.as_ref().filter(|failure| {
+        matches!(failure.order, Order::StartReplica { .. }) && STARTS_IN_VAIN <= failure.count
+    })?;
+    let reign = ctx.facts.view()?.leader.as_ref()?.created;
+    let allowed = ctx.config.reclone_on_rewind_failure || ctx.config.reclone_on_divergence;
+    if control.state.was_primary() || !allowed || ctx.state.rebuilt == Some(reign) {
+        return None;
+    }
+    trail.block(Rule::StartReplica, Guard::LastAttempt(failure.text.clone()));
+    Some(reclone(ctx, false)?.intent(Intent::Rebuild(reign)))
 }
 
 fn judge(leader: &Ancestry, control: &ControlData) -> Kinship {

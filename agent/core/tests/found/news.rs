@@ -248,3 +248,33 @@ fn the_deadline_of_a_promotion_that_failed_follows_the_right_while_postgres_is_s
     }
     assert!(deadline(&story).is_some_and(|deadline| first < deadline));
 }
+
+#[test]
+fn a_replica_that_cannot_be_started_is_cloned_anew_once_in_a_reign() {
+    let mut story = Story::new(Config {
+        reclone_on_divergence: true,
+        ..Config::new("a".into())
+    });
+    story.read(view(10, Some("b"), 9));
+    let clones = |story: &Story| {
+        let clone = |order: &&Order| matches!(order, Order::BaseBackup { .. });
+        story.given.iter().filter(clone).count()
+    };
+    let starts = |story: &Story| {
+        let start = |order: &&Order| matches!(order, Order::StartReplica { .. });
+        story.given.iter().filter(start).count()
+    };
+    for _ in 0..400 {
+        story.probed(Process::Absent, ControlState::InArchiveRecovery);
+        match story.under_way(Lane::Postgres) {
+            Some(Order::StartReplica { .. }) => {
+                story.done(Lane::Postgres, Outcome::Failed("it ended at once".to_owned()));
+                assert!(clones(&story) == 1 || starts(&story) <= 3);
+            }
+            Some(Order::BaseBackup { .. }) => story.done(Lane::Postgres, Outcome::Ok),
+            _ => {}
+        }
+    }
+    assert_eq!(clones(&story), 1);
+    assert!(6 < starts(&story), "it is tried again, at a pace");
+}
