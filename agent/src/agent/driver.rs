@@ -102,14 +102,13 @@ impl Driver {
             };
             for input in inputs {
                 let now = self.tools.machine.clock.now();
-                let step = match &mut self.observer {
-                    None => node.step(now, input),
-                    Some(observer) => {
-                        let step = node.step(now, input.clone());
-                        observer.stepped(now, &input, &step);
-                        step
-                    }
-                };
+                if let Some(observer) = &mut self.observer {
+                    observer.told(now, &input);
+                }
+                let step = node.step(now, input);
+                if let Some(observer) = &mut self.observer {
+                    observer.stepped(now, &step);
+                }
                 wake = self.take(&node, step, &mut last);
             }
             self.systemd.alive(self.tools.machine.clock.now());

@@ -64,8 +64,10 @@ pub enum Told {
 pub trait Observer: Send + 'static {
     /// The core begins, with its first step.
     fn begun(&mut self, now: MonoTime, config: &Config, boot: &Boot, step: &Step);
-    /// Something happened.
-    fn stepped(&mut self, now: MonoTime, input: &Input, step: &Step);
+    /// The core is about to be told this.
+    fn told(&mut self, now: MonoTime, input: &Input);
+    /// The core has taken the step that this led to.
+    fn stepped(&mut self, now: MonoTime, step: &Step);
 }
 
 /// Where the local configuration comes from.

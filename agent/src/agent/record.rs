@@ -123,12 +123,15 @@ impl Observer for Recorder {
         });
     }
 
-    fn stepped(&mut self, now: MonoTime, input: &Input, _: &Step) {
+    // Before the step: should the core panic at it, the last line is why.
+    fn told(&mut self, now: MonoTime, input: &Input) {
         self.keep(&Line::Input {
             at: now,
             input: input.clone(),
         });
     }
+
+    fn stepped(&mut self, _: MonoTime, _: &Step) {}
 }
 
 /// Why a recording cannot be replayed.
