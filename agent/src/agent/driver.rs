@@ -1,4 +1,4 @@
-//! The loop: one thing that happened, one step of the core, its orders begun.
+//! The loop: one thing that happened, one step of the core, its orders begun; and before it waits, what is now known is published.
 //!
 //! One task owns the core. Everything that can wake it is a [`News`]; there is no other way in.
 
@@ -18,6 +18,9 @@ use super::facts::Statuses;
 use super::systemd::Systemd;
 use crate::dcs::snapshot::Snapshot;
 use crate::rest::state::NodeStatus;
+
+/// So much that has happened already is taken before what is known is published again: rendering it costs more than a step.
+const BATCH: usize = 64;
 
 /// Everything that can happen to the driver.
 #[derive(Debug)]
@@ -83,36 +86,55 @@ impl Driver {
             observer.begun(now, &config, &boot, &step);
         }
         let mut last: Option<Decision> = None;
-        let mut wake = self.take(&node, step, &mut last);
+        let mut wake = self.take(step, &mut last);
+        self.publish(&node, last.as_ref(), wake);
         loop {
             let news = tokio::select! { biased;
                 news = self.inbox.recv() => news,
                 () = self.tools.machine.clock.sleep_until(wake) => Some(News::Input(Input::Tick)),
             };
-            let Some(news) = news else {
+            if news.is_none() {
                 return Ending {
                     reason: "nothing is left to drive".to_owned(),
                     detach: true,
                     failure: true,
                 };
-            };
-            let inputs = match self.translate(news) {
-                Ok(inputs) => inputs,
-                Err(ending) => return ending,
-            };
-            for input in inputs {
-                let now = self.tools.machine.clock.now();
-                if let Some(observer) = &mut self.observer {
-                    observer.told(now, &input);
-                }
-                let step = node.step(now, input);
-                if let Some(observer) = &mut self.observer {
-                    observer.stepped(now, &step);
-                }
-                wake = self.take(&node, step, &mut last);
             }
+            let (mut next, mut turns, mut ending) = (news, 0, None);
+            while let Some(news) = next {
+                match self.translate(news) {
+                    Ok(inputs) => {
+                        for input in inputs {
+                            wake = self.step(&mut node, input, &mut last);
+                        }
+                    }
+                    Err(told) => {
+                        ending = Some(told);
+                        break;
+                    }
+                }
+                turns += 1;
+                next = (turns < BATCH).then(|| self.inbox.try_recv().ok()).flatten();
+            }
+            self.publish(&node, last.as_ref(), wake);
             self.systemd.alive(self.tools.machine.clock.now());
+            if let Some(ending) = ending {
+                return ending;
+            }
         }
+    }
+
+    /// Tells the core, and does what it says. Returns when it wants to be woken.
+    fn step(&mut self, node: &mut Node, input: Input, last: &mut Option<Decision>) -> MonoTime {
+        let now = self.tools.machine.clock.now();
+        if let Some(observer) = &mut self.observer {
+            observer.told(now, &input);
+        }
+        let step = node.step(now, input);
+        if let Some(observer) = &mut self.observer {
+            observer.stepped(now, &step);
+        }
+        self.take(step, last)
     }
 
     /// What the core is told of it.
@@ -152,7 +174,7 @@ impl Driver {
             News::Cluster { at, snapshot, read } => {
                 self.statuses
                     .observe(self.tools.machine.clock.as_ref(), at, &snapshot);
-                let changed = self.configuration.observe(&snapshot.raw);
+                let changed = self.configuration.observe(&snapshot);
                 let mut inputs = self.apply(changed);
                 if !read {
                     inputs.push(Input::Cluster(snapshot.view.clone()));
@@ -174,8 +196,8 @@ impl Driver {
         vec![Input::Config(config)]
     }
 
-    /// Says what was decided, begins what was ordered, publishes what is now known.
-    fn take(&mut self, node: &Node, step: Step, last: &mut Option<Decision>) -> MonoTime {
+    /// Says what was decided and begins what was ordered. Returns when the core wants to be woken.
+    fn take(&mut self, step: Step, last: &mut Option<Decision>) -> MonoTime {
         let Step {
             decision,
             actions,
@@ -190,15 +212,20 @@ impl Driver {
             tracing::debug!(id = action.id.0, order = ?action.order, "order");
             self.executor.start(action);
         }
+        *last = Some(decision);
+        wake.at
+    }
+
+    /// Publishes what is now known.
+    fn publish(&self, node: &Node, decision: Option<&Decision>, wake: MonoTime) {
+        let Some(decision) = decision else { return };
         let now = self.tools.machine.clock.now();
-        let next_run = wake.at.max(now.plus(Duration::from_millis(1)));
+        let next_run = wake.max(now.plus(Duration::from_millis(1)));
         let explanation = node.explain();
         let old = self.published.borrow().clone();
         let status = self
             .statuses
-            .compose(&self.tools.publisher, &explanation, &decision, next_run, &old);
+            .compose(&self.tools.publisher, &explanation, decision, next_run, &old);
         self.published.send_replace(Arc::new(status));
-        *last = Some(decision);
-        wake.at
     }
 }
