@@ -13,7 +13,7 @@ use super::env::Source;
 use super::facts::{Present, Publisher};
 use crate::config::settings::PostgresSettings;
 use crate::config::{self, Settings};
-use crate::dcs::snapshot::RawCluster;
+use crate::dcs::snapshot::{RawCluster, Snapshot};
 use crate::log::Logging;
 use crate::postgres::{Postgres, Site};
 use crate::rest::Rest;
@@ -118,8 +118,8 @@ impl Configuration {
     }
 
     /// Looks at the cluster's side. True if anything has changed.
-    pub fn observe(&mut self, raw: &RawCluster) -> bool {
-        let mixed = raw.members().any(|(_, record)| record.get("surus").is_none());
+    pub fn observe(&mut self, snapshot: &Snapshot) -> bool {
+        let mixed = snapshot.view.members.values().any(|member| !member.surus);
         let changed = self.mixed != mixed;
         self.mixed = mixed;
         if changed {
@@ -128,7 +128,7 @@ impl Configuration {
                 "members that run Patroni: its smallest ttl, loop_wait and retry_timeout apply while there are any"
             );
         }
-        self.observe_key(raw) || changed
+        self.observe_key(&snapshot.raw) || changed
     }
 
     fn observe_key(&mut self, raw: &RawCluster) -> bool {

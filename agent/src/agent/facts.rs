@@ -157,10 +157,11 @@ impl Statuses {
             .cluster
             .as_ref()
             .filter(|known| known.value.snapshot.raw.revision == snapshot.raw.revision);
-        let value = known.map_or_else(
-            || Arc::new(ClusterStatus::new(Snapshot::clone(snapshot))),
-            |known| Arc::clone(&known.value),
-        );
+        let value = match (known, &self.cluster) {
+            (Some(known), _) => Arc::clone(&known.value),
+            (None, Some(before)) => Arc::new(before.value.followed_by(Arc::clone(snapshot))),
+            (None, None) => Arc::new(ClusterStatus::new(Arc::clone(snapshot))),
+        };
         let at = self.cluster.as_ref().map_or(at, |known| known.at.max(at));
         self.cluster = Some(Seen { value, at });
     }

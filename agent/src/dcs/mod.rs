@@ -47,6 +47,8 @@ pub struct Etcd {
     clock: Arc<dyn Clock>,
     /// The one lease of this process.
     lease: Mutex<Option<lock::OwnLease>>,
+    /// The cluster's keys as they were last read.
+    known: Mutex<snapshot::Snapshot>,
 }
 
 impl Etcd {
@@ -75,6 +77,7 @@ impl Etcd {
             name: name.to_owned(),
             clock,
             lease: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 

@@ -12,15 +12,17 @@ use serde_json::{Map, Value};
 use surus_core::types::{LeaseId, Lsn, NodeName, Revision, SystemId, Term, Timeline};
 use surus_core::view::{ClusterView, Due, FailoverKey, HistoryLine, Initialize, LeaderKey, Member, Status};
 
-use super::snapshot::RawCluster;
+use super::snapshot::{RawCluster, Snapshot};
 
 /// A scheduled request that was missed by less than this is still carried out, even where one and a half rounds are less:
 /// a short loss of etcd must not swallow it. It is what one and a half rounds are with Patroni's default `loop_wait`.
 const LEAST_GRACE: Duration = Duration::from_secs(15);
 
-/// The facts in `raw`. `wall` is the wall clock, as time since 1970; only the schedule of a failover is compared with it.
+/// The facts in `raw`. `wall` is the wall clock, as time since 1970; only the schedule of a failover is compared with it. What is as it was
+/// `before` is not read again: a member of a busy cluster sees a key change ten times a second.
 #[must_use]
-pub fn view(raw: &RawCluster, wall: Duration) -> ClusterView {
+pub fn view(raw: &RawCluster, wall: Duration, before: &Snapshot) -> ClusterView {
+    let same = |key: &str| raw.keys.get(key) == before.raw.keys.get(key);
     let revision = |key: &str| raw.keys.get(key).map(|key| Revision(key.mod_revision));
     ClusterView {
         revision: Revision(raw.revision),
@@ -32,20 +34,40 @@ pub fn view(raw: &RawCluster, wall: Duration) -> ClusterView {
             lease: (key.lease != 0).then_some(LeaseId(key.lease)),
             created: Revision(key.create_revision),
         }),
-        members: raw
-            .members()
-            .map(|(name, record)| (NodeName::from(name), Arc::new(member(&record))))
-            .collect(),
-        status: status(raw).map(Arc::new),
+        members: members(raw, before),
+        status: if same("status") && same("optime/leader") {
+            before.view.status.clone()
+        } else {
+            status(raw).map(Arc::new)
+        },
         status_revision: revision("status").unwrap_or_default(),
         failover: failover(raw, wall),
-        history: raw
-            .json("history")
-            .map(|lines| Arc::new(history(&lines)))
-            .unwrap_or_default(),
-        failsafe: raw.json("failsafe").as_ref().and_then(failsafe).map(Arc::new),
+        history: if same("history") {
+            Arc::clone(&before.view.history)
+        } else {
+            let lines = raw.json("history");
+            lines.map(|lines| Arc::new(history(&lines))).unwrap_or_default()
+        },
+        failsafe: if same("failsafe") {
+            before.view.failsafe.clone()
+        } else {
+            raw.json("failsafe").as_ref().and_then(failsafe).map(Arc::new)
+        },
         failsafe_revision: revision("failsafe").unwrap_or_default(),
     }
+}
+
+fn members(raw: &RawCluster, before: &Snapshot) -> BTreeMap<NodeName, Arc<Member>> {
+    let read = |(key, name): (&str, &str)| {
+        let name = NodeName::from(name);
+        if raw.keys.get(key) == before.raw.keys.get(key) {
+            let known = Arc::clone(before.view.members.get(&name)?);
+            return Some((name, known));
+        }
+        let record = raw.json(key).filter(Value::is_object)?;
+        Some((name, Arc::new(member(&record))))
+    };
+    raw.member_keys().filter_map(read).collect()
 }
 
 fn initialize(text: &str) -> Initialize {

@@ -25,7 +25,7 @@ fn raw(keys: &[(&str, &str)]) -> RawCluster {
 }
 
 fn facts(keys: &[(&str, &str)]) -> ClusterView {
-    view(&raw(keys), WALL)
+    view(&raw(keys), WALL, &Snapshot::default())
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_cluster_of_patronis_is_read() {
         ),
     ]);
     raw.keys.get_mut("leader").unwrap().lease = 77;
-    let view = view(&raw, WALL);
+    let view = view(&raw, WALL, &Snapshot::default());
     assert_eq!(
         view.initialize,
         Some(Initialize::Done(SystemId(7_300_000_000_000_000_001)))
@@ -383,29 +383,64 @@ fn any_json() -> impl Strategy<Value = String> {
     .prop_map(|value| value.to_string())
 }
 
+fn any_keys() -> impl Strategy<Value = BTreeMap<String, RawKey>> {
+    let names = prop::sample::select(vec![
+        "leader",
+        "config",
+        "status",
+        "optime/leader",
+        "failover",
+        "history",
+        "failsafe",
+        "initialize",
+        "sync",
+        "members/",
+        "members/a",
+        "members/b",
+        "members/a/b",
+        "x",
+    ]);
+    let value = prop_oneof![any_json(), ".{0,40}"];
+    let key = (value, any::<i64>(), any::<i64>(), any::<i64>()).prop_map(
+        |(value, create_revision, mod_revision, lease)| RawKey {
+            value,
+            create_revision,
+            mod_revision,
+            lease,
+        },
+    );
+    prop::collection::btree_map(names.prop_map(str::to_owned), key, 0..14)
+}
+
 proptest! {
     #[test]
     fn no_value_makes_it_panic(
-        keys in prop::collection::btree_map(
-            prop::sample::select(vec![
-                "leader", "config", "status", "optime/leader", "failover", "history", "failsafe", "initialize", "sync", "members/",
-                "members/a", "members/b", "members/a/b", "x",
-            ]),
-            (prop_oneof![any_json(), ".{0,40}"], any::<i64>(), any::<i64>(), any::<i64>()),
-            0..14,
-        ),
+        keys in any_keys(),
         revision in any::<i64>(),
         term in any::<u64>(),
         wall in any::<u64>(),
     ) {
-        let keys = keys.into_iter().map(|(key, (value, create_revision, mod_revision, lease))| {
-            (key.to_owned(), RawKey { value, create_revision, mod_revision, lease })
-        });
-        let raw = RawCluster { keys: keys.collect(), revision, term };
-        let view = view(&raw, Duration::from_nanos(wall));
+        let raw = RawCluster { keys, revision, term };
+        let view = view(&raw, Duration::from_nanos(wall), &Snapshot::default());
         let _ = (view.timeline(), view.fork_of(Timeline(1)));
         if raw.text("leader").is_some() {
             prop_assert!(view.leader.is_some());
         }
+    }
+
+    #[test]
+    fn what_was_known_before_changes_nothing(
+        keys in any_keys(),
+        others in any_keys(),
+        kept in prop::collection::vec(any::<bool>(), 14),
+    ) {
+        let mut before = others;
+        let kept = keys.iter().zip(kept).filter(|(_, kept)| *kept);
+        before.extend(kept.map(|((name, key), _)| (name.clone(), key.clone())));
+        let cluster = |keys| RawCluster { keys, revision: 1, term: 1 };
+        let (raw, before) = (cluster(keys), cluster(before));
+        let nothing = Snapshot::default();
+        let known = Snapshot { view: view(&before, WALL, &nothing), raw: before };
+        prop_assert_eq!(view(&raw, WALL, &known), view(&raw, WALL, &nothing));
     }
 }

@@ -4,6 +4,7 @@
 //! that was not answered can be repeated at the next endpoint, and the end is certain more often than the wire is.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, DeleteOptions, PutOptions, Txn, TxnOp};
@@ -65,10 +66,11 @@ impl Etcd {
 
     /// The facts in `raw`, by the wall clock now.
     pub(super) fn snapshot(&self, raw: RawCluster) -> Snapshot {
-        Snapshot {
-            view: view(&raw, self.clock.wall()),
-            raw,
-        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = view(&raw, self.clock.wall(), &known);
+        let snapshot = Snapshot { view, raw };
+        known.clone_from(&snapshot);
+        snapshot
     }
 
     /// Claims the right to create the cluster.

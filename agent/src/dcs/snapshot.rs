@@ -43,10 +43,17 @@ impl RawCluster {
 
     /// The members' records by name; a record that is no JSON object is left out, as is a key further down.
     pub fn members(&self) -> impl Iterator<Item = (&str, serde_json::Value)> {
-        self.keys.iter().filter_map(|(key, raw)| {
-            let name = key.strip_prefix("members/").filter(|name| !name.contains('/'))?;
-            let record: serde_json::Value = serde_json::from_str(&raw.value).ok()?;
+        self.member_keys().filter_map(|(key, name)| {
+            let record = self.json(key)?;
             record.is_object().then_some((name, record))
+        })
+    }
+
+    /// The keys of members, and their names.
+    pub fn member_keys(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.keys.keys().filter_map(|key| {
+            let name = key.strip_prefix("members/").filter(|name| !name.contains('/'))?;
+            Some((key.as_str(), name))
         })
     }
 }

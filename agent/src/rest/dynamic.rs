@@ -11,11 +11,11 @@ use super::server::Shared;
 pub(super) async fn get(shared: &Shared) -> Answer {
     let status = shared.status();
     if let Some(cluster) = status.fresh_cluster(shared.backend.now()) {
-        return shown(cluster.config.as_ref());
+        return shown(cluster.config.as_deref());
     }
     match (shared.read_cluster().await, &status.cluster) {
         (Ok(snapshot), _) => shown(snapshot.raw.json("config").as_ref()),
-        (Err(_), Some(seen)) => shown(seen.value.config.as_ref()),
+        (Err(_), Some(seen)) => shown(seen.value.config.as_deref()),
         (Err(error), None) => Answer::text(StatusCode::BAD_GATEWAY, error.to_string()),
     }
 }

@@ -110,9 +110,9 @@ pub struct Explanation {
 #[derive(Debug, Clone)]
 pub struct ClusterStatus {
     /// The keys.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// The `config` key, if it is JSON.
-    pub config: Option<Value>,
+    pub config: Option<Arc<Value>>,
     /// The members named in the `sync` key.
     pub sync_standbys: BTreeSet<String>,
     /// `synchronous_mode`.
@@ -126,9 +126,23 @@ pub struct ClusterStatus {
 impl ClusterStatus {
     /// Reads the parts.
     #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
-        let config = snapshot.raw.json("config");
-        let said = config.as_ref().unwrap_or(&Value::Null);
+    pub fn new(snapshot: impl Into<Arc<Snapshot>>) -> Self {
+        let snapshot = snapshot.into();
+        let config = snapshot.raw.json("config").map(Arc::new);
+        Self::with(snapshot, config)
+    }
+
+    /// The same at another revision; what is as it was is not read again.
+    #[must_use]
+    pub fn followed_by(&self, snapshot: Arc<Snapshot>) -> Self {
+        if snapshot.raw.keys.get("config") != self.snapshot.raw.keys.get("config") {
+            return Self::new(snapshot);
+        }
+        Self::with(snapshot, self.config.clone())
+    }
+
+    fn with(snapshot: Arc<Snapshot>, config: Option<Arc<Value>>) -> Self {
+        let said = config.as_deref().unwrap_or(&Value::Null);
         let synchronous = Synchronous::of(said);
         let standby_cluster = mode::follows_another(said);
         let pause = said.get("pause").is_some_and(truthy);
