@@ -3,7 +3,8 @@
 //! A run is one paused tokio runtime: when nothing is left to do at an instant, tokio moves its clock to the next timer, be it the
 //! agent's or the pump's. What TCP makes of trouble is decided here and not in the stack, whose retransmission counts passes and not
 //! time: a lost packet arrives a retransmission timeout later and holds up those of its connection behind it; what is cut off arrives
-//! some time after the cut is healed, as late as the sender's back-off makes it.
+//! some time after the cut is healed, as late as the sender's back-off makes it. A bare acknowledgement waits, as Linux delays them, for one
+//! that says more or for data that carries it: half of all packets are acknowledgements, and nobody acts on them.
 //!
 //! Two rules of `turmoil-net`: its sockets belong to a *current* host, set before each use of one, in `Drop` too; and an address is
 //! never bound twice, for an attempt at a connection that was given up half-way occupies it for ever. So each listener gets a
@@ -36,6 +37,8 @@ use crate::rng::Rng;
 const RTO: Time = 200 * MS;
 /// The longest wait after a cut is healed: the sender's back-off has grown to this in the longest cuts there are.
 const MOST_BACKOFF: Time = 6 * SEC;
+/// Linux's longest delay of an acknowledgement.
+const DELAYED_ACK: Time = 40 * MS;
 /// Ports from here on stand for those that were asked for.
 const FIRST_PORT: u16 = 10_000;
 
@@ -50,6 +53,17 @@ struct Link {
 /// A direction of a connection: from and to which address and port.
 type Flow = (IpAddr, u16, IpAddr, u16);
 
+/// What is known of a direction of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+struct Course {
+    /// When the last packet arrives: TCP keeps their order.
+    last: Time,
+    /// It has asked for the connection, and the next packet completes it: that one is waited for.
+    opening: bool,
+    /// Where a bare acknowledgement waits.
+    acknowledgement: Option<(Time, u64)>,
+}
+
 struct State {
     hosts: Vec<(HostId, IpAddr)>,
     names: BTreeMap<String, Machine>,
@@ -60,8 +74,7 @@ struct State {
     next_port: u16,
     queue: BTreeMap<(Time, u64), Packet>,
     sequence: u64,
-    /// When the last packet of each connection arrives: TCP keeps their order.
-    flows: BTreeMap<Flow, Time>,
+    flows: BTreeMap<Flow, Course>,
     held: BTreeMap<(Machine, Machine), Vec<Packet>>,
     rng: Rng,
     hash: u64,
@@ -72,7 +85,11 @@ struct State {
 pub struct Jump {
     state: Mutex<State>,
     kick: Notify,
+    /// A machine may have something to send.
+    stirred: AtomicBool,
     over: AtomicBool,
+    /// Time passes at this moment: one is inside the runtime.
+    running: AtomicBool,
     handle: Handle,
     begin: Instant,
 }
@@ -133,7 +150,9 @@ impl Jumping {
                 packets: 0,
             }),
             kick: Notify::new(),
+            stirred: AtomicBool::new(true),
             over: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             handle: runtime.handle().clone(),
             begin,
         });
@@ -154,12 +173,14 @@ impl Driver for Jumping {
     fn run_until(&mut self, time: Time) {
         let Some(runtime) = &self.runtime else { return };
         let until = self.jump.begin + Duration::from_nanos(time);
+        self.jump.running.store(true, Ordering::Relaxed);
         runtime.block_on(async {
             tokio::select! { biased;
                 () = tokio::time::sleep_until(until) => {}
                 never = self.jump.pump(&self.guard) => match never {},
             }
         });
+        self.jump.running.store(false, Ordering::Relaxed);
     }
 }
 
@@ -177,35 +198,48 @@ impl Jump {
         let mut out = Vec::new();
         let mut due = Vec::new();
         loop {
-            loop {
+            let now = self.now();
+            interpose::set_now(now);
+            // Each pass looks at every socket there is: none is made unless something can have come of it.
+            if self.stirred.swap(false, Ordering::Relaxed) {
                 guard.egress_all(&mut out);
-                let now = self.now();
-                interpose::set_now(now);
-                {
-                    let mut state = self.state();
-                    for packet in out.drain(..) {
-                        state.route(now, packet);
-                    }
-                    state.take_due(now, &mut due);
+            }
+            let next = {
+                let mut state = self.state();
+                for packet in out.drain(..) {
+                    state.route(now, packet);
                 }
-                if due.is_empty() {
-                    break;
-                }
+                state.take_due(now, &mut due);
+                state.queue.first_key_value().map(|((at, _), _)| *at)
+            };
+            if !due.is_empty() {
                 for packet in due.drain(..) {
                     guard.deliver(packet);
                 }
+                self.stirred.store(true, Ordering::Relaxed);
+                // Whoever was waiting for it answers first, and one pass takes it all.
+                tokio::task::yield_now().await;
+                continue;
             }
-            let next = self.state().queue.first_key_value().map(|((at, _), _)| *at);
-            match next {
-                Some(at) => {
-                    let until = self.begin + Duration::from_nanos(at);
-                    tokio::select! { biased;
-                        () = self.kick.notified() => {}
-                        () = tokio::time::sleep_until(until) => {}
-                    }
+            // A wake-up can be left over from before the last pass.
+            while !self.stirred.load(Ordering::Relaxed) {
+                let Some(at) = next else {
+                    self.kick.notified().await;
+                    continue;
+                };
+                let until = self.begin + Duration::from_nanos(at);
+                tokio::select! { biased;
+                    () = self.kick.notified() => {}
+                    () = tokio::time::sleep_until(until) => break,
                 }
-                None => self.kick.notified().await,
             }
+        }
+    }
+
+    /// A machine may have something to send.
+    fn stir(&self) {
+        if !self.stirred.swap(true, Ordering::Relaxed) {
+            self.kick.notify_one();
         }
     }
 
@@ -279,11 +313,25 @@ impl State {
         let Transport::Tcp(segment) = &packet.payload else {
             return;
         };
+        let flags = segment.flags;
+        let bare = flags.ack && !flags.syn && !flags.fin && !flags.rst && segment.payload.is_empty();
         let flow = (packet.src, segment.src_port, packet.dst, segment.dst_port);
-        let last = self.flows.entry(flow).or_default();
-        *last = at.max(*last);
+        let course = self.flows.entry(flow).or_default();
+        // Whatever is sent later acknowledges more.
+        if let Some(place) = course.acknowledgement.take() {
+            self.queue.remove(&place);
+        }
         self.sequence += 1;
-        self.queue.insert((*last, self.sequence), packet);
+        let place = if bare && !course.opening {
+            let place = (course.last.max(at + DELAYED_ACK), self.sequence);
+            course.acknowledgement = Some(place);
+            place
+        } else {
+            course.last = at.max(course.last);
+            (course.last, self.sequence)
+        };
+        course.opening = flags.syn && !flags.ack;
+        self.queue.insert(place, packet);
     }
 
     fn take_due(&mut self, now: Time, due: &mut Vec<Packet>) {
@@ -300,7 +348,9 @@ impl State {
             }
         }
         if self.flows.len() > 512 {
-            self.flows.retain(|_, last| now < *last);
+            self.flows.retain(|_, course| {
+                now < course.last || course.opening || course.acknowledgement.is_some_and(|(at, _)| now < at)
+            });
         }
     }
 
@@ -323,7 +373,8 @@ impl State {
 impl Net for Jump {
     fn now(&self) -> Time {
         // tokio's clock is that of the runtime one is in, and the world is also looked at from outside.
-        let _inside = Handle::try_current().is_err().then(|| self.handle.enter());
+        let outside = !self.running.load(Ordering::Relaxed);
+        let _inside = outside.then(|| self.handle.enter());
         u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -397,7 +448,7 @@ impl Net for Jump {
             state.release(now, from, to, now - since);
         }
         drop(state);
-        self.kick.notify_one();
+        self.stir();
     }
 
     fn slow(&self, from: Machine, to: Machine, most: Time) {
@@ -430,7 +481,7 @@ impl Net for Jump {
             state.held.retain(|(from, _), _| *from != machine);
         }
         drop(state);
-        self.kick.notify_one();
+        self.stir();
     }
 
     fn reaches(&self, from: Machine, to: Machine) -> bool {
@@ -467,7 +518,7 @@ impl<F: Future> Future for Connecting<F> {
             Some(inner) => inner.as_mut().poll(cx),
             None => Poll::Pending,
         };
-        self.jump.kick.notify_one();
+        self.jump.stir();
         polled
     }
 }
@@ -476,7 +527,7 @@ impl<F> Drop for Connecting<F> {
     fn drop(&mut self) {
         turmoil_net::set_current(self.host);
         self.inner = None;
-        self.jump.kick.notify_one();
+        self.jump.stir();
     }
 }
 
@@ -508,7 +559,7 @@ impl Drop for Door {
         turmoil_net::set_current(self.jump.host(self.at.0));
         self.inner = None;
         self.jump.state().listening.remove(&self.at);
-        self.jump.kick.notify_one();
+        self.jump.stir();
     }
 }
 
@@ -533,7 +584,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         turmoil_net::set_current(self.host);
         self.stream = None;
-        self.jump.kick.notify_one();
+        self.jump.stir();
     }
 }
 
@@ -547,7 +598,7 @@ impl AsyncRead for Socket {
         let polled = self.stream()?.poll_read(cx, buffer);
         // The window may have opened.
         if buffer.filled().len() != before {
-            self.jump.kick.notify_one();
+            self.jump.stir();
         }
         polled
     }
@@ -556,7 +607,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = self.stream()?.poll_write(cx, bytes);
-        self.jump.kick.notify_one();
+        self.jump.stir();
         polled
     }
 
@@ -566,7 +617,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.stream()?.poll_shutdown(cx);
-        self.jump.kick.notify_one();
+        self.jump.stir();
         polled
     }
 }
