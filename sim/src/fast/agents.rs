@@ -15,7 +15,7 @@ use crate::fast::event::{Event, Part};
 use crate::fast::host::Agent;
 use crate::fast::look::Memory;
 use crate::fast::world::World;
-use crate::record::{Deed, OrderEnd, Seen, Settings};
+use crate::record::{Seen, Settings};
 use crate::zoo::Bug;
 
 impl World {
@@ -158,7 +158,7 @@ impl World {
             Input::Done { id, outcome } => agent
                 .under_way
                 .remove(id)
-                .map(|order| order_ended(*id, order, outcome)),
+                .map(|order| Seen::order_ended(*id, order, outcome)),
             _ => None,
         };
         let step = agent.core.step(local, input);
@@ -203,21 +203,5 @@ impl World {
         for action in step.actions {
             self.execute(node, action);
         }
-    }
-}
-
-fn order_ended(id: ActionId, order: Deed, outcome: &Outcome) -> Seen {
-    let (end, text) = match outcome {
-        Outcome::Failed(text) => (OrderEnd::Failed, Some(text.as_str().into())),
-        Outcome::Unknown(text) => (OrderEnd::Unknown, Some(text.as_str().into())),
-        Outcome::Refused(text) => (OrderEnd::Refused, Some(text.as_str().into())),
-        Outcome::NotLocked { .. } => (OrderEnd::Failed, None),
-        _ => (OrderEnd::Done, None),
-    };
-    Seen::OrderEnded {
-        id: id.0,
-        order,
-        end,
-        text,
     }
 }

@@ -4,7 +4,7 @@
 //! a server can accept writes; commands to the guard keep their order; a stop takes the place of what is being done to PostgreSQL.
 
 use surus_core::input::Outcome;
-use surus_core::types::{ActionId, Lsn, MonoTime, NodeName};
+use surus_core::types::{ActionId, Lsn, MonoTime};
 use surus_core::{Action, Lane, Order};
 use surus_scenarios::PostgresStep;
 
@@ -30,7 +30,7 @@ impl World {
         let began = Seen::OrderBegan {
             id: action.id.0,
             order: Deed::of(&action.order),
-            about: about(&action.order).and_then(|name| self.position(name)),
+            about: Deed::about(&action.order).and_then(|name| self.position(name)),
         };
         self.see(node, began);
         let Some(agent) = &mut self.hosts[node].agent else {
@@ -272,18 +272,6 @@ fn valid_until(order: &Order) -> Option<MonoTime> {
         Order::Bootstrap { valid_until, .. }
         | Order::StartPrimary { valid_until, .. }
         | Order::Promote { valid_until, .. } => Some(*valid_until),
-        _ => None,
-    }
-}
-
-/// The member that an order concerns.
-fn about(order: &Order) -> Option<&NodeName> {
-    match order {
-        Order::BaseBackup { from } => Some(&from.name),
-        Order::Rewind { leader } | Order::CompareHistory { leader } => Some(&leader.name),
-        Order::Follow { upstream } | Order::StartReplica { upstream } => {
-            upstream.as_ref().map(|upstream| &upstream.name)
-        }
         _ => None,
     }
 }

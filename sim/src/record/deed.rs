@@ -4,6 +4,10 @@ use std::fmt;
 
 use surus_core::Order;
 use surus_core::action::StopMode;
+use surus_core::input::Outcome;
+use surus_core::types::{ActionId, NodeName};
+
+use super::{OrderEnd, Seen};
 
 macro_rules! deeds {
     ($($variant:ident = $name:literal,)*) => {
@@ -101,6 +105,41 @@ impl Deed {
             Order::AskFailsafe(_) => Self::AskFailsafe,
             Order::Reply { .. } => Self::Reply,
             Order::Exit { .. } => Self::Exit,
+        }
+    }
+}
+
+impl Deed {
+    /// The other member that `order` concerns.
+    #[must_use]
+    pub fn about(order: &Order) -> Option<&NodeName> {
+        match order {
+            Order::BaseBackup { from } => Some(&from.name),
+            Order::Rewind { leader } | Order::CompareHistory { leader } => Some(&leader.name),
+            Order::Follow { upstream } | Order::StartReplica { upstream } => {
+                upstream.as_ref().map(|upstream| &upstream.name)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Seen {
+    /// The order of this number and kind ended so.
+    #[must_use]
+    pub fn order_ended(id: ActionId, order: Deed, outcome: &Outcome) -> Self {
+        let (end, text) = match outcome {
+            Outcome::Failed(text) => (OrderEnd::Failed, Some(text.as_str().into())),
+            Outcome::Unknown(text) => (OrderEnd::Unknown, Some(text.as_str().into())),
+            Outcome::Refused(text) => (OrderEnd::Refused, Some(text.as_str().into())),
+            Outcome::NotLocked { .. } => (OrderEnd::Failed, None),
+            _ => (OrderEnd::Done, None),
+        };
+        Self::OrderEnded {
+            id: id.0,
+            order,
+            end,
+            text,
         }
     }
 }

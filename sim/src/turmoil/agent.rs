@@ -24,6 +24,7 @@ use super::interpose::EPOCH_SECONDS;
 use super::net;
 use super::process::Process;
 use super::site::Place;
+use super::told::Eye;
 use crate::record::Seen;
 
 /// The port of the REST API.
@@ -163,7 +164,7 @@ impl Agent {
             site: Arc::new(Place::new(Arc::clone(hub), host, process.clone())),
             told,
             systemd: Systemd::none(),
-            observer: None,
+            observer: Some(Box::new(Eye::new(Arc::clone(hub), host))),
             log: None,
         };
         hub.see(Some(host), Seen::AgentBegan);

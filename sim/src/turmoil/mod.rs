@@ -9,7 +9,8 @@
 //!
 //! - [`net`]: machines and links, two of them behind one trait; [`process`]: tasks that freeze and die together; [`interpose`]: std's clock
 //!   and entropy
-//! - [`etcd`], [`postgres`]: the models, served; [`site`], [`custody`]: the agent's files, tools and guard; [`agent`]: its process
+//! - [`etcd`], [`postgres`]: the models, served; [`site`], [`custody`]: the agent's files, tools and guard; [`agent`]: its process;
+//!   [`told`]: what its core decides
 //! - [`hub`], [`host`]: what all share; [`keys`], [`grants`]: facts read from etcd's store and off the wire; [`client`]: who writes
 //! - [`world`]: all of it; `story`: what befalls it; [`mod@play`]: a run
 //!
@@ -31,4 +32,5 @@ pub mod postgres;
 pub mod process;
 pub mod site;
 mod story;
+pub mod told;
 pub mod world;
