@@ -142,6 +142,9 @@ impl Session {
         let (client, key) = (self.number, register(value));
         self.hub.see(None, Seen::WriteAsked { client, key, value });
         let (fate, _) = self.run(&format!("{WRITE}{value}")).await;
+        if fate == Fate::Ok {
+            self.hub.acked().insert(value);
+        }
         let seen = Seen::WriteEnded {
             client,
             key,

@@ -1,6 +1,7 @@
 //! The agent's [`Custody`]: the model of the guard, which outlives the agent and holds its PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use surus::agent::{Custody, Found, GuardNews};
 use surus::postgres::{ControlError, ControlStatus, ProcessControl, Signal, StartRequest};
@@ -13,6 +14,9 @@ use super::hub::Hub;
 use super::site::send;
 use crate::clock::Time;
 use crate::record::Seen;
+
+/// A question to the guard takes this long at the least, as finely as time passes here.
+const ASKED: Duration = Duration::from_millis(1);
 
 /// The hold on a host's PostgreSQL, as one agent has it.
 pub struct Holder {
@@ -45,10 +49,17 @@ impl Holder {
         &self,
         what: impl FnOnce(Time, &mut Inside) -> Result<(T, Vec<Seen>), String>,
     ) -> Result<T, ControlError> {
+        // A process of its own is asked over a socket. Were that done in no time, a look at PostgreSQL from before could not be told from one
+        // after it, and the core would repeat its orders until the next.
+        tokio::time::sleep(ASKED).await;
         self.guard_runs().await;
         let (value, seen) = self.hub.act(self.host, what).map_err(ControlError)?;
+        let armed = seen.iter().any(|seen| matches!(seen, Seen::Armed { .. }));
         for seen in seen {
             self.hub.see(Some(self.host), seen);
+        }
+        if armed {
+            self.hub.alone_on_the_list(self.host);
         }
         Ok(value)
     }

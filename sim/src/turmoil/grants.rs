@@ -1,7 +1,8 @@
 //! Failsafe grants, read off the wire: who asked whom, when the question left, and whether it was granted.
 //!
 //! The right that a primary has by grants is a fact of the network, as the one by the lock is a fact of etcd: it begins when the first of
-//! the questions left that everybody on the failsafe list then granted.
+//! the questions left that everybody on the failsafe list then granted. A member that is alone on that list has it at any time, and nobody
+//! to ask: it is told when its guard is given a deadline.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,6 +24,8 @@ pub struct Grants {
     pub list: Vec<usize>,
     /// The ttl in force.
     pub ttl: Time,
+    /// Failsafe mode is on.
+    pub failsafe: bool,
     /// Of each asker, by whom it was granted, and when it had asked.
     given: BTreeMap<usize, BTreeMap<usize, Time>>,
 }
@@ -42,9 +45,25 @@ impl Hub {
                 .map(|sent| (sent, sent + grants.ttl))
         };
         if let Some((sent, until)) = right {
-            let by = RightBy::Grants;
-            self.see(Some(host), Seen::Right { sent, until, by });
+            self.by_grants(host, sent, until);
         }
+    }
+
+    /// Nobody but `host` could be elected, by the list in etcd: its right begins anew, if it is so.
+    pub(super) fn alone_on_the_list(&self, host: usize) {
+        let now = self.net.now();
+        let until = {
+            let grants = self.grants();
+            (grants.failsafe && grants.list == [host]).then(|| now + grants.ttl)
+        };
+        if let Some(until) = until {
+            self.by_grants(host, now, until);
+        }
+    }
+
+    fn by_grants(&self, host: usize, sent: Time, until: Time) {
+        let by = RightBy::Grants;
+        self.see(Some(host), Seen::Right { sent, until, by });
     }
 }
 

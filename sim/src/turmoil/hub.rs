@@ -3,7 +3,7 @@
 //! Every change of a host's models goes through [`Hub::act`], which takes what follows on its way: facts to the record, WAL to the
 //! other servers over the same links that the processes' packets take, ends of servers to whoever waits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ pub struct Hub {
     record: Mutex<Recorder>,
     post: Mutex<Post>,
     grants: Mutex<Grants>,
+    acked: Mutex<BTreeSet<u64>>,
     rng: Mutex<Rng>,
     wake: Notify,
 }
@@ -64,6 +65,7 @@ impl Hub {
             record: Mutex::new(record),
             post: Mutex::default(),
             grants: Mutex::default(),
+            acked: Mutex::default(),
             rng: Mutex::new(Rng::new(seed, 22)),
             wake: Notify::new(),
         });
@@ -165,6 +167,11 @@ impl Hub {
     /// The grants that are known of.
     pub fn grants(&self) -> MutexGuard<'_, Grants> {
         self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values of the writes that clients know to be done.
+    pub fn acked(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn post(&self) -> MutexGuard<'_, Post> {

@@ -107,7 +107,9 @@ impl Keys {
             let config: Value = serde_json::from_str(&text(key)).unwrap_or_default();
             let settings = settings(&config);
             self.ttl = settings.ttl;
-            hub.grants().ttl = settings.ttl;
+            let mut grants = hub.grants();
+            (grants.ttl, grants.failsafe) = (settings.ttl, settings.failsafe);
+            drop(grants);
             for host in 0..hub.hosts.len() {
                 hub.see(Some(host), Seen::Configured(settings));
             }

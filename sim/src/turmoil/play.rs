@@ -43,14 +43,7 @@ fn build(job: &Job, story: &Story, keep: Keep) -> io::Result<World> {
     let machines = Machines::of(&story.shape);
     let seed = story.seed.unwrap_or(job.seed);
     let driver = Jumping::new(seed, &machines.names)?;
-    // What was acknowledged is read from the record.
-    World::new(
-        seed,
-        &story.shape,
-        keep.max(Keep::Facts),
-        machines,
-        Box::new(driver),
-    )
+    World::new(seed, &story.shape, keep, machines, Box::new(driver))
 }
 
 fn run(job: &Job, keep: Keep) -> Outcome {
@@ -74,7 +67,7 @@ fn run(job: &Job, keep: Keep) -> Outcome {
     Outcome {
         violation,
         hash: record.hash() ^ packets,
-        entries: if keep == Keep::Hash { Vec::new() } else { entries },
+        entries,
         coverage: std::mem::take(&mut record.coverage),
         simulated,
         events,

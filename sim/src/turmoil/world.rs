@@ -1,6 +1,6 @@
 //! A world: machines on a network, etcd, the members with their agents and supervisors, clients, and the hands that do harm to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::record::{Keep, Recorder, Seen};
 use crate::rng::Rng;
 
 /// A supervisor starts an agent that failed again after this long.
-const RESTART: Time = 5 * SEC;
+pub(super) const RESTART: Time = 5 * SEC;
 /// How often the run is looked at from outside: for violations, ended agents, panics.
 const SLICE: Time = 100 * MS;
 
@@ -51,9 +51,6 @@ pub struct World {
     pub(super) again: Vec<Option<Time>>,
     pub(super) rng: Rng,
     pub(super) person: Machine,
-    /// Writes that clients know to be done, and how far the record was read for them.
-    pub(super) acked: BTreeSet<u64>,
-    pub(super) looked: usize,
     /// Steps that this world cannot do are left out.
     pub(super) lenient: bool,
     pub(super) here: Option<usize>,
@@ -258,8 +255,6 @@ impl World {
             again: vec![None; count],
             rng,
             person,
-            acked: BTreeSet::new(),
-            looked: 0,
             lenient: false,
             here: None,
             steps: 0,
@@ -320,7 +315,6 @@ impl World {
             let next = self.later.first_key_value().map_or(Time::MAX, |((at, _), _)| *at);
             let stop = until.min(self.time() + SLICE).min(next.max(self.time() + 1));
             self.driver.run_until(stop);
-            self.remember();
             if let Some(text) = take_panic() {
                 let text = Arc::from(text.as_str());
                 self.see(None, Seen::Broken { text });

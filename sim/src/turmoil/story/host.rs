@@ -2,9 +2,9 @@
 
 use surus_scenarios::{HostFault, Nanos, Taken};
 
-use super::super::world::World;
+use super::super::world::{RESTART, World};
 use super::{nobody, void};
-use crate::clock::MS;
+use crate::clock::{MS, SEC};
 use crate::model::postgres::Server;
 use crate::record::{End, Seen};
 
@@ -223,6 +223,9 @@ impl World {
     pub(super) fn heal_all(&mut self) {
         self.forget_later();
         self.heal_network();
+        if !self.shape.settings.pause {
+            self.insist("pause", false);
+        }
         for host in 0..self.agents.len() {
             self.power(host, true);
             self.hang(host, false);
@@ -230,6 +233,8 @@ impl World {
             self.hub.act(host, |_, inside| inside.mend());
             if let Some(agent) = &self.agents[host] {
                 agent.process.thaw();
+                // One that is on its way out.
+                self.again[host].get_or_insert(RESTART);
             }
             self.boot(host);
         }
@@ -237,8 +242,16 @@ impl World {
             self.etcd.freeze(member, false);
             self.etcd.revive(member);
         }
-        self.etcd.mend();
+        self.mend_etcd();
         self.see(None, Seen::Healed);
+    }
+
+    fn mend_etcd(&mut self) {
+        self.etcd.mend();
+        // What is asked of an etcd without a leader comes to nothing.
+        if self.etcd.model(|_, model| model.leader()).is_none() {
+            self.after(SEC, Self::mend_etcd);
+        }
     }
 
     /// PostgreSQL is killed.

@@ -6,8 +6,6 @@ use surus_scenarios::{Expectation, Verdict};
 
 use super::super::world::World;
 use crate::clock::Time;
-use crate::model::postgres::{Peer, Relation};
-use crate::record::{Fate, Seen};
 
 impl World {
     pub(super) fn verdict(&mut self, expectation: &Expectation, since: Time) -> Verdict {
@@ -19,7 +17,7 @@ impl World {
             return verdict;
         }
         match expectation {
-            Expectation::Healthy { .. } => match self.unconverged() {
+            Expectation::Healthy { .. } => match self.hub.record().checker.unconverged() {
                 None => Verdict::Holds,
                 Some(why) => Verdict::NotYet(why),
             },
@@ -37,66 +35,12 @@ impl World {
         let writable = |host: &usize| self.hub.look(*host, |inside| inside.server.writable());
         let primary = (0..self.agents.len()).find(writable)?;
         let kept: BTreeSet<u64> = self.hub.look(primary, |inside| inside.server.visible().collect());
-        let missing = self.acked.iter().filter(|value| !kept.contains(*value)).count();
-        Some(missing as u64)
-    }
-
-    /// Remembers what clients were told, for [`Self::lost`].
-    pub(in super::super) fn remember(&mut self) {
-        let record = self.hub.record();
-        let fresh = record.entries().get(self.looked..).unwrap_or_default();
-        for entry in fresh {
-            if let Seen::WriteEnded {
-                value,
-                fate: Fate::Ok,
-                ..
-            } = entry.seen
-            {
-                self.acked.insert(value);
-            }
-        }
-        self.looked += fresh.len();
-    }
-
-    /// One primary under the lock, everybody else streams from it on its history; what is missing.
-    pub(in super::super) fn unconverged(&self) -> Option<String> {
-        let Some(leader) = self.leader() else {
-            return Some("nobody holds the lock".to_owned());
-        };
-        let name = |host: usize| self.hub.hosts[host].name.as_str();
-        if !self.hub.look(leader, |inside| inside.server.writable()) {
-            return Some(format!(
-                "{} holds the lock and does not accept writes",
-                name(leader)
-            ));
-        }
-        let wanted = self.hub.look(leader, |inside| {
-            inside.server.cluster().map(|cluster| cluster.log.clone())
-        })?;
-        let feeding = self
+        let missing = self
             .hub
-            .look(leader, |inside| inside.server.replication().unwrap_or_default());
-        for (host, agent) in self.agents.iter().enumerate() {
-            if agent.is_none() {
-                return Some(format!("{} has no agent", name(host)));
-            }
-            if host == leader {
-                continue;
-            }
-            let follows = self.hub.look(host, |inside| {
-                let upstream = inside.server.settings.primary_conninfo.as_ref()?.to;
-                let own = &inside.server.cluster()?.log;
-                let same = matches!(own.relation(&wanted), Relation::Equal | Relation::Behind);
-                let fed = upstream != Peer(u32::try_from(leader).unwrap_or(u32::MAX))
-                    || feeding
-                        .iter()
-                        .any(|row| row.application_name == name(host) && row.state == "streaming");
-                Some(same && fed && inside.server.standby())
-            });
-            if follows != Some(true) {
-                return Some(format!("{} does not stream from {}", name(host), name(leader)));
-            }
-        }
-        None
+            .acked()
+            .iter()
+            .filter(|value| !kept.contains(*value))
+            .count();
+        Some(missing as u64)
     }
 }

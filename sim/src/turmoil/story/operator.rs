@@ -7,6 +7,7 @@ use surus_scenarios::{Load, Operator, Taken, Trap};
 use super::super::keys::PREFIX;
 use super::super::world::World;
 use super::{nobody, unable, void};
+use crate::clock::SEC;
 use crate::model::etcd::{Put, Request};
 use crate::model::postgres::StopMode;
 use crate::record::Seen;
@@ -37,9 +38,9 @@ impl World {
             Operator::CancelFailover {} => self.put("failover", &json!({})),
             Operator::Pause { span } => {
                 self.configure("pause", json!(true));
-                self.lasts(*span, |world| world.configure("pause", json!(false)));
+                self.lasts(*span, |world| world.insist("pause", false));
             }
-            Operator::Resume {} => self.configure("pause", json!(false)),
+            Operator::Resume {} => self.insist("pause", false),
             Operator::Set { key, value } => {
                 let value = value
                     .as_str()
@@ -101,17 +102,31 @@ impl World {
         }));
     }
 
-    /// Changes a setting of the `config` key.
-    fn configure(&mut self, name: &str, value: Value) {
+    /// The `config` key.
+    fn config(&self) -> Option<Value> {
         let key = format!("{PREFIX}config").into_bytes();
         let text = self
             .etcd
-            .model(|_, model| model.agreed(&key).and_then(|kv| kv.value.clone()));
-        let Some(mut config) = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else {
+            .model(|_, model| model.agreed(&key).and_then(|kv| kv.value.clone()))?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Changes a setting of the `config` key.
+    fn configure(&mut self, name: &str, value: Value) {
+        let Some(mut config) = self.config() else {
             return;
         };
         config[name] = value;
         self.put("config", &config);
+    }
+
+    /// Switches a setting, again and again until it is so: etcd may have no leader just then.
+    pub(super) fn insist(&mut self, name: &'static str, on: bool) {
+        let is = self.config().and_then(|config| config.get(name)?.as_bool());
+        if is.unwrap_or(false) != on {
+            self.configure(name, json!(on));
+            self.after(SEC, move |world| world.insist(name, on));
+        }
     }
 
     pub(super) fn client_load(&mut self, load: &Load) -> Taken {
