@@ -25,6 +25,7 @@ pub mod rng;
 pub mod run;
 pub mod shrink;
 pub mod story;
+mod trap;
 #[cfg(feature = "turmoil")]
 pub mod turmoil;
 pub mod witness;

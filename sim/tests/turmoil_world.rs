@@ -46,6 +46,50 @@ fn a_rough_day_ends_well() {
     assert!(outcome.promotions >= 2, "{} promotions", outcome.promotions);
 }
 
+/// What the record says of it.
+fn says(outcome: &Outcome, what: &str) -> bool {
+    outcome.lines().any(|line| line.contains(what))
+}
+
+#[test]
+fn who_is_alone_on_the_failsafe_list_goes_on_without_etcd() {
+    let outcome = told(
+        "cluster n1\nclient c1 every=250ms\nat 12s cut n1 etcd for=20s\nend 40s\nexpect healthy within=60s\nexpect no-failover\n",
+    );
+    assert!(outcome.acks > 100, "{} writes", outcome.acks);
+}
+
+#[test]
+fn a_pause_ends_with_the_faults() {
+    told(
+        "cluster n1 n2\nat 12s pause for=200s\nat 15s kill-agent leader back=1s\nat 16s kill-postgres leader\nend 20s\nexpect healthy within=60s\n",
+    );
+}
+
+#[test]
+fn a_trap_springs_within_the_order_it_waits_for() {
+    let outcome = told(
+        "cluster n1 n2 n3\nat 12s when promote do kill-agent here back=2s\nat 15s power-loss leader back=20s\nend 50s\nexpect healthy within=100s\n",
+    );
+    assert!(says(&outcome, "step 3: kill-agent here"));
+    assert!(says(&outcome, "agent killed"));
+}
+
+#[test]
+fn clients_come_to_the_primary_through_a_router() {
+    let outcome = told(
+        "cluster n1 n2 n3\nrouter r1 poll=1s fall=2 rise=1\nclient c1 via=r1 every=250ms\nat 15s power-loss leader back=20s\nend 50s\n\
+         expect healthy within=100s\n",
+    );
+    assert!(outcome.acks > 60, "{} writes", outcome.acks);
+}
+
+#[test]
+fn the_cores_decisions_are_in_the_record() {
+    let outcome = told("cluster n1 n2 n3\nend 20s\nexpect healthy within=60s\n");
+    assert!(!outcome.coverage.rules.is_empty() && !outcome.coverage.orders.is_empty());
+}
+
 #[test]
 fn two_processes_give_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ use super::hub::Hub;
 use super::interpose::EPOCH_SECONDS;
 use super::net;
 use super::process::Process;
+use super::router::Ear;
 use super::site::Place;
 use super::told::Eye;
 use crate::record::Seen;
@@ -79,7 +80,14 @@ impl Dial for Ports {
 impl Network for Ports {
     fn listen<'a>(&'a self, _: &'a str, port: u16, _: u32) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         let listening = Arc::clone(&self.0.hub.net).listen(self.0.process.machine(), port);
-        Box::pin(async move { Ok(Box::new(Door(listening.await?)) as Box<dyn Listener>) })
+        let inside = Arc::clone(&self.0);
+        Box::pin(async move {
+            let door = Door {
+                listener: listening.await?,
+                inside,
+            };
+            Ok(Box::new(door) as Box<dyn Listener>)
+        })
     }
 
     fn resolve(&self, _: String) -> BoxFuture<'_, Vec<IpAddr>> {
@@ -88,13 +96,17 @@ impl Network for Ports {
 }
 
 /// A listener of the network, as the agent takes it.
-struct Door(Box<dyn net::Listener>);
+struct Door {
+    listener: Box<dyn net::Listener>,
+    inside: Arc<Inner>,
+}
 
 impl Listener for Door {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
         Box::pin(async {
-            let (stream, peer) = self.0.accept().await?;
-            Ok((Box::new(stream) as Stream, peer))
+            let (stream, peer) = self.listener.accept().await?;
+            let ear = Ear::new(stream, Arc::clone(&self.inside.hub), self.inside.host);
+            Ok((Box::new(ear) as Stream, peer))
         })
     }
 }

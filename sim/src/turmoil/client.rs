@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use surus_scenarios::Route;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::NoTls;
 
@@ -12,6 +13,7 @@ use super::hub::Hub;
 use super::net::Machine;
 use super::postgres::{PORT, READ, WRITE, register};
 use super::process::Process;
+use super::router;
 use crate::clock::{MS, SEC, Time};
 use crate::record::{Fate, Seen};
 
@@ -27,9 +29,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts the client of this number. `routers` are none: it knows the members itself.
+    /// Starts the client of this number, which goes through the router of that name, or else looks among the members itself.
     #[must_use]
-    pub fn start(hub: &Arc<Hub>, number: usize, machine: Machine, pace: Time, reads: bool) -> Self {
+    pub fn start(hub: &Arc<Hub>, number: usize, machine: Machine, pace: Time, route: &Route) -> Self {
+        let reads = route.reads;
         let process = Process::new(Arc::clone(&hub.net), machine, format!("client {number}"));
         let pace = Arc::new(Mutex::new(pace));
         let mut session = Session {
@@ -37,6 +40,7 @@ impl Client {
             number,
             process: process.clone(),
             at: number,
+            via: route.via.as_ref().map(|router| router.as_str().to_owned()),
             link: None,
         };
         let every = Arc::clone(&pace);
@@ -73,14 +77,20 @@ struct Session {
     process: Process,
     /// The member that is asked.
     at: usize,
+    /// The router that is gone through.
+    via: Option<String>,
     link: Option<(tokio_postgres::Client, tokio::task::AbortHandle)>,
 }
 
 impl Session {
     async fn connect(&mut self) -> io::Result<()> {
-        let host = self.hub.hosts[self.at % self.hub.hosts.len()].name.clone();
+        let member = &self.hub.hosts[self.at % self.hub.hosts.len()].name;
+        let (host, port) = match &self.via {
+            Some(router) => (router, router::PORT),
+            None => (member, PORT),
+        };
         let stream = Arc::clone(&self.hub.net)
-            .dial(self.process.machine(), &host, PORT)
+            .dial(self.process.machine(), host, port)
             .await?;
         let mut config = tokio_postgres::Config::new();
         config.user("app").dbname("app");

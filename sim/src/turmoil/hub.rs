@@ -13,6 +13,7 @@ use super::etcd::Ensemble;
 use super::grants::Grants;
 use super::host::{Host, Inside};
 use super::net::{Machine, Net};
+use super::story::Traps;
 use crate::clock::{MS, Time};
 use crate::model::postgres::{Link, Message};
 use crate::record::{Recorder, Seen};
@@ -44,6 +45,7 @@ pub struct Hub {
     post: Mutex<Post>,
     grants: Mutex<Grants>,
     acked: Mutex<BTreeSet<u64>>,
+    pub(super) traps: Mutex<Traps>,
     rng: Mutex<Rng>,
     wake: Notify,
 }
@@ -66,6 +68,7 @@ impl Hub {
             post: Mutex::default(),
             grants: Mutex::default(),
             acked: Mutex::default(),
+            traps: Mutex::default(),
             rng: Mutex::new(Rng::new(seed, 22)),
             wake: Notify::new(),
         });
@@ -84,6 +87,9 @@ impl Hub {
 
     /// Something happened, at a host if it is one's.
     pub fn see(&self, host: Option<usize>, seen: Seen) {
+        if let Some(host) = host {
+            self.listen(host, &seen);
+        }
         let now = self.net.now();
         self.record().see(now, host, seen);
     }
@@ -127,6 +133,7 @@ impl Hub {
         if !seen.is_empty() || !mail.is_empty() {
             let mut record = self.record();
             for seen in seen {
+                self.listen(host, &seen);
                 record.see(now, Some(host), seen);
             }
         }

@@ -11,7 +11,8 @@
 //!   and entropy
 //! - [`etcd`], [`postgres`]: the models, served; [`site`], [`custody`]: the agent's files, tools and guard; [`agent`]: its process;
 //!   [`told`]: what its core decides
-//! - [`hub`], [`host`]: what all share; [`keys`], [`grants`]: facts read from etcd's store and off the wire; [`client`]: who writes
+//! - [`hub`], [`host`]: what all share; [`keys`], [`grants`]: facts read from etcd's store and off the wire; [`client`]: who writes;
+//!   [`router`]: who takes them there
 //! - [`world`]: all of it; `story`: what befalls it; [`mod@play`]: a run
 //!
 //! A run is a thread of its own, on which the clock and the entropy of libraries are the world's: the same job gives the same bytes, in any
@@ -22,6 +23,7 @@ pub mod client;
 pub mod custody;
 pub mod etcd;
 pub mod grants;
+pub mod halt;
 pub mod host;
 pub mod hub;
 pub mod interpose;
@@ -30,6 +32,7 @@ pub mod net;
 pub mod play;
 pub mod postgres;
 pub mod process;
+pub mod router;
 pub mod site;
 mod story;
 pub mod told;

@@ -19,6 +19,8 @@ use super::keys::Keys;
 use super::net::{Driver, Machine, Net};
 use super::postgres::PORT as POSTGRES;
 use super::process::take_panic;
+use super::router;
+use super::story::Armed;
 use crate::clock::{Clock, MS, SEC, Time};
 use crate::model::etcd;
 use crate::record::{Keep, Recorder, Seen};
@@ -54,6 +56,9 @@ pub struct World {
     /// Steps that this world cannot do are left out.
     pub(super) lenient: bool,
     pub(super) here: Option<usize>,
+    pub(super) traps: Vec<Armed>,
+    /// What a trap was to do that this world cannot.
+    pub(super) unable: Option<String>,
     pub(super) steps: usize,
     later: BTreeMap<(Time, u64), Later>,
     sequence: u64,
@@ -72,6 +77,8 @@ pub struct Machines {
     pub etcd: Vec<Machine>,
     /// The clients.
     pub clients: Vec<Machine>,
+    /// The routers.
+    pub routers: Vec<Machine>,
     /// Where people sit.
     pub person: Option<Machine>,
 }
@@ -104,6 +111,10 @@ impl Machines {
                 None => add(&mut machines.names, client.name.as_str()),
             };
             machines.clients.push(machine);
+        }
+        for router in &shape.routers {
+            let machine = add(&mut machines.names, router.name.as_str());
+            machines.routers.push(machine);
         }
         machines.person = Some(add(&mut machines.names, "person"));
         machines
@@ -234,9 +245,12 @@ impl World {
             .map(|(number, client)| {
                 // The usual pace of 20 ms is for a world in which a write costs nothing.
                 let pace = client.route.every.0.max(PACE);
-                Client::start(&hub, number, machines.clients[number], pace, client.route.reads)
+                Client::start(&hub, number, machines.clients[number], pace, &client.route)
             })
             .collect();
+        for (number, router) in shape.routers.iter().enumerate() {
+            router::start(&hub, number, machines.routers[number], router.health.clone());
+        }
         let (ending, ended) = mpsc::unbounded_channel();
         let count = shape.members.len();
         let person = machines.person.unwrap_or(machines.hosts[0]);
@@ -257,6 +271,8 @@ impl World {
             person,
             lenient: false,
             here: None,
+            traps: Vec::new(),
+            unable: None,
             steps: 0,
             later: BTreeMap::new(),
             sequence: 0,
@@ -315,6 +331,7 @@ impl World {
             let next = self.later.first_key_value().map_or(Time::MAX, |((at, _), _)| *at);
             let stop = until.min(self.time() + SLICE).min(next.max(self.time() + 1));
             self.driver.run_until(stop);
+            self.spring();
             if let Some(text) = take_panic() {
                 let text = Arc::from(text.as_str());
                 self.see(None, Seen::Broken { text });

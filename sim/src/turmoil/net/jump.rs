@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
 use turmoil_net::{EnterGuard, HostId, KernelConfig, Packet, Transport};
 
+use super::super::halt;
 use super::super::interpose::{self, Interposed};
 use super::{BoxFuture, Driver, Listener, Machine, Net, Stream};
 use crate::clock::{MS, SEC, Time};
@@ -176,6 +177,7 @@ impl Driver for Jumping {
         self.jump.running.store(true, Ordering::Relaxed);
         runtime.block_on(async {
             tokio::select! { biased;
+                () = halt::asked() => {}
                 () = tokio::time::sleep_until(until) => {}
                 never = self.jump.pump(&self.guard) => match never {},
             }

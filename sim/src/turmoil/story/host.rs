@@ -222,6 +222,7 @@ impl World {
     /// All faults end, and whoever is down comes up.
     pub(super) fn heal_all(&mut self) {
         self.forget_later();
+        self.clear_traps();
         self.heal_network();
         if !self.shape.settings.pause {
             self.insist("pause", false);

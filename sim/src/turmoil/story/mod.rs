@@ -1,6 +1,6 @@
 //! The turmoil world plays a [`Story`](surus_scenarios::Story), as the fast world does: the same steps, judged by the same witness.
 //!
-//! `host`, `postgres`, `net`, `etcd`: the faults; `operator`: what people do; `target`: who is meant; `judge`: what holds. What this world
+//! `host`, `postgres`, `net`, `etcd`: the faults; `trap`: those that wait; `operator`: what people do; `target`: who is meant; `judge`: what holds. What this world
 //! cannot do it says, so that a story with such a step waits instead of passing.
 
 mod etcd;
@@ -10,14 +10,17 @@ mod net;
 mod operator;
 mod postgres;
 mod target;
+mod trap;
 
 use surus_scenarios::{Expectation, Fault, Load, Nanos, Operator, Taken, Trap, Verdict, World as Stage};
 
 use super::world::World;
 use crate::record::Seen;
 
+pub(super) use trap::{Armed, Traps};
+
 /// What stories can require of this world.
-const FEATURES: &[&str] = &["clients", "histories", "pause", "clocks"];
+const FEATURES: &[&str] = &["clients", "routers", "histories", "pause", "traps", "clocks"];
 
 /// It had no effect, and why.
 fn void(why: &str) -> Taken {
@@ -93,8 +96,7 @@ impl Stage for World {
 
     fn trap(&mut self, trap: &Trap) -> Taken {
         self.begin_step(trap.to_string());
-        let taken = self.set_trap(trap);
-        self.leniently(taken)
+        self.set_trap(trap)
     }
 
     fn heal(&mut self) {
@@ -102,7 +104,10 @@ impl Stage for World {
     }
 
     fn judge(&mut self, expectation: &Expectation, since: Nanos) -> Verdict {
-        self.verdict(expectation, since.0)
+        match &self.unable {
+            Some(why) => Verdict::Unable(why.clone()),
+            None => self.verdict(expectation, since.0),
+        }
     }
 
     fn violated(&self) -> Option<String> {

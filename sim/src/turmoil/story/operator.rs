@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use surus::agent::Told;
-use surus_scenarios::{Load, Operator, Taken, Trap};
+use surus_scenarios::{Load, Operator, Taken};
 
 use super::super::keys::PREFIX;
 use super::super::world::World;
@@ -149,10 +149,6 @@ impl World {
             Load::Session { .. } => {}
         }
         Taken::Done
-    }
-
-    pub(super) fn set_trap(&mut self, _: &Trap) -> Taken {
-        unable("no traps here yet")
     }
 
     fn ask(&mut self, node: &surus_scenarios::Target, path: &'static str, body: &Value) -> Taken {

@@ -50,7 +50,10 @@ impl World {
             End::Peers => machines.hosts,
             End::Clients => machines.clients,
             End::Client(name) => vec![machines.clients[self.client_named(name)?]],
-            End::Router(_) => return None,
+            End::Router(name) => {
+                let routers = &self.shape.routers;
+                vec![machines.routers[routers.iter().position(|router| router.name == *name)?]]
+            }
             End::All => (0..machines.names.len()).map(Machine).collect(),
         })
     }
