@@ -76,10 +76,6 @@ pub enum OperatorOrder {
 }
 
 /// How an order went. Each kind of [`crate::Order`] is answered by the outcome of its name, by `Failed` or by `Unknown`.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a read of the DCS is the largest and among the most frequent; an outcome lives for one step"
-)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Done; nothing more to say.

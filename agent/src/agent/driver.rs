@@ -24,10 +24,6 @@ const BATCH: usize = 64;
 
 /// Everything that can happen to the driver.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "each lives for one turn of the loop; a box would cost more than the copy"
-)]
 pub enum News {
     /// Something for the core.
     Input(Input),

@@ -1,7 +1,8 @@
 //! S6 and S11: a timeline is made once, above all that were made before; a cluster has one identity.
 //!
 //! S6: a promotion makes a timeline with a number above every timeline that was ever made of that cluster, on whatever node, whether it
-//! came to acknowledge a write or not: it counts from the moment at which some disk has it.
+//! came to acknowledge a write or not: it counts from the moment at which some disk has it. A host that stood still as a whole may finish its
+//! own, under a number that nobody else has used, in the instant before its guard ends it.
 //!
 //! S11: `initialize`, once it names a cluster, never names another; no cluster is created while it names one.
 //!
@@ -33,6 +34,7 @@ impl Identity {
                 let (newest, maker) = *self.newest.entry(standing.system_id).or_insert(made);
                 // What was forked is told of again when it is opened, perhaps much later.
                 let line = (standing.system_id, standing.timeline);
+                let unused = !self.forked.contains_key(&line) && standing.timeline < newest;
                 let opened = match (moment.seen, moment.fact.node) {
                     (Seen::Forked { .. }, Some(node)) => {
                         self.forked.entry(line).or_insert(node);
@@ -41,6 +43,11 @@ impl Identity {
                     (_, node) => node.is_some() && self.forked.get(&line).copied() == node,
                 };
                 if opened {
+                    return None;
+                }
+                // A host that stood still finishes in one instant what its right allowed when it stopped; the number was reserved for it.
+                let node = moment.fact.node.and_then(|node| moment.scene.member(node));
+                if unused && node.is_some_and(|member| member.just_thawed(moment.at)) {
                     return None;
                 }
                 if newest < standing.timeline || maker == moment.fact {
@@ -129,6 +136,19 @@ mod tests {
         let first = run.promote(1, at(3, 100));
         let second = run.promote(0, at(2, 100));
         run.broken(Invariant::S6, Some(first), second);
+    }
+
+    #[test]
+    fn a_host_that_stood_still_may_finish_what_was_reserved_for_it_and_nothing_else() {
+        for (timeline, fine) in [(2, true), (3, false)] {
+            let mut run = MadeUp::leading(2);
+            run.see(Some(0), Seen::HostFrozen { frozen: true });
+            forked(&mut run, 1, 3);
+            run.later(1000);
+            run.see(Some(0), Seen::HostFrozen { frozen: false });
+            forked(&mut run, 0, timeline);
+            assert_eq!(run.checker.violation.is_none(), fine, "timeline {timeline}");
+        }
     }
 
     #[test]

@@ -107,8 +107,13 @@ pub struct Scene {
     pub leaderless: Option<Time>,
     /// The primary that `status` says runs without a deadline.
     pub unfenced: Option<NodeIndex>,
-    /// Whose primary a person let others overrule while it ran without a deadline; what it writes is that person's.
+    /// Whose primary a person let others overrule, by a manual failover that named another, while it ran without a deadline or could live by
+    /// grants that did not need the other's; what it writes is that person's.
     pub overruled: Option<NodeIndex>,
+    /// It was overruled for want of a deadline: with one it is fenced again.
+    deadline_fences: bool,
+    /// Who held the lock last.
+    last_holder: Option<NodeIndex>,
     /// The last `status`: its position and who wrote it when.
     pub status: Option<(Lsn, Fact)>,
     /// The members on the failsafe list.
@@ -159,20 +164,30 @@ impl Scene {
             member.primary_until = Some(fact.at);
         }
         member.fold(fact, seen);
-        let fenced = matches!(member.guard, Guard::Armed(_)) || member.process == Process::Absent;
+        let armed = self.deadline_fences && matches!(member.guard, Guard::Armed(_));
+        let fenced = armed || member.process == Process::Absent;
         if self.overruled == Some(node) && fenced {
             self.overruled = None;
+        }
+    }
+
+    /// A person made this node the leader, whoever may still be there.
+    fn overrule(&mut self, node: NodeIndex) {
+        let unlisted = self.failsafe.as_ref().is_some_and(|list| !list.contains(&node));
+        let granted = self.last_holder.filter(|_| unlisted);
+        if let Some(other) = self.unfenced.or(granted).filter(|other| *other != node) {
+            self.overruled = Some(other);
+            self.deadline_fences = self.unfenced.is_some();
         }
     }
 
     fn fold_cluster(&mut self, fact: Fact, seen: &Seen) {
         match (seen, fact.node) {
             (Seen::LockTaken { .. }, Some(node)) => {
-                if let Some(other) = self.unfenced.filter(|other| *other != node)
-                    && self.forced(node)
-                {
-                    self.overruled = Some(other);
+                if self.forced(node) {
+                    self.overrule(node);
                 }
+                self.last_holder = Some(node);
                 self.holder = Some((node, fact));
                 self.leaderless = None;
             }

@@ -133,4 +133,28 @@ mod tests {
             Some(Invariant::S1)
         );
     }
+
+    #[test]
+    fn whom_a_person_overruled_beside_the_failsafe_list_is_fenced_when_it_has_ended() {
+        for named in [true, false] {
+            let mut run = MadeUp::leading(2);
+            run.write(0, at(1, 100));
+            run.see(Some(0), Seen::FailsafeWritten { list: vec![0] });
+            if named {
+                run.see(
+                    None,
+                    Seen::FailoverWritten {
+                        leader: None,
+                        candidate: Some(1),
+                    },
+                );
+            }
+            run.take_lock(1, at(1, 100));
+            run.promote(1, at(2, 120));
+            run.write(1, at(2, 130));
+            run.arm(0, 60_000);
+            run.write(0, at(1, 110));
+            assert_eq!(run.checker.violation.is_none(), named);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::{Context, Plan, Trail};
 use crate::action::{Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::{Lsn, NodeName, Timeline};
-use crate::view::{ClusterView, FailoverKey, Server, ServerRole};
+use crate::view::{ClusterView, FailoverKey, Server};
 use crate::zoo::{Flaw, lacks};
 
 /// How long a free lock is kept for the candidate that a person named, and from the node that gave it away.
@@ -108,7 +108,8 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     Ok(server)
 }
 
-/// A node on an older timeline than the cluster's may lead only if all that it holds is in the cluster's history.
+/// A node on an older timeline than the cluster's may lead only if all that it holds is in the cluster's history: what it has received
+/// and not replayed yet as well, for a promotion replays that first.
 fn ancestry(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     let Some(view) = ctx.facts.view() else {
         return Ok(());
@@ -125,10 +126,7 @@ fn ancestry(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
             cluster,
         });
     };
-    let ServerRole::Replica { replayed, .. } = server.role else {
-        return Ok(());
-    };
-    if fork < replayed {
+    if fork < server.position() {
         return Err(Guard::Diverged {
             timeline: server.timeline,
             position: server.position(),

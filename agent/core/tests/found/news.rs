@@ -278,3 +278,26 @@ fn a_replica_that_cannot_be_started_is_cloned_anew_once_in_a_reign() {
     assert_eq!(clones(&story), 1);
     assert!(6 < starts(&story), "it is tried again, at a pace");
 }
+
+#[test]
+fn wal_that_was_received_beyond_the_fork_is_not_promoted() {
+    for (received, may) in [(500, true), (501, false)] {
+        let mut story = Story::new(Config::new("a".into()));
+        let mut free = view(10, None, 9);
+        free.history = Arc::new(vec![HistoryLine {
+            timeline: Timeline(1),
+            switch: Lsn(500),
+            reason: String::new(),
+            at: None,
+            leader: None,
+        }]);
+        story.read(free);
+        let behind = ServerRole::Replica {
+            received: Some(Lsn(received)),
+            replayed: Lsn(400),
+            streaming: false,
+        };
+        story.probed(server(behind), ControlState::InArchiveRecovery);
+        assert_eq!(story.node.explain().could_take_lock.is_ok(), may);
+    }
+}
