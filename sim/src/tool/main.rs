@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use signal_hook::consts::SIGPIPE;
 
 /// Simulated clusters of Surus: the production state machine over models of etcd and PostgreSQL, with faults.
@@ -57,6 +58,10 @@ enum Verb {
     /// The table of incidents: what happened to others, and what stops it here
     Incidents(incidents::Args),
 }
+
+/// A run makes and drops small values all the time, and hardly ever a large one.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// What a verb could not do, with the remedy.
 type Trouble = Box<dyn std::error::Error>;
