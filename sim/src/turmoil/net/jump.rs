@@ -1,10 +1,8 @@
 //! The work-horse: TCP by `turmoil-net`, and a pump that carries its packets and lets time jump from one event to the next.
 //!
 //! A run is one paused tokio runtime: when nothing is left to do at an instant, tokio moves its clock to the next timer, be it the
-//! agent's or the pump's. What TCP makes of trouble is decided here and not in the stack, whose retransmission counts passes and not
-//! time: a lost packet arrives a retransmission timeout later and holds up those of its connection behind it; what is cut off arrives
-//! some time after the cut is healed, as late as the sender's back-off makes it. A bare acknowledgement waits, as Linux delays them, for one
-//! that says more or for data that carries it: half of all packets are acknowledgements, and nobody acts on them.
+//! agent's or the pump's. What TCP makes of trouble is decided in `links` and not in the stack, whose retransmission counts passes
+//! and not time. A bare acknowledgement waits there, as Linux delays them: half of all packets are acknowledgements, and nobody acts on them.
 //!
 //! Two rules of `turmoil-net`: its sockets belong to a *current* host, set before each use of one, in `Drop` too; and an address is
 //! never bound twice, for an attempt at a connection that was given up half-way occupies it for ever. So each listener gets a
@@ -30,56 +28,22 @@ use turmoil_net::{EnterGuard, HostId, KernelConfig, Packet, Transport};
 
 use super::super::halt;
 use super::super::interpose::{self, Interposed};
+use super::digest::Digest;
+use super::links::{Links, Parcel, Sort};
 use super::{BoxFuture, Driver, Listener, Machine, Net, Stream};
-use crate::clock::{MS, SEC, Time};
-use crate::rng::Rng;
+use crate::clock::Time;
 
-/// Linux's shortest retransmission timeout, doubled with each attempt.
-const RTO: Time = 200 * MS;
-/// The longest wait after a cut is healed: the sender's back-off has grown to this in the longest cuts there are.
-const MOST_BACKOFF: Time = 6 * SEC;
-/// Linux's longest delay of an acknowledgement.
-const DELAYED_ACK: Time = 40 * MS;
 /// Ports from here on stand for those that were asked for.
 const FIRST_PORT: u16 = 10_000;
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Link {
-    /// Cut since then.
-    cut: Option<Time>,
-    slow: Time,
-    lossy: u64,
-}
-
-/// A direction of a connection: from and to which address and port.
-type Flow = (IpAddr, u16, IpAddr, u16);
-
-/// What is known of a direction of a connection.
-#[derive(Debug, Clone, Copy, Default)]
-struct Course {
-    /// When the last packet arrives: TCP keeps their order.
-    last: Time,
-    /// It has asked for the connection, and the next packet completes it: that one is waited for.
-    opening: bool,
-    /// Where a bare acknowledgement waits.
-    acknowledgement: Option<(Time, u64)>,
-}
 
 struct State {
     hosts: Vec<(HostId, IpAddr)>,
     names: BTreeMap<String, Machine>,
-    links: BTreeMap<(Machine, Machine), Link>,
-    dark: Vec<bool>,
     /// Which port stands for the one that was asked for.
     listening: BTreeMap<(Machine, u16), u16>,
     next_port: u16,
-    queue: BTreeMap<(Time, u64), Packet>,
-    sequence: u64,
-    flows: BTreeMap<Flow, Course>,
-    held: BTreeMap<(Machine, Machine), Vec<Packet>>,
-    rng: Rng,
-    hash: u64,
-    packets: u64,
+    links: Links<Packet>,
+    digest: Digest,
 }
 
 /// The network.
@@ -134,21 +98,14 @@ impl Jumping {
         let machines = names.iter().enumerate();
         let jump = Arc::new(Jump {
             state: Mutex::new(State {
-                dark: vec![false; hosts.len()],
                 names: machines
                     .map(|(index, name)| (name.clone(), Machine(index)))
                     .collect(),
+                links: Links::new(hosts.len(), seed),
                 hosts,
-                links: BTreeMap::new(),
                 listening: BTreeMap::new(),
                 next_port: FIRST_PORT,
-                queue: BTreeMap::new(),
-                sequence: 0,
-                flows: BTreeMap::new(),
-                held: BTreeMap::new(),
-                rng: Rng::new(seed, 21),
-                hash: 0xcbf2_9ce4_8422_2325,
-                packets: 0,
+                digest: Digest::new(),
             }),
             kick: Notify::new(),
             stirred: AtomicBool::new(true),
@@ -211,8 +168,8 @@ impl Jump {
                 for packet in out.drain(..) {
                     state.route(now, packet);
                 }
-                state.take_due(now, &mut due);
-                state.queue.first_key_value().map(|((at, _), _)| *at)
+                state.links.take_due(now, &mut due);
+                state.links.next()
             };
             if !due.is_empty() {
                 for packet in due.drain(..) {
@@ -267,8 +224,8 @@ impl State {
         self.hosts.iter().position(|(_, at)| *at == address).map(Machine)
     }
 
-    fn note(&mut self, now: Time, packet: &Packet) {
-        self.packets += 1;
+    /// A packet leaves a machine.
+    fn route(&mut self, now: Time, packet: Packet) {
         let Transport::Tcp(segment) = &packet.payload else {
             return;
         };
@@ -276,99 +233,30 @@ impl State {
             | u64::from(segment.flags.ack) << 1
             | u64::from(segment.flags.fin) << 2
             | u64::from(segment.flags.rst) << 3;
-        let ports = u64::from(segment.src_port) << 16 | u64::from(segment.dst_port);
+        let ports = (segment.src_port, segment.dst_port);
+        let both = u64::from(ports.0) << 16 | u64::from(ports.1);
         let numbers = u64::from(segment.seq) << 32 | u64::from(segment.ack);
-        for word in [now, ports, numbers, flags] {
-            self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        for byte in segment.payload.iter() {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-
-    /// A packet leaves a machine.
-    fn route(&mut self, now: Time, packet: Packet) {
-        self.note(now, &packet);
+        self.digest.note(&[now, both, numbers, flags], &segment.payload);
         let (Some(from), Some(to)) = (self.machine(packet.src), self.machine(packet.dst)) else {
             return;
         };
-        if self.dark[from.0] {
-            return;
-        }
-        let link = self.links.get(&(from, to)).copied().unwrap_or_default();
-        if link.cut.is_some() || self.dark[to.0] {
-            self.held.entry((from, to)).or_default().push(packet);
-            return;
-        }
-        let mut delay = self.rng.range(MS / 5, 2 * MS) + self.rng.below(link.slow.max(1));
-        if link.lossy != 0 {
-            let mut wait = RTO;
-            while wait < MOST_BACKOFF && self.rng.one_in(link.lossy) {
-                delay += wait;
-                wait *= 2;
-            }
-        }
-        self.send(now + delay, packet);
-    }
-
-    fn send(&mut self, at: Time, packet: Packet) {
-        let Transport::Tcp(segment) = &packet.payload else {
-            return;
-        };
         let flags = segment.flags;
-        let bare = flags.ack && !flags.syn && !flags.fin && !flags.rst && segment.payload.is_empty();
-        let flow = (packet.src, segment.src_port, packet.dst, segment.dst_port);
-        let course = self.flows.entry(flow).or_default();
-        // Whatever is sent later acknowledges more.
-        if let Some(place) = course.acknowledgement.take() {
-            self.queue.remove(&place);
-        }
-        self.sequence += 1;
-        let place = if bare && !course.opening {
-            let place = (course.last.max(at + DELAYED_ACK), self.sequence);
-            course.acknowledgement = Some(place);
-            place
-        } else {
-            course.last = at.max(course.last);
-            (course.last, self.sequence)
+        let sort = match (flags.syn, flags.ack, flags.fin || flags.rst) {
+            (true, false, _) => Sort::Opening,
+            (false, true, false) if segment.payload.is_empty() => Sort::Acknowledgement,
+            _ => Sort::Substance,
         };
-        course.opening = flags.syn && !flags.ack;
-        self.queue.insert(place, packet);
-    }
-
-    fn take_due(&mut self, now: Time, due: &mut Vec<Packet>) {
-        while let Some(entry) = self.queue.first_entry() {
-            if now < entry.key().0 {
-                break;
-            }
-            let packet = entry.remove();
-            let to = self.machine(packet.dst);
-            if to.is_some_and(|to| !self.dark[to.0]) {
-                due.push(packet);
-            } else if let (Some(from), Some(to)) = (self.machine(packet.src), to) {
-                self.held.entry((from, to)).or_default().push(packet);
-            }
-        }
-        if self.flows.len() > 512 {
-            self.flows.retain(|_, course| {
-                now < course.last || course.opening || course.acknowledgement.is_some_and(|(at, _)| now < at)
-            });
-        }
-    }
-
-    /// What waited goes on its way, as late as the back-off of its sender has grown in `waited`.
-    fn release(&mut self, now: Time, from: Machine, to: Machine, waited: Time) {
-        let mut backoff: BTreeMap<(u16, u16), Time> = BTreeMap::new();
-        for packet in self.held.remove(&(from, to)).unwrap_or_default() {
-            let Transport::Tcp(segment) = &packet.payload else {
-                continue;
-            };
-            let ports = (segment.src_port, segment.dst_port);
-            let most = waited.clamp(RTO, MOST_BACKOFF);
-            let rng = &mut self.rng;
-            let delay = *backoff.entry(ports).or_insert_with(|| rng.below(most));
-            self.send(now + delay, packet);
-        }
+        let what = packet;
+        self.links.send(
+            now,
+            Parcel {
+                from,
+                to,
+                ports,
+                sort,
+                what,
+            },
+        );
     }
 }
 
@@ -440,67 +328,34 @@ impl Net for Jump {
 
     fn cut(&self, from: Machine, to: Machine, cut: bool) {
         let now = self.now();
-        let mut state = self.state();
-        let link = state.links.entry((from, to)).or_default();
-        if cut {
-            link.cut = link.cut.or(Some(now));
-        } else if let Some(since) = link.cut.take()
-            && !state.dark[to.0]
-        {
-            state.release(now, from, to, now - since);
-        }
-        drop(state);
+        self.state().links.cut(now, from, to, cut);
         self.stir();
     }
 
     fn slow(&self, from: Machine, to: Machine, most: Time) {
-        self.state().links.entry((from, to)).or_default().slow = most;
+        self.state().links.slow(from, to, most);
     }
 
     fn lossy(&self, from: Machine, to: Machine, one_in: u64) {
-        self.state().links.entry((from, to)).or_default().lossy = one_in;
+        self.state().links.lossy(from, to, one_in);
     }
 
     fn power(&self, machine: Machine, on: bool) {
         let now = self.now();
-        let mut state = self.state();
-        state.dark[machine.0] = !on;
-        if on {
-            let senders: Vec<Machine> = state
-                .held
-                .keys()
-                .filter(|(_, to)| *to == machine)
-                .map(|(from, _)| *from)
-                .collect();
-            for from in senders {
-                let link = state.links.get(&(from, machine)).copied().unwrap_or_default();
-                if link.cut.is_none() {
-                    state.release(now, from, machine, MOST_BACKOFF);
-                }
-            }
-        } else {
-            // What had left the machine is on its way; what it held back is gone with it.
-            state.held.retain(|(from, _), _| *from != machine);
-        }
-        drop(state);
+        self.state().links.power(now, machine, on);
         self.stir();
     }
 
     fn reaches(&self, from: Machine, to: Machine) -> bool {
-        let state = self.state();
-        let cut = state
-            .links
-            .get(&(from, to))
-            .is_some_and(|link| link.cut.is_some());
-        !state.dark[from.0] && !state.dark[to.0] && !cut
+        self.state().links.reaches(from, to)
     }
 
     fn hash(&self) -> u64 {
-        self.state().hash
+        self.state().digest.hash
     }
 
     fn packets(&self) -> u64 {
-        self.state().packets
+        self.state().digest.packets
     }
 }
 

@@ -14,7 +14,9 @@ use tokio::task::AbortHandle;
 
 use crate::clock::Time;
 
+mod digest;
 pub mod jump;
+mod links;
 
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
