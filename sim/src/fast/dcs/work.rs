@@ -55,7 +55,6 @@ pub struct Worker<'a> {
 }
 
 /// What comes next.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub enum Next {
     /// Another request.
     Ask(Asked),

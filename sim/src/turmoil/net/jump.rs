@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
-use turmoil_net::{EnterGuard, HostId, KernelConfig, Packet, Transport};
+use turmoil_net::{EnterGuard, HostId, KernelConfig, Packet, TcpFlags, Transport};
 
 use super::super::halt;
 use super::super::interpose::{self, Interposed};
@@ -43,6 +43,10 @@ struct State {
     listening: BTreeMap<(Machine, u16), u16>,
     next_port: u16,
     links: Links<Packet>,
+    /// For each machine, what would make its kernel forget the connections that it has known.
+    resets: BTreeMap<Machine, Vec<Packet>>,
+    /// What makes kernels forget that have lost their power.
+    forget: Vec<Packet>,
     digest: Digest,
 }
 
@@ -105,6 +109,8 @@ impl Jumping {
                 hosts,
                 listening: BTreeMap::new(),
                 next_port: FIRST_PORT,
+                resets: BTreeMap::new(),
+                forget: Vec::new(),
                 digest: Digest::new(),
             }),
             kick: Notify::new(),
@@ -168,7 +174,9 @@ impl Jump {
                 for packet in out.drain(..) {
                     state.route(now, packet);
                 }
+                due.append(&mut state.forget);
                 state.links.take_due(now, &mut due);
+                state.remember(&due);
                 state.links.next()
             };
             if !due.is_empty() {
@@ -258,6 +266,27 @@ impl State {
             },
         );
     }
+
+    /// These arrive: a SYN, or the answer to one, begins a connection of the machine that gets it.
+    fn remember(&mut self, packets: &[Packet]) {
+        for packet in packets {
+            let Transport::Tcp(segment) = &packet.payload else {
+                continue;
+            };
+            if segment.flags.syn
+                && let Some(machine) = self.machine(packet.dst)
+            {
+                let mut reset = packet.clone();
+                if let Transport::Tcp(segment) = &mut reset.payload {
+                    segment.flags = TcpFlags {
+                        rst: true,
+                        ..TcpFlags::default()
+                    };
+                }
+                self.resets.entry(machine).or_default().push(reset);
+            }
+        }
+    }
 }
 
 impl Net for Jump {
@@ -342,7 +371,14 @@ impl Net for Jump {
 
     fn power(&self, machine: Machine, on: bool) {
         let now = self.now();
-        self.state().links.power(now, machine, on);
+        let mut state = self.state();
+        state.links.power(now, machine, on);
+        if !on {
+            // Otherwise its kernel would answer for connections that nobody has any more.
+            let resets = state.resets.remove(&machine).unwrap_or_default();
+            state.forget.extend(resets);
+        }
+        drop(state);
         self.stir();
     }
 
