@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use surus::agent::systemd::Systemd;
@@ -38,24 +39,35 @@ struct Inner {
     process: Process,
 }
 
-/// The clocks of a host.
-struct HostClock(Arc<Inner>);
+/// The clocks of a host. Code takes no time in this world, but a real clock that is read twice does not show the same nanosecond:
+/// whoever orders what happened by it, as the core does, must be able to.
+struct HostClock {
+    inner: Arc<Inner>,
+    shown: AtomicU64,
+}
 
 impl Clock for HostClock {
     fn now(&self) -> MonoTime {
-        let now = self.0.hub.net.now();
-        self.0.hub.look(self.0.host, |inside| inside.clock.local(now))
+        let now = self.inner.hub.net.now();
+        let local = self
+            .inner
+            .hub
+            .look(self.inner.host, |inside| inside.clock.local(now));
+        let shown = local.0.max(self.shown.load(Ordering::Relaxed) + 1);
+        self.shown.store(shown, Ordering::Relaxed);
+        MonoTime(shown)
     }
 
     fn wall(&self) -> Duration {
-        let now = self.0.hub.net.now();
-        let off = self.0.hub.look(self.0.host, |inside| inside.wall);
+        let now = self.inner.hub.net.now();
+        let off = self.inner.hub.look(self.inner.host, |inside| inside.wall);
         Duration::from_secs(EPOCH_SECONDS) + Duration::from_nanos(now.saturating_add_signed(off))
     }
 
     fn sleep_until(&self, at: MonoTime) -> BoxFuture<'_, ()> {
-        let until = self.0.hub.look(self.0.host, |inside| inside.clock.world(at));
-        let wait = until.saturating_sub(self.0.hub.net.now());
+        let hub = &self.inner.hub;
+        let until = hub.look(self.inner.host, |inside| inside.clock.world(at));
+        let wait = until.saturating_sub(hub.net.now());
         Box::pin(tokio::time::sleep(Duration::from_nanos(wait)))
     }
 }
@@ -168,7 +180,10 @@ impl Agent {
         });
         let (sender, told) = mpsc::unbounded_channel();
         let env = Env {
-            clock: Arc::new(HostClock(Arc::clone(&inner))),
+            clock: Arc::new(HostClock {
+                inner: Arc::clone(&inner),
+                shown: AtomicU64::new(0),
+            }),
             net: Arc::new(Ports(Arc::clone(&inner))),
             tasks: Arc::new(Tasks(process.clone())),
             source: Arc::new(file.clone()),
