@@ -30,9 +30,12 @@ pub enum Kind {
     /// Cores and models in one queue of events.
     #[default]
     Fast,
-    /// The real agent over a simulated network.
+    /// The real agent over a simulated network, whose time jumps.
     #[cfg(feature = "turmoil")]
     Turmoil,
+    /// The same over the other network, whose time ticks.
+    #[cfg(feature = "turmoil")]
+    TurmoilTick,
 }
 
 impl Kind {
@@ -41,16 +44,41 @@ impl Kind {
         Self::Fast,
         #[cfg(feature = "turmoil")]
         Self::Turmoil,
+        #[cfg(feature = "turmoil")]
+        Self::TurmoilTick,
     ];
 
-    /// Its name.
+    /// Its name, as files have it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
             #[cfg(feature = "turmoil")]
             Self::Turmoil => "turmoil",
+            #[cfg(feature = "turmoil")]
+            Self::TurmoilTick => "turmoil-tick",
         }
+    }
+
+    /// What `--world` and `--network` say for it; a world with one network takes none.
+    #[must_use]
+    pub fn arguments(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Fast => ("fast", None),
+            #[cfg(feature = "turmoil")]
+            Self::Turmoil => ("turmoil", Some("jump")),
+            #[cfg(feature = "turmoil")]
+            Self::TurmoilTick => ("turmoil", Some("tick")),
+        }
+    }
+
+    /// The world of this name, and the network of that one, or the first that it has.
+    #[must_use]
+    pub fn of(world: &str, network: Option<&str>) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| {
+            let (its, over) = kind.arguments();
+            its == world && (network.is_none() || network == over)
+        })
     }
 }
 
@@ -114,7 +142,13 @@ impl Job {
             None => format!("surus-sim replay {}", self.seed),
         };
         if self.world != Kind::default() {
-            command += &format!(" --world {}", self.world);
+            let (world, network) = self.world.arguments();
+            command += &format!(" --world {world}");
+            if let Some(network) = network
+                && Kind::of(world, None) != Some(self.world)
+            {
+                command += &format!(" --network {network}");
+            }
         }
         if let Some(nodes) = self.nodes {
             command += &format!(" --nodes {nodes}");
@@ -132,7 +166,7 @@ impl Job {
         match self.world {
             Kind::Fast => fast::play(self, keep),
             #[cfg(feature = "turmoil")]
-            Kind::Turmoil => crate::turmoil::play::play(self, keep),
+            Kind::Turmoil | Kind::TurmoilTick => crate::turmoil::play::play(self, keep),
         }
     }
 }

@@ -63,9 +63,12 @@ fn the_story_of_a_seed_gives_the_bytes_of_the_seed() {
 #[cfg(feature = "turmoil")]
 #[test]
 fn the_turmoil_world_gives_the_same_bytes_in_two_processes() {
-    let verdict = tool(&["determinism", "--world", "turmoil", "--seeds", "0..3"]);
-    assert!(
-        verdict.contains("every byte of the traces is the same"),
-        "{verdict}"
-    );
+    for (network, seeds) in [("jump", "0..3"), ("tick", "0..1")] {
+        let of = ["--world", "turmoil", "--network", network, "--seeds", seeds];
+        let verdict = tool(&[&["determinism"][..], &of].concat());
+        assert!(
+            verdict.contains("every byte of the traces is the same"),
+            "on {network}: {verdict}"
+        );
+    }
 }

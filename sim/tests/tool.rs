@@ -65,6 +65,60 @@ fn a_failure_is_kept_with_a_command_that_replays_it() {
     assert!(again.contains(read("cause.txt").trim()));
 }
 
+#[cfg(feature = "turmoil")]
+#[test]
+fn the_network_is_part_of_the_command_that_replays() {
+    use surus_sim::campaign::Bugs;
+    use surus_sim::run::Kind;
+
+    let place = place("network");
+    // Nobody leads after a hundredth of a second.
+    let text = "# Too much is asked\ncluster n1\nat 10ms expect primary within=10ms\nend 1s\n";
+    fs::write(place.join("asked.story"), text).unwrap();
+    for (world, network) in [(Kind::Turmoil, "jump"), (Kind::TurmoilTick, "tick")] {
+        let place_of = ["--world", "turmoil", "--network", network];
+        let (output, text) = tool(
+            &place,
+            &[&["story", "asked.story", "--seed", "3"][..], &place_of].concat(),
+        );
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let (_, command) = text.split_once("surus-sim ").unwrap();
+        let words: Vec<&str> = command.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(words.contains(&"tick"), network == "tick", "{words:?}");
+        let (output, replayed) = tool(&place, &words);
+        assert_eq!(output.status.code(), Some(1), "{replayed}");
+
+        let job = Job {
+            world,
+            seed: 3,
+            story: Some(text_of(&place, "asked.story").parse().unwrap()),
+            file: Some("asked.story".to_owned()),
+            ..Job::default()
+        };
+        let violation = job.run(Keep::Hash).violation.unwrap();
+        let kept = Bugs::at(place.join("sim-bugs")).keep(&job, &violation).unwrap();
+        assert!(
+            kept.directory
+                .ends_with(format!("{world}-3-{}", violation.invariant))
+        );
+        assert_eq!(kept.replay.split_whitespace().skip(1).collect::<Vec<_>>(), words);
+        let trace = fs::read_to_string(kept.directory.join("trace.txt")).unwrap();
+        assert!(replayed.starts_with(&trace), "the replay on {network} differs");
+    }
+    for arguments in [
+        ["--world", "fast", "--network", "tick"],
+        ["--world", "turmoil", "--network", "fast"],
+    ] {
+        let (output, _) = tool(&place, &[&["replay", "1"][..], &arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[cfg(feature = "turmoil")]
+fn text_of(place: &Path, file: &str) -> String {
+    fs::read_to_string(place.join(file)).unwrap()
+}
+
 #[test]
 fn a_sweep_that_was_stopped_goes_on_where_it_was() {
     let place = place("resumed");

@@ -1,29 +1,36 @@
-//! The turmoil world: a calm cluster comes up, and the same job gives the same bytes.
+//! The turmoil world, on both networks: a calm cluster comes up, a rough day and a dozen stories end well, and the same job gives the
+//! same bytes.
 #![cfg(feature = "turmoil")]
 
 use std::process::Command;
 
+use surus_scenarios::library;
 use surus_sim::record::Keep;
 use surus_sim::run::{Job, Kind, Outcome};
+use surus_sim::story;
 
-fn told(text: &str) -> Outcome {
+const NETWORKS: [Kind; 2] = [Kind::Turmoil, Kind::TurmoilTick];
+
+fn told(world: Kind, text: &str) -> Outcome {
     let story = text.parse().expect("a story");
     let job = Job {
-        world: Kind::Turmoil,
+        world,
         seed: 1,
         story: Some(story),
         ..Job::default()
     };
     let outcome = job.run(Keep::Facts);
     let told: Vec<String> = outcome.lines().collect();
-    assert_eq!(outcome.violation, None, "{}", told.join("\n"));
+    assert_eq!(outcome.violation, None, "in {world}: {}", told.join("\n"));
     outcome
 }
 
 #[test]
 fn a_calm_cluster_comes_up() {
-    let outcome = told("cluster n1 n2 n3\nend 30s\nexpect healthy within=60s\n");
-    assert!(outcome.acks > 50, "{} writes", outcome.acks);
+    for world in NETWORKS {
+        let outcome = told(world, "cluster n1 n2 n3\nend 30s\nexpect healthy within=60s\n");
+        assert!(outcome.acks > 50, "{} writes in {world}", outcome.acks);
+    }
 }
 
 /// The leader is frozen, cut off, killed, loses power; so does etcd's: and all becomes well.
@@ -42,8 +49,62 @@ expect no-dual-primary
 
 #[test]
 fn a_rough_day_ends_well() {
-    let outcome = told(ROUGH);
-    assert!(outcome.promotions >= 2, "{} promotions", outcome.promotions);
+    for world in NETWORKS {
+        let outcome = told(world, ROUGH);
+        assert!(
+            outcome.promotions >= 2,
+            "{} promotions in {world}",
+            outcome.promotions
+        );
+    }
+}
+
+/// Short ones, of each kind of trouble: cuts both ways and one way, lost packets, etcd, power, freezes, people.
+const STORIES: [&str; 12] = [
+    "B-003", "B-004", "B-016b", "B-032b", "B-061", "B-086", "B-097", "F-01", "F-12", "G-01", "G-07", "R3b",
+];
+
+fn stories_hold(world: Kind) {
+    let stories = library::stories(&library::directory()).expect("the stories of the tree");
+    for name in STORIES {
+        let told = stories.iter().find(|told| told.story.name == name);
+        let story = &told.unwrap_or_else(|| panic!("no story {name}")).story;
+        let tale = story::tell(world, story, 0..1, None);
+        assert!(tale.waits.is_empty(), "{name} waits in {world}: {:?}", tale.waits);
+        assert!(
+            tale.failures.is_empty(),
+            "{name} fails in {world}: {:?}",
+            tale.failures
+        );
+    }
+}
+
+#[test]
+fn stories_hold_where_time_jumps() {
+    stories_hold(Kind::Turmoil);
+}
+
+#[test]
+fn stories_hold_where_time_ticks() {
+    stories_hold(Kind::TurmoilTick);
+}
+
+#[test]
+fn fixed_seeds_end_well() {
+    for world in NETWORKS {
+        let mut promotions = 0;
+        for seed in 0..4 {
+            let job = Job {
+                world,
+                seed,
+                ..Job::default()
+            };
+            let outcome = job.run(Keep::Hash);
+            assert_eq!(outcome.violation, None, "{}", job.replay());
+            promotions += outcome.promotions;
+        }
+        assert!(promotions > 4, "{promotions} promotions in {world}");
+    }
 }
 
 /// What the record says of it.
@@ -95,15 +156,27 @@ fn two_processes_give_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("rough.story");
     std::fs::write(&file, format!("# A rough day\n{ROUGH}")).unwrap();
-    let run = || {
+    let run = |network: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_surus-sim"))
-            .args(["replay", "--world", "turmoil", "--seed", "1"])
+            .args([
+                "replay",
+                "--world",
+                "turmoil",
+                "--network",
+                network,
+                "--seed",
+                "1",
+            ])
             .arg(&file)
             .output()
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let one = run();
-    assert!(one.lines().count() > 100, "{one}");
-    assert!(one == run(), "two processes differ");
+    let [jump, tick] = ["jump", "tick"].map(|network| {
+        let one = run(network);
+        assert!(one.lines().count() > 100, "{one}");
+        assert!(one == run(network), "two processes differ on {network}");
+        one
+    });
+    assert!(jump != tick, "both networks are one");
 }

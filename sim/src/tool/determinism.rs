@@ -31,7 +31,11 @@ pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["determinism", "--print", "--seeds"]);
     command.arg(format!("{}..{}", args.seeds.start, args.seeds.end));
-    command.args(["--world", args.setting.world.name()]);
+    let (world, network) = args.setting.world().arguments();
+    command.args(["--world", world]);
+    if let Some(network) = network {
+        command.args(["--network", network]);
+    }
     if let Some(nodes) = args.setting.nodes {
         command.arg("--nodes").arg(nodes.to_string());
     }

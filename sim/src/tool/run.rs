@@ -38,7 +38,7 @@ const NOTE: u64 = 500;
 pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     let paint = Paint::stdout();
     let bugs = Bugs::at(&args.bugs);
-    let world = args.setting.world;
+    let world = args.setting.world();
     let (first, seeds) = if args.resume {
         let Some(last) = bugs.progress(world)? else {
             let place = args.bugs.display();

@@ -104,7 +104,7 @@ fn play(args: &Args, told: &Told, paint: &Paint) -> End {
         Some(seed) => seed..seed + 1,
         None => 0..args.seeds,
     };
-    let tale = story::tell(args.setting.world, story, seeds, args.setting.bug);
+    let tale = story::tell(args.setting.world(), story, seeds, args.setting.bug);
     let Tale {
         played,
         failures,
@@ -125,7 +125,7 @@ fn play(args: &Args, told: &Told, paint: &Paint) -> End {
     if let Some(failure) = failures.first() {
         let job = Job {
             file: Some(path(file).display().to_string()),
-            ..story::job(args.setting.world, story, failure.seed, args.setting.bug)
+            ..story::job(args.setting.world(), story, failure.seed, args.setting.bug)
         };
         println!(
             "      {}\n      in {} of {played} worlds; {}",
@@ -160,7 +160,7 @@ fn play(args: &Args, told: &Told, paint: &Paint) -> End {
 /// The planted bugs that make it fail.
 fn bugs(args: &Args, told: &Told) {
     let Told { story, .. } = told;
-    let world = args.setting.world;
+    let world = args.setting.world();
     if !story::tell(world, story, 0..1, None).waits.is_empty() {
         return;
     }

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser as _;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command, FromArgMatches};
 use surus_scenarios::Story;
 use surus_sim::campaign::CASE;
 use surus_sim::run::{Job, Kind};
@@ -15,9 +16,8 @@ use crate::Trouble;
 /// In which world, and how it differs from what the seed makes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Setting {
-    /// The world to play in
-    #[arg(long, default_value = "fast", value_parser = world())]
-    pub(crate) world: Kind,
+    #[command(flatten)]
+    place: Place,
     /// So many members, instead of what the seed draws
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
     pub(crate) nodes: Option<u8>,
@@ -26,11 +26,62 @@ pub(crate) struct Setting {
     pub(crate) bug: Option<Bug>,
 }
 
+/// A world, with its network.
+#[derive(Debug, Clone)]
+struct Place(Kind);
+
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// The world to play in
+    #[arg(long, default_value = "fast", value_parser = one_of(Kind::ALL.iter().map(|kind| kind.arguments().0)))]
+    world: String,
+    /// The network of the turmoil world: `jump` goes from event to event; `tick` through every millisecond, and is slower
+    #[arg(long, value_parser = one_of(Kind::ALL.iter().filter_map(|kind| kind.arguments().1)))]
+    network: Option<String>,
+}
+
+fn one_of(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
+    let mut names: Vec<_> = names.collect();
+    names.dedup();
+    PossibleValuesParser::new(names)
+}
+
+impl FromArgMatches for Place {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let Named { world, network } = Named::from_arg_matches(matches)?;
+        let unknown = || {
+            let text = format!("--network goes with --world turmoil; the {world} world has none\n");
+            clap::Error::raw(ErrorKind::ArgumentConflict, text)
+        };
+        Kind::of(&world, network.as_deref()).map(Self).ok_or_else(unknown)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Place {
+    fn augment_args(command: Command) -> Command {
+        Named::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Named::augment_args_for_update(command)
+    }
+}
+
 impl Setting {
+    /// The world to play in.
+    pub(crate) fn world(&self) -> Kind {
+        self.place.0
+    }
+
     /// The job of a seed.
     pub(crate) fn job(&self, seed: u64) -> Job {
         Job {
-            world: self.world,
+            world: self.world(),
             seed,
             story: None,
             file: None,
@@ -82,17 +133,6 @@ impl Subject {
             ..self.setting.job(seed)
         })
     }
-}
-
-fn world() -> impl clap::builder::TypedValueParser<Value = Kind> {
-    let names = Kind::ALL.iter().map(|kind| kind.name());
-    PossibleValuesParser::new(names).map(|name| {
-        Kind::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.name() == name)
-            .unwrap_or_default()
-    })
 }
 
 /// The planted bug of this name, in any case and with or without dashes.

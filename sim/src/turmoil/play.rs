@@ -6,13 +6,14 @@ use std::sync::Arc;
 use surus_core::types::NodeName;
 use surus_scenarios::{Expectation, Nanos, Outcome as Ending, Played, Story, play as tell};
 
-use super::net::Net;
 use super::net::jump::Jumping;
+use super::net::tick::Ticking;
+use super::net::{Driver, Net};
 use super::world::{Machines, World};
 use crate::check::{Charter, Checker, Invariant, Violation};
 use crate::clock::Time;
 use crate::record::{Keep, Seen};
-use crate::run::{Job, Outcome, caught};
+use crate::run::{Job, Kind, Outcome, caught};
 
 /// Bytes of the stack of a run's thread: what the agent has in production.
 const STACK: usize = 8 << 20;
@@ -42,8 +43,11 @@ pub fn play(job: &Job, keep: Keep) -> Outcome {
 fn build(job: &Job, story: &Story, keep: Keep) -> io::Result<World> {
     let machines = Machines::of(&story.shape);
     let seed = story.seed.unwrap_or(job.seed);
-    let driver = Jumping::new(seed, &machines.names)?;
-    World::new(seed, &story.shape, keep, machines, Box::new(driver))
+    let driver: Box<dyn Driver> = match job.world {
+        Kind::TurmoilTick => Box::new(Ticking::new(seed, &machines.names)),
+        _ => Box::new(Jumping::new(seed, &machines.names)?),
+    };
+    World::new(seed, &story.shape, keep, machines, driver)
 }
 
 fn run(job: &Job, keep: Keep) -> Outcome {

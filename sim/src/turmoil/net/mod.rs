@@ -1,7 +1,9 @@
 //! The network of the turmoil world: machines, connections between them, and what befalls both.
 //!
-//! One trait, so that there can be two networks. [`jump`] moves the packets of `turmoil-net` and jumps from event to event: the work-horse. One
-//! over `turmoil`, which steps through time, is not there yet.
+//! One trait and two networks: what an agent does must not hang on the habits of one. [`jump`] moves the packets of `turmoil-net` and
+//! jumps from event to event: the work-horse. [`tick`] runs `turmoil` through every millisecond, a runtime for each machine: slower, with
+//! another TCP and another order of things. What befalls a packet between two machines is `links` in both, so that a story says the
+//! same on either.
 
 use std::future::Future;
 use std::io;
@@ -17,6 +19,7 @@ use crate::clock::Time;
 mod digest;
 pub mod jump;
 mod links;
+pub mod tick;
 
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,7 +50,7 @@ pub trait Net: Send + Sync + 'static {
     fn enter(&self, machine: Machine);
     /// Runs a task on a machine.
     fn start(&self, on: Machine, task: BoxFuture<'static, ()>) -> AbortHandle;
-    /// Connects. Sets no time limit: where nobody answers it waits.
+    /// Connects. Sets no time limit: where nobody answers it waits. The kernel answers, also for a process that is frozen.
     fn dial(self: Arc<Self>, from: Machine, to: &str, port: u16) -> BoxFuture<'static, io::Result<Stream>>;
     /// Listens.
     fn listen(self: Arc<Self>, on: Machine, port: u16) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
@@ -57,7 +60,7 @@ pub trait Net: Send + Sync + 'static {
     fn slow(&self, from: Machine, to: Machine, most: Time);
     /// One packet in so many is lost and sent again a while later; zero: none.
     fn lossy(&self, from: Machine, to: Machine, one_in: u64);
-    /// A machine without power neither sends nor gets anything.
+    /// A machine without power neither sends nor gets anything, and has forgotten its connections when it has power again.
     fn power(&self, machine: Machine, on: bool);
     /// Nothing keeps a message of one machine from the other for ever.
     fn reaches(&self, from: Machine, to: Machine) -> bool;
