@@ -85,7 +85,7 @@ async fn hold_the_lock(process: Process, name: String, log: Arc<Mutex<Vec<String
     let (ttl, limit) = (Duration::from_secs(5), Duration::from_secs(1));
     let status = StatusRecord::default();
     loop {
-        let lock = etcd.renew(ttl, &status, limit).await;
+        let lock = etcd.renew(ttl, None, &status, limit).await;
         let lock = match lock {
             Ok(Lock::NotHeld { holder: None }) | Err(_) => {
                 etcd.acquire(ttl, None, Revision(0), None, &status, limit).await

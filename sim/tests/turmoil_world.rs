@@ -115,6 +115,7 @@ fn says(outcome: &Outcome, what: &str) -> bool {
 #[test]
 fn who_is_alone_on_the_failsafe_list_goes_on_without_etcd() {
     let outcome = told(
+        Kind::Turmoil,
         "cluster n1\nclient c1 every=250ms\nat 12s cut n1 etcd for=20s\nend 40s\nexpect healthy within=60s\nexpect no-failover\n",
     );
     assert!(outcome.acks > 100, "{} writes", outcome.acks);
@@ -123,6 +124,7 @@ fn who_is_alone_on_the_failsafe_list_goes_on_without_etcd() {
 #[test]
 fn a_pause_ends_with_the_faults() {
     told(
+        Kind::Turmoil,
         "cluster n1 n2\nat 12s pause for=200s\nat 15s kill-agent leader back=1s\nat 16s kill-postgres leader\nend 20s\nexpect healthy within=60s\n",
     );
 }
@@ -130,6 +132,7 @@ fn a_pause_ends_with_the_faults() {
 #[test]
 fn a_trap_springs_within_the_order_it_waits_for() {
     let outcome = told(
+        Kind::Turmoil,
         "cluster n1 n2 n3\nat 12s when promote do kill-agent here back=2s\nat 15s power-loss leader back=20s\nend 50s\nexpect healthy within=100s\n",
     );
     assert!(says(&outcome, "step 3: kill-agent here"));
@@ -139,6 +142,7 @@ fn a_trap_springs_within_the_order_it_waits_for() {
 #[test]
 fn clients_come_to_the_primary_through_a_router() {
     let outcome = told(
+        Kind::Turmoil,
         "cluster n1 n2 n3\nrouter r1 poll=1s fall=2 rise=1\nclient c1 via=r1 every=250ms\nat 15s power-loss leader back=20s\nend 50s\n\
          expect healthy within=100s\n",
     );
@@ -147,7 +151,10 @@ fn clients_come_to_the_primary_through_a_router() {
 
 #[test]
 fn the_cores_decisions_are_in_the_record() {
-    let outcome = told("cluster n1 n2 n3\nend 20s\nexpect healthy within=60s\n");
+    let outcome = told(
+        Kind::Turmoil,
+        "cluster n1 n2 n3\nend 20s\nexpect healthy within=60s\n",
+    );
     assert!(!outcome.coverage.rules.is_empty() && !outcome.coverage.orders.is_empty());
 }
 

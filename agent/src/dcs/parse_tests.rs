@@ -143,7 +143,9 @@ fn garbage_is_read_as_absent_or_empty() {
     }
     // `status` wins, garbage or not; without it the old key counts.
     assert_eq!(
-        facts(&[("status", "x"), ("optime/leader", "9")]).status.as_deref(),
+        facts(&[("status", "x"), ("optime/leader", "9")])
+            .status
+            .as_deref(),
         Some(&Status::default())
     );
     assert_eq!(facts(&[("optime/leader", "9")]).status.unwrap().optime, Lsn(9));

@@ -412,7 +412,10 @@ impl Node {
     }
 
     pub(crate) async fn with(status: NodeStatus, settings: RestApi, limits: Limits) -> Self {
-        let snapshot = status.cluster.as_ref().map(|seen| Snapshot::clone(&seen.value.snapshot));
+        let snapshot = status
+            .cluster
+            .as_ref()
+            .map(|seen| Snapshot::clone(&seen.value.snapshot));
         let fake = Fake::new(snapshot.unwrap_or_default());
         let (statuses, receiver) = watch::channel(Arc::new(status));
         let listener: TcpListener = Tcp::bind(&settings.listen.host, settings.listen.port, 256)

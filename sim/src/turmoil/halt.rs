@@ -18,6 +18,11 @@ pub fn ask() {
     }
 }
 
+/// Whether it has been asked for; takes the question back. For a driver that looks after each of its steps.
+pub fn taken() -> bool {
+    ASKED.take()
+}
+
 /// Ready when it has been asked for, and takes the question back. For the one driver of the thread.
 pub async fn asked() {
     std::future::poll_fn(|cx| {

@@ -37,9 +37,10 @@ use tokio::task::AbortHandle;
 use turmoil::net::{TcpListener, TcpStream};
 use turmoil::{Builder, LinksIter, Protocol, Segment, Sim};
 
+use super::super::halt;
 use super::super::interpose::{self, Interposed};
 use super::digest::Digest;
-use super::links::{Links, Parcel};
+use super::links::{Links, Parcel, Sort};
 use super::{BoxFuture, Driver, Listener, Machine, Net, Stream};
 use crate::clock::{MS, Time};
 use socket::{Claim, Door, Socket};
@@ -192,6 +193,7 @@ impl Ticking {
                             from,
                             to,
                             ports,
+                            sort: Sort::Substance,
                             what,
                         },
                     );
@@ -271,6 +273,10 @@ impl Driver for Ticking {
                 panic!("turmoil ended the run: {error}");
             }
             self.tick.now.store(now + TICK, Ordering::Relaxed);
+            // A trap has sprung within this tick.
+            if halt::taken() {
+                return;
+            }
         }
     }
 }
@@ -310,6 +316,7 @@ impl Tick {
             from: by,
             to,
             ports: (port, 0),
+            sort: Sort::Substance,
             what: Freight::Answer(sender),
         };
         self.state().links.send(self.now(), parcel);
