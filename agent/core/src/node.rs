@@ -276,7 +276,9 @@ impl Node {
             .and_then(|view| view.status.as_ref())
             .and_then(|status| status.ttl);
         let ttl = self.config.ttl.max(claimed.unwrap_or_default());
-        self.state.promise = Some((leader.clone(), self.now.plus(Config::foreign_right(ttl))));
+        if !lacks(Flaw::PromiseForgotten) {
+            self.state.promise = Some((leader.clone(), self.now.plus(Config::foreign_right(ttl))));
+        }
         true
     }
 

@@ -35,7 +35,7 @@ flaws! {
     LongRightByGrants "failsafe grants give a right of the newest ttl, which who granted may not know",
     RightForever "a renewal gives a right of twice the ttl",
     GuardTooLate "the guard's deadline lies two seconds after the right",
-    PromiseForgotten "a member that granted a primary its stay takes part in the race",
+    PromiseForgotten "a member that granted a primary its stay keeps no promise of it, and takes part in the race",
     GrantWhileTaking "a member grants while its own order to take the lock is under way",
     GrantToTwo "a member grants to a second primary while the first one's grant binds",
     GrantAsLeader "a member grants although it leads itself",
@@ -56,13 +56,13 @@ flaws! {
     PromotionBeforeBoot "a restarted agent forgets that its predecessor may have been promoting",
     LostLockUnheeded "a primary goes on when another holds the lock, until its right ends",
     UnfinishedPromotion "a promotion that is not wanted any more is left to itself",
-    ReleaseForgotten "after a release was sent the reign goes on as before",
+    ReleaseForgotten "after a release that was not answered the reign goes on as before",
     StandbyUnawaited "a hand-over does not wait for a standby to have the shutdown checkpoint",
     SecondCluster "a cluster is created beside one that has lived",
     ForeignData "a data directory of another cluster is used",
-    LeaderRecloned "a wish to rebuild outlives winning the lock",
+    LeaderRecloned "a wish to rebuild outlives winning the lock, and a leader obeys it",
     FormerHistory "the history of a former leader counts as the present one's",
-    EarlyHistory "a history told before the promotion counts",
+    EarlyHistory "the leader is asked for its history before it is a primary, and what it says counts",
     RewindBeforeCheckpoint "pg_rewind does not wait for the new primary's checkpoint",
     ForkIgnored "an ex-primary that went on past the fork is started as a replica",
     CrashCountsAsClean "an ex-primary that crashed is taken for one that stopped cleanly",
@@ -74,6 +74,38 @@ flaws! {
     OldPeerTaken "an older answer of a peer replaces a newer one",
     AnyCompletion "a completion counts for whatever order its lane carries out now",
     StopUnpaced "a stop that fails at once is repeated at once",
+}
+
+impl Flaw {
+    /// What else stops the harm that this flaw would do. Where two safeguards cover one another, taking one away shows nothing; either
+    /// one of the two is too much, or it is there for what no simulation has (members of another kind, clocks beyond their bound).
+    #[must_use]
+    pub fn covered(self) -> Option<&'static str> {
+        const IN_TIME: &str = "whoever leads has waited until every right that this could touch was over";
+        Some(match self {
+            Self::OldRightAtPromotionIgnored => {
+                "a lock that comes late comes only if `status` has not changed since the old right was waited for"
+            }
+            Self::GrantWhileTaking
+            | Self::GrantToTwo
+            | Self::GrantAsLeader
+            | Self::PeerPrimaryUnheeded
+            | Self::LostLockUnheeded => IN_TIME,
+            Self::OldTimelineLeads => {
+                "an old primary that still runs is in a pause, where `unfenced` keeps it from the lock"
+            }
+            Self::FormerHistory => "a history is asked for again when the leader's timeline is beyond it",
+            Self::CrashCountsAsClean => {
+                "a replica that runs and does not stream is compared anew, by what it has replayed"
+            }
+            Self::DisarmingRace => "orders reach the guard in the order in which they were given",
+            Self::OldLookTaken => "nothing is decided on a look from before the last order ended",
+            Self::OldPeerTaken => {
+                "an answer from before the lock was free, or before the stop, does not count"
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// Whether the running core has this flaw.

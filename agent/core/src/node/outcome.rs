@@ -77,7 +77,7 @@ impl Node {
             outcome => {
                 if matches!(order, Order::Release { .. }) {
                     self.state.release_in_doubt |= !matches!(outcome, Outcome::Failed(_));
-                    self.state.releasing = self.state.release_in_doubt;
+                    self.state.releasing = self.state.release_in_doubt && !lacks(Flaw::ReleaseForgotten);
                 }
                 // Unknown: the next answer tells. The right is what it was before.
                 self.state.due.read = now;

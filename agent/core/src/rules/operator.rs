@@ -5,13 +5,14 @@ use crate::action::{Order, StopMode};
 use crate::decision::Rule;
 use crate::input::OperatorOrder;
 use crate::view::{Process, Server};
+use crate::zoo::{Flaw, lacks};
 
 /// Carries out a restart or a reinitialization.
 ///
 /// Whether it may be done at all was answered when it was asked (see `Node`); here the world may have moved on, so a
 /// restart of a primary still needs its right.
 pub(super) fn obey(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
-    if ctx.leader_is_other()
+    if (ctx.leader_is_other() || lacks(Flaw::LeaderRecloned))
         && let Some(from_leader) = ctx.state.reclone
     {
         return super::rejoin::reclone(ctx, from_leader);

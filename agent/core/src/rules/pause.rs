@@ -13,7 +13,7 @@ use crate::zoo::{Flaw, lacks};
 /// unless a person chose it as candidate; a person's switchover, restart and reinit are obeyed (by other rules).
 /// Nothing is started, stopped, promoted or demoted. The guard's deadline is lifted once `status` says so (see [`Context::exempt`]).
 pub(super) fn paused(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
-    if !ctx.config.pause {
+    if !ctx.config.pause || ctx.replica().is_some() && lacks(Flaw::PauseUnheeded) {
         return None;
     }
     if let Some(plan) = chosen(ctx, trail) {

@@ -77,9 +77,7 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
             left: ctx.state.cooldown.since(ctx.now),
         });
     }
-    if let Some((_, until)) = ctx.state.promise.as_ref().filter(|(_, until)| ctx.now < *until)
-        && !lacks(Flaw::PromiseForgotten)
-    {
+    if let Some((_, until)) = ctx.state.promise.as_ref().filter(|(_, until)| ctx.now < *until) {
         return Err(Guard::FailsafePromise {
             left: until.since(ctx.now),
         });

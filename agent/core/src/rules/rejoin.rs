@@ -89,7 +89,7 @@ pub(super) fn under_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
         return Some(start);
     }
     let Some(ancestry) = ctx.ancestry() else {
-        if !ctx.leader_is_primary() {
+        if !ctx.leader_is_primary() && !lacks(Flaw::EarlyHistory) {
             trail.block(Rule::CompareHistory, Guard::LeaderNotReady);
             // A replica loses nothing by starting; an ex-primary waits to be compared.
             return Some(if control.state.was_primary() {
@@ -207,7 +207,7 @@ fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 
 /// Moves the data directory aside and clones it anew.
 pub(super) fn reclone(ctx: &Context<'_>, from_leader: bool) -> Option<Plan> {
-    if !ctx.leader_is_other() {
+    if !ctx.leader_is_other() && !lacks(Flaw::LeaderRecloned) {
         return None;
     }
     let source = bootstrap::source(ctx, from_leader)?;
