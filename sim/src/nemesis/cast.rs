@@ -1,6 +1,6 @@
 //! Who plays: members with their tags, settings, where the members of etcd live, clients and routers.
 
-use surus_scenarios::{Client, EtcdMember, Health, Name, Nanos, Route, Router, Shape};
+use surus_scenarios::{Client, EtcdMember, Health, Name, Nanos, Route, Router, Shape, Tags};
 
 use super::Temper;
 use crate::rng::Rng;
@@ -31,6 +31,19 @@ pub(super) fn shape(rng: &mut Rng, temper: Temper, nodes: Option<usize>) -> Shap
     }
     people(rng, &mut shape);
     shape
+}
+
+/// No tags, etcd on hosts of its own, and the first member creates the cluster unless everybody may: a plot says who loses what.
+pub(super) fn plain(shape: &mut Shape, birth: bool) {
+    for member in &mut shape.etcd {
+        member.host = None;
+    }
+    for (index, member) in shape.members.iter_mut().enumerate() {
+        member.tags = Tags {
+            bootstrap: birth || index == 0,
+            ..Tags::default()
+        };
+    }
 }
 
 /// Tags are rare, and never such that nobody could lead, or that a cascade bites its tail.

@@ -1,7 +1,7 @@
 //! The nemesis: a story made from a seed before the run, so that it can be printed, replayed and cut down.
 //!
 //! ```text
-//!   seed ──► temper   what kind of bad days: rough, mild, paused, at the cluster's birth
+//!   seed ──► temper   what kind of bad days: rough, mild, paused, at the cluster's birth, aimed
 //!        ──► cast     members, tags, settings, where etcd lives, clients and routers
 //!        ──► swarm    which kinds of faults this seed has, and how often each
 //!        ──► rhythm   when: single, in pairs, in bursts; and failovers one after another
@@ -10,17 +10,22 @@
 //! Swarm testing: a seed that has everything at once tests less than many that have a few things each, for one fault hides another. So
 //! each seed draws a part of the kinds and a weight for each.
 //!
+//! What chance brings about too seldom has a plot (`plots`): two seeds of ten are aimed, each at one situation. Which of the planted
+//! bugs need one, `surus-sim zoo` shows.
+//!
 //! A story has a phase in which faults strike and nothing unsafe may happen, then all is healed, and everything must become well within
 //! a bound. Whatever a kind of fault needs is in the steps themselves: a world needs nothing of the seed to play it.
 
 mod cast;
 mod faults;
+mod plots;
 mod rhythm;
 mod swarm;
 mod traps;
 
-use surus_scenarios::{Expectation, Nanos, Story};
+use surus_scenarios::{Expectation, Nanos, Planned, Story};
 
+use crate::clock::SEC;
 use crate::rng::Rng;
 
 pub use swarm::Kind;
@@ -28,6 +33,9 @@ pub use swarm::Kind;
 /// After the last fault everything must be well within this time: the longest back-off of the core is 30 s, and a full
 /// rejoin can need two of them.
 const BOUND: Nanos = Nanos::secs(100);
+
+/// Plots there may be: one more takes seeds from few others.
+const PLACES: usize = 32;
 
 /// What kind of bad days a seed has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +48,8 @@ pub enum Temper {
     Paused,
     /// Anything, from the first moment on: while the cluster is being created.
     Birth,
+    /// One situation that chance finds too seldom.
+    Aimed,
 }
 
 impl Temper {
@@ -50,6 +60,7 @@ impl Temper {
             9 => Self::Mild,
             8 => Self::Paused,
             7 => Self::Birth,
+            5 | 6 => Self::Aimed,
             _ => Self::Rough,
         }
     }
@@ -60,6 +71,9 @@ impl Temper {
 pub fn story(seed: u64, nodes: Option<usize>) -> Story {
     let mut rng = Rng::new(seed, 1);
     let temper = Temper::of(seed);
+    if temper == Temper::Aimed {
+        return aimed(seed, nodes, &mut rng);
+    }
     let shape = cast::shape(&mut rng, temper, nodes);
     let swarm = swarm::Swarm::new(&mut rng, temper, &shape);
     let (steps, end) = rhythm::steps(&mut rng, temper, &swarm, &shape);
@@ -74,6 +88,35 @@ pub fn story(seed: u64, nodes: Option<usize>) -> Story {
         steps,
         end: Nanos(end),
         expectations,
+        ..Story::default()
+    }
+}
+
+/// The story of a plot, drawn by the seed.
+fn aimed(seed: u64, nodes: Option<usize>, rng: &mut Rng) -> Story {
+    let plot = &plots::PLOTS[rng.index(PLACES) % plots::PLOTS.len()];
+    let mut shape = cast::shape(rng, Temper::Aimed, Some(nodes.unwrap_or(plot.nodes)));
+    cast::plain(&mut shape, plot.birth);
+    (plot.cast)(rng, &mut shape);
+    let begin = if plot.birth {
+        0
+    } else {
+        rhythm::STANDS + rng.range(5 * SEC, 7 * SEC)
+    };
+    let mut steps = (plot.steps)(rng, &shape);
+    steps.sort_by_key(|(at, _)| *at);
+    let last = steps.last().map_or(0, |(at, _)| *at);
+    let planned = |(at, step)| Planned {
+        at: Nanos(begin + at),
+        step,
+    };
+    Story {
+        name: format!("seed-{seed}"),
+        title: "made from a seed".to_owned(),
+        end: Nanos(begin + last + 4 * shape.settings.ttl * SEC + 20 * SEC),
+        steps: steps.into_iter().map(planned).collect(),
+        expectations: vec![Expectation::Healthy { within: BOUND }],
+        shape,
         ..Story::default()
     }
 }

@@ -8,7 +8,7 @@ use crate::clock::{MS, SEC, Time};
 use crate::rng::Rng;
 
 /// A cluster stands by then: created, cloned, streaming.
-const STANDS: Time = 15 * SEC;
+pub(super) const STANDS: Time = 15 * SEC;
 
 /// Mild faults begin later, and leave time between them: each must be borne from a state of rest.
 const MILD: (Time, Time) = (20 * SEC, 8 * SEC);
@@ -20,7 +20,7 @@ pub(super) fn steps(rng: &mut Rng, temper: Temper, swarm: &Swarm, shape: &Shape)
     let (mut at, rest) = match temper {
         Temper::Birth => (0, 0),
         Temper::Mild => MILD,
-        Temper::Rough | Temper::Paused => (STANDS, 0),
+        Temper::Rough | Temper::Paused | Temper::Aimed => (STANDS, 0),
     };
     let mut steps: Vec<(Time, Step)> = Vec::new();
     while {

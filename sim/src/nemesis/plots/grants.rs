@@ -1,0 +1,84 @@
+//! A leader that lives without etcd by grants of the others: who is asked, what each has promised, and what they have heard.
+
+use surus_scenarios::{End, Fault, Nanos, NetFault, Shape, Trigger, Way};
+
+use super::{Steps, cut, cut_etcd, fault, kill, set_ttl, ttl, when, who};
+use crate::clock::{MS, SEC};
+use crate::rng::Rng;
+
+/// A leader that lives by grants hears of a longer ttl before those who grant, and is cut off just then.
+pub(super) fn longer_ttl_by_grants(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let set = rng.range(4 * SEC, 7 * SEC);
+    let apart = cut(leader.clone(), End::Peers, Way::Both, 40 * SEC);
+    vec![
+        fault(0, cut_etcd(leader, 60 * SEC)),
+        set_ttl(set, 15),
+        fault(set + rng.range(500 * MS, 2200 * MS), apart),
+    ]
+}
+
+/// A leader lives by grants until its key has long expired, and then not even by these.
+pub(super) fn promise(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let apart = ttl(shape) * rng.range(2, 3) + rng.below(2 * SEC);
+    vec![
+        fault(0, cut_etcd(leader.clone(), 60 * SEC)),
+        fault(apart, cut(leader, End::Peers, Way::Both, 40 * SEC)),
+    ]
+}
+
+/// A member returns; the leader writes the failsafe list with it, and hears of nothing from then on.
+pub(super) fn list_in_flight(rng: &mut Rng, shape: &Shape) -> Steps {
+    let (leader, last) = (who(shape, 0), who(shape, shape.members.len() - 1));
+    let back = 2 * ttl(shape) + rng.range(2 * SEC, 5 * SEC);
+    let (armed, written) = (back - 100 * MS, rng.range(50_000, 2 * MS));
+    let apart = cut(leader.clone(), End::Node(last.clone()), Way::Both, 60 * SEC);
+    let deaf = cut_etcd(leader.clone(), 60 * SEC);
+    vec![
+        fault(0, kill(last, back)),
+        when(armed, Trigger::WriteFailsafe, leader.clone(), written, deaf),
+        when(armed, Trigger::WriteFailsafe, leader, written, apart),
+    ]
+}
+
+/// Grants take so long that each comes when its round is over.
+pub(super) fn slow_grants(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let patience = (ttl(shape) / 3).max(500 * MS);
+    // Question and answer each take a little more than half of the patience.
+    let least = patience / 2 + rng.range(10 * MS, 150 * MS);
+    let link = NetFault::SlowLink {
+        a: End::Node(leader.clone()),
+        b: End::Peers,
+        by: Nanos(least + 100 * MS),
+        least: Nanos(least),
+        span: Nanos(4 * ttl(shape)),
+    };
+    vec![
+        fault(0, Fault::Net(link)),
+        fault(10 * MS, cut_etcd(leader, 3 * ttl(shape))),
+    ]
+}
+
+/// A member that the leader need not ask is there again while that lives by grants.
+pub(super) fn listener_returns(rng: &mut Rng, shape: &Shape) -> Steps {
+    let (leader, last) = (who(shape, 0), who(shape, shape.members.len() - 1));
+    let away = 2 * ttl(shape) + rng.range(2 * SEC, 4 * SEC);
+    let apart = cut(leader.clone(), End::Node(last.clone()), Way::Both, 60 * SEC);
+    vec![
+        fault(0, kill(last, away)),
+        fault(away - rng.range(100 * MS, 2 * SEC), cut_etcd(leader, 60 * SEC)),
+        fault(away - 50 * MS, apart),
+    ]
+}
+
+/// A leader without etcd asks, and on one member's host nobody is there to answer.
+pub(super) fn nobody_there(rng: &mut Rng, shape: &Shape) -> Steps {
+    let absent = who(shape, 1 + rng.index(2));
+    let back = [ttl(shape) + rng.below(4 * SEC), 60 * SEC][rng.index(2)];
+    vec![
+        fault(0, kill(absent, back)),
+        fault(rng.range(10 * MS, SEC), cut_etcd(who(shape, 0), 40 * SEC)),
+    ]
+}
