@@ -187,6 +187,26 @@ impl Net {
         self.up(now, a, b) && self.up(now, b, a) && !self.refuses(now, a, b) && !self.refuses(now, b, a)
     }
 
+    /// Nothing has befallen the link between two hosts since then: it was not cut, refused or slowed down.
+    #[must_use]
+    pub fn calm(&self, since: Time, a: Place, b: Place) -> bool {
+        let ends = (self.home(a), self.home(b));
+        let between = |(from, to): &(Place, Place)| {
+            let these = (self.home(*from), self.home(*to));
+            these == ends || (these.1, these.0) == ends
+        };
+        let over = |until: Time| until <= since;
+        let cuts = self.cut.map.iter().chain(&self.refused.map);
+        cuts.filter(|(link, _)| between(link))
+            .all(|(_, until)| over(*until))
+            && self
+                .slow
+                .map
+                .iter()
+                .filter(|(link, _)| between(link))
+                .all(|(_, slow)| over(slow.until))
+    }
+
     /// How long a message sent now takes.
     pub fn delay(&self, now: Time, from: Place, to: Place, rng: &mut Rng) -> Time {
         let (least, most) = if self.home(from) == self.home(to) {

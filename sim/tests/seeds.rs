@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use surus_sim::campaign::{self, Tally};
 use surus_sim::run::Job;
-use surus_sim::zoo::{self, Bug};
+use surus_sim::zoo::{self, Bug, Clean};
 
 /// Two: what the smallest machine of CI has.
 const THREADS: usize = 2;
@@ -38,19 +38,34 @@ fn nothing_unsafe_happens_and_all_becomes_well() {
     assert!(unfired("rules that fired") <= 12, "{:#?}", tally.coverage.rules);
 }
 
+/// Of those that `sim/ZOO.md` says are soon found, with room for what changes the schedules.
+const SOON: &[(Bug, u64)] = &[
+    (Bug::NoOldRight, 150),
+    (Bug::RenewWithoutTransaction, 150),
+    (Bug::FailsafeWithoutGrants, 150),
+    (Bug::GrantWithoutPromise, 300),
+    (Bug::ReleaseBeforeStop, 100),
+    (Bug::GuardAsleep, 100),
+    (Bug::GuardSlow, 100),
+    (Bug::PostgresOutlivesGuard, 100),
+    (Bug::DeadlineSaidTooSoon, 100),
+    (Bug::PromoteUnguarded, 100),
+    (Bug::TimelineNotReserved, 200),
+    (Bug::UnknownIsSuccess, 200),
+    (Bug::AcquireWithoutStatus, 100),
+    (Bug::LookOfBefore, 200),
+];
+
 #[test]
 fn planted_bugs_are_found() {
-    for (bug, seeds) in [
-        (Bug::NoOldRight, 150),
-        (Bug::RenewWithoutTransaction, 150),
-        (Bug::FailsafeWithoutGrants, 150),
-        (Bug::GrantWithoutPromise, 300),
-        (Bug::ReleaseBeforeStop, 100),
-        (Bug::GuardAsleep, 100),
-        (Bug::TimelineNotReserved, 200),
-    ] {
+    let clean = Clean::default();
+    for (bug, seeds) in SOON {
+        let jobs = (0..*seeds).map(|seed| Job {
+            bug: Some(*bug),
+            ..Job::seed(seed)
+        });
         assert!(
-            zoo::hunt(bug, 0..seeds).is_some(),
+            zoo::hunt(jobs, &clean).is_some(),
             "{bug} was not found in {seeds} seeds"
         );
     }

@@ -8,10 +8,15 @@
 //! outlasts the kill by more than [`RENEWED`]: the deadline follows the right. What counts is the right of the last order that the agent
 //! itself got an answer to.
 //!
+//! And an agent that has been told that it holds the lock does not stop its server for a lock that is another's, unless another has taken
+//! it since.
+//!
 //! Not counted: a lock that was lost and taken again by the same primary (a lease revoked early costs nobody anything); a cluster
 //! without a primary when the calm begins; a server that a fault kills.
 
 use std::collections::BTreeMap;
+
+use surus_core::decision::Rule;
 
 use super::{Fact, Invariant, Moment, Violation, name, scene};
 use crate::clock::{MS, SEC, Time};
@@ -40,7 +45,28 @@ pub struct Calm {
 impl Calm {
     pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
         self.hear(moment);
-        self.guard(moment).or_else(|| self.reign(moment))
+        self.guard(moment)
+            .or_else(|| Self::mistaken(&self.known, moment))
+            .or_else(|| self.reign(moment))
+    }
+
+    fn mistaken(known: &BTreeMap<NodeIndex, (Time, Fact)>, moment: &Moment<'_>) -> Option<Violation> {
+        let (Seen::Decided(decision), Some(node)) = (moment.seen, moment.fact.node) else {
+            return None;
+        };
+        if decision.rule != Rule::StopLostLock {
+            return None;
+        }
+        let (_, since) = moment.scene.holder.filter(|(holder, _)| *holder == node)?;
+        let (_, told) = *known.get(&node)?;
+        if told.at < since.at {
+            return None;
+        }
+        let text = format!(
+            "{} stops its server for a lock that is another's, and has been told that it is its own",
+            name(node)
+        );
+        moment.breaks(Invariant::L2, Some(since), text)
     }
 
     fn hear(&mut self, moment: &Moment<'_>) {
@@ -151,6 +177,8 @@ mod tests {
     use super::super::Charter;
     use super::super::made_up::{MadeUp, at};
     use super::*;
+    use surus_core::Decision;
+    use surus_core::types::{Generation, MonoTime};
 
     fn calm() -> MadeUp {
         let mut run = MadeUp::chartered(Charter {
@@ -165,6 +193,53 @@ mod tests {
 
     fn ended(run: &mut MadeUp, node: NodeIndex, how: End) -> Fact {
         run.see(Some(node), Seen::Ended { how, standing: None })
+    }
+
+    fn stops(run: &mut MadeUp, rule: Rule) -> Fact {
+        let decision = Decision {
+            seq: 1,
+            at: MonoTime::ZERO,
+            rule,
+            because: Vec::new(),
+            blocked: Vec::new(),
+            generation: Generation(1),
+        };
+        run.see(Some(0), Seen::Decided(Box::new(decision)))
+    }
+
+    fn confirmed(run: &mut MadeUp) {
+        run.take_lock(0, at(1, 100));
+        run.right(0, 0);
+        let (order, end, text) = (Deed::Acquire, OrderEnd::Done, None);
+        run.see(
+            Some(0),
+            Seen::OrderEnded {
+                id: 1,
+                order,
+                end,
+                text,
+            },
+        );
+    }
+
+    #[test]
+    fn nobody_stops_for_his_own_lock() {
+        let mut run = MadeUp::leading(2);
+        confirmed(&mut run);
+        stops(&mut run, Rule::StopBeforeRightEnds);
+        run.clean();
+        stops(&mut run, Rule::StopLostLock);
+        assert_eq!(run.violation().invariant, Invariant::L2);
+        // Another has it; or the answer has not come yet.
+        let mut run = MadeUp::leading(2);
+        confirmed(&mut run);
+        run.take_lock(1, at(1, 100));
+        stops(&mut run, Rule::StopLostLock);
+        run.clean();
+        let mut run = MadeUp::leading(2);
+        run.take_lock(0, at(1, 100));
+        stops(&mut run, Rule::StopLostLock);
+        run.clean();
     }
 
     #[test]

@@ -9,14 +9,19 @@
 //! lock was taken, and it is not older than [`STALE`] before that publication; or it lies within `maximum_lag_on_failover` before the
 //! published position.
 //!
+//! And in any case: a server whose WAL went on past the point at which the cluster left its timeline is not promoted, once `status` has told
+//! of the timeline that followed. It would lose all that was written there.
+//!
+//! And a node that stops to hand over waits for a standby that streams to have all that it wrote ([`Seen::LeftUnsent`]).
+//!
 //! Not counted: a manual failover that names the new primary (a person gave those writes up), and the writes of a primary that a person
 //! overruled.
 
 use std::collections::BTreeMap;
 
-use surus_core::types::Lsn;
+use surus_core::types::{Lsn, Timeline};
 
-use super::ledger::Commit;
+use super::ledger::{Commit, Ledger};
 use super::{Fact, Invariant, Moment, Violation, name, seconds};
 use crate::clock::{SEC, Time};
 use crate::record::{NodeIndex, Seen};
@@ -30,18 +35,23 @@ pub const STALE: Time = 12 * SEC;
 pub struct Durability {
     /// What `status` told when the lock was last taken, and whether a person had named the taker.
     taken: Option<(Lsn, bool)>,
+    /// The newest timeline that `status` has told of, and that had been told of when the lock was last taken.
+    told: Option<Timeline>,
+    taken_after: Option<Timeline>,
     /// When each member last published its position as a primary.
     published: BTreeMap<NodeIndex, Fact>,
 }
 
 impl Durability {
-    pub(super) fn see(&mut self, moment: &Moment<'_>, lost: &[Commit]) -> Option<Violation> {
+    pub(super) fn see(&mut self, moment: &Moment<'_>, lost: &[Commit], ledger: &Ledger) -> Option<Violation> {
         let scene = moment.scene;
         match (moment.seen, moment.fact.node) {
             (Seen::LockTaken { optime, .. }, Some(node)) => {
                 self.taken = optime.map(|optime| (optime, scene.forced(node)));
+                self.taken_after = self.told;
             }
             (Seen::StatusWritten { timeline, .. }, Some(node)) => {
+                self.told = self.told.max(*timeline);
                 // One that was composed before the promotion tells the position of another history.
                 let member = scene.member(node).filter(|member| member.is_primary());
                 let own = member
@@ -52,6 +62,13 @@ impl Durability {
                 }
             }
             _ => {}
+        }
+        if let (Seen::LeftUnsent, Some(node)) = (moment.seen, moment.fact.node) {
+            let text = format!(
+                "{} hands over, does not wait for a standby that streamed, and nobody has what it wrote last",
+                name(node)
+            );
+            return moment.breaks(Invariant::S3, None, text);
         }
         let first = lost.first()?;
         let who = moment.fact.node.map(name).unwrap_or_default();
@@ -66,6 +83,17 @@ impl Durability {
         let settings = scene.member(moment.fact.node?)?.settings?;
         if forced {
             return None;
+        }
+        if let (Seen::Promoted { from, standing, .. }, Some(told)) = (moment.seen, self.taken_after)
+            && *from < told
+            && let Some(fork) = ledger.left((standing.system_id, told), *from)
+            && fork < *switch
+        {
+            let text = format!(
+                "{who} is promoted from timeline {from} at {switch}, which timeline {told} left at {fork}: {} acknowledged writes are lost",
+                lost.len()
+            );
+            return moment.breaks(Invariant::S3, Some(first.fact), text);
         }
         let lag = optime.ahead_of(*switch);
         for commit in lost.iter().filter(|commit| !overruled(commit)) {
@@ -102,6 +130,60 @@ mod tests {
             sync: true,
             ..Charter::default()
         })
+    }
+
+    /// n2 leads on timeline 2, which left the first one at 190, and says so; n1 has gone on to 230 on the first one.
+    fn diverged() -> MadeUp {
+        let mut run = MadeUp::leading(3);
+        run.write(0, at(1, 180));
+        run.take_lock(1, at(1, 190));
+        run.promote(1, at(2, 200));
+        run.write(1, at(2, 220));
+        run.see(
+            Some(1),
+            Seen::StatusWritten {
+                optime: Lsn(220),
+                timeline: Some(Timeline(2)),
+                next: None,
+                vacated: false,
+                unfenced: false,
+            },
+        );
+        run.clean();
+        run
+    }
+
+    fn promoted(run: &mut MadeUp, node: NodeIndex, switch: u64) -> Fact {
+        let (from, switch) = (Timeline(1), Lsn(switch));
+        let standing = at(3, 240);
+        let seen = Seen::Promoted {
+            from,
+            switch,
+            standing,
+        };
+        run.see(Some(node), seen)
+    }
+
+    #[test]
+    fn who_went_past_the_fork_is_not_promoted() {
+        let mut run = diverged();
+        run.take_lock(0, at(1, 191));
+        promoted(&mut run, 0, 191);
+        assert_eq!(run.violation().invariant, Invariant::S3);
+        // Up to the fork all that it has is in the cluster's history.
+        let mut run = diverged();
+        run.take_lock(0, at(1, 190));
+        promoted(&mut run, 0, 190);
+        run.clean();
+    }
+
+    #[test]
+    fn a_hand_over_leaves_nothing_unsent() {
+        let mut run = MadeUp::leading(2);
+        run.release(0);
+        run.clean();
+        run.see(Some(0), Seen::LeftUnsent);
+        assert_eq!(run.violation().invariant, Invariant::S3);
     }
 
     #[test]

@@ -6,13 +6,20 @@
 //! - it does not carry the tag `nofailover`;
 //! - in failsafe mode it is on the failsafe list, if there is one: a primary without etcd asks nobody else;
 //! - its data is of the cluster that `initialize` names;
-//! - no other member's primary is said to run without a deadline.
+//! - no other member's primary is said to run without a deadline;
+//! - nobody whom it could ask and who could lead has more on its disk ([`Seen::Outdone`]);
+//! - its agent has not known of a pause for longer than [`LATE`], unless a person named it.
 //!
 //! A manual failover that names the node overrules lag, list and deadline. Not counted: a node that takes the lock and gives it back
 //! without ever becoming a primary is judged all the same, for it could have.
 
 use super::{Invariant, Moment, Violation, name};
+use crate::clock::{SEC, Time};
 use crate::record::Seen;
+
+/// How long an order to take the lock may be on its way: etcd's own limit for a proposal is 5 s and two elections, and the agent may be
+/// starved for a while before it hears of the pause.
+pub const LATE: Time = 10 * SEC;
 
 /// S5.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +27,16 @@ pub struct Election;
 
 impl Election {
     pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        if let (Seen::Outdone { by, bytes }, Some(node)) = (moment.seen, moment.fact.node)
+            && !moment.scene.forced(node)
+        {
+            let who = format!("{} takes the lock", name(node));
+            let text = format!(
+                "{who} and {}, which it could ask and which could lead, has {bytes} bytes more",
+                name(*by)
+            );
+            return moment.breaks(Invariant::S5, None, text);
+        }
         let (
             Seen::LockTaken {
                 primary: false,
@@ -67,6 +84,16 @@ impl Election {
                 "{who} with data of cluster {}, and this is cluster {identity}",
                 standing.system_id
             );
+            return moment.breaks(Invariant::S5, None, text);
+        }
+        let named = matches!(scene.failover, Some((_, Some(candidate))) if candidate == node);
+        let member = scene.member(node)?;
+        let awake = member.woke.max(Some(member.agent_since));
+        if let Some(since) = member.paused.max(awake.filter(|_| member.paused.is_some()))
+            && since + LATE < moment.at
+            && !named
+        {
+            let text = format!("{who} in a pause that its agent knows of, and nobody named it");
             return moment.breaks(Invariant::S5, None, text);
         }
         if let Some(other) = scene.unfenced.filter(|other| *other != node && !forced) {
@@ -170,6 +197,51 @@ mod tests {
         };
         run.take_lock(1, foreign);
         assert_eq!(run.violation().invariant, Invariant::S5);
+    }
+
+    #[test]
+    fn who_has_less_than_another_that_could_lead_is_not_elected() {
+        let mut run = freed();
+        run.take_lock(1, at(1, 4900));
+        run.clean();
+        run.see(Some(1), Seen::Outdone { by: 0, bytes: 100 });
+        assert_eq!(run.violation().invariant, Invariant::S5);
+        let mut run = freed();
+        let (leader, candidate) = (None, Some(1));
+        run.see(None, Seen::FailoverWritten { leader, candidate });
+        run.take_lock(1, at(1, 4900));
+        run.see(Some(1), Seen::Outdone { by: 0, bytes: 100 });
+        run.clean();
+    }
+
+    #[test]
+    fn nobody_is_elected_in_a_pause_that_he_knows_of() {
+        let mut run = freed();
+        run.settings(1, true);
+        // The order may have been on its way.
+        run.later(9_900);
+        run.take_lock(1, at(1, 5000));
+        run.clean();
+        let mut run = freed();
+        run.settings(1, true);
+        run.later(10_100);
+        run.take_lock(1, at(1, 5000));
+        assert_eq!(run.violation().invariant, Invariant::S5);
+        // It is over, or a person named who is elected.
+        for named in [false, true] {
+            let mut run = freed();
+            run.settings(1, true);
+            run.later(20_000);
+            if named {
+                let candidate = Some(1);
+                let leader = None;
+                run.see(None, Seen::FailoverWritten { leader, candidate });
+            } else {
+                run.settings(1, false);
+            }
+            run.take_lock(1, at(1, 5000));
+            run.clean();
+        }
     }
 
     #[test]

@@ -114,6 +114,12 @@ impl Ledger {
         })
     }
 
+    /// Where the history that ends on `line` left `timeline`, if it ever was on it.
+    #[must_use]
+    pub fn left(&self, line: Line, timeline: Timeline) -> Option<Lsn> {
+        self.chain(line).get(&timeline).copied()
+    }
+
     /// The timelines of a history, and how far each belongs to it.
     fn chain(&self, line: Line) -> BTreeMap<Timeline, Lsn> {
         let mut chain = BTreeMap::from([(line.1, Lsn(u64::MAX))]);

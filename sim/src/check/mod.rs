@@ -10,7 +10,7 @@
 //! | S1 | [`writer`] | one writer: whoever was followed by another acknowledges nothing more; a timeline has one writer |
 //! | S2 S3 | [`durability`] | with synchronous replication no acknowledged write is lost; without, no more than was allowed |
 //! | S4 S13 | [`fence`] | writes are acknowledged only within a right, and under a guard that will kill in time |
-//! | S5 | [`election`] | who takes the lock may be elected at that instant |
+//! | S5 | [`election`] | who takes the lock may be elected at that instant, and nobody who could be has more |
 //! | S6 S11 | [`identity`] | a timeline is made once and above all others; a cluster has one identity |
 //! | S7 | [`sync`] | whoever may elect meets whoever may acknowledge |
 //! | S8 | [`data`] | the last good copy is not given up |
@@ -18,7 +18,7 @@
 //! | S10 | [`slots`] | what a slot keeps is kept, and only for those who may come back |
 //! | S12 | [`totality`] | no panic, no order without end |
 //! | L1 L3 L4 | [`liveness`] | after the faults a primary, everybody behind it, writes answered: each within its bound |
-//! | L2 | [`calm`] | faults below the tolerance move nobody |
+//! | L2 | [`calm`] | faults below the tolerance move nobody, and nobody stops for a lock that is its own |
 //! | — | [`history`], [`linear`] | what clients saw could have come from one register |
 //!
 //! A family sees the [`Scene`] as it was before the entry. It is worth as much as its tests: each has some that show it fails, and
@@ -217,7 +217,7 @@ impl Families {
     fn of_servers(&mut self, moment: &Moment<'_>, turn: &Turn) -> Option<Violation> {
         self.writer
             .see(moment)
-            .or_else(|| self.durability.see(moment, &turn.lost))
+            .or_else(|| self.durability.see(moment, &turn.lost, &self.ledger))
             .or_else(|| self.fence.see(moment))
             .or_else(|| self.election.see(moment))
             .or_else(|| self.identity.see(moment))

@@ -78,6 +78,8 @@ pub struct Member {
     pub host_frozen: bool,
     /// What its agent obeys.
     pub settings: Option<Settings>,
+    /// Since when that is a pause.
+    pub paused: Option<Time>,
 }
 
 impl Member {
@@ -347,7 +349,10 @@ impl Member {
                     self.thawed = Some(fact.at);
                 }
             }
-            Seen::Configured(settings) => self.settings = Some(*settings),
+            Seen::Configured(settings) => {
+                self.settings = Some(*settings);
+                self.paused = settings.pause.then(|| self.paused.unwrap_or(fact.at));
+            }
             _ => {}
         }
     }

@@ -9,7 +9,7 @@ use surus_core::input::{Input, Outcome};
 use surus_core::node::{Boot, Node};
 use surus_core::types::{ActionId, MonoTime, NodeName};
 
-use crate::clock::{MS, Time};
+use crate::clock::{MS, SEC, Time};
 use crate::fast::dcs::Adapter;
 use crate::fast::event::{Event, Part};
 use crate::fast::host::Agent;
@@ -192,6 +192,11 @@ impl World {
             .saturating_sub(self.now)
             .max(1)
             .saturating_add(self.starvation(node));
+        let delay = if self.bug == Some(Bug::TimerRounded) {
+            delay.next_multiple_of(self.hosts[node].settings.loop_wait * SEC)
+        } else {
+            delay
+        };
         let wake = self.now.saturating_add(delay);
         if let Some(agent) = &mut self.hosts[node].agent {
             agent.wake = wake;

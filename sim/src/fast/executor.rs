@@ -32,6 +32,7 @@ impl World {
             order: Deed::of(&action.order),
             about: Deed::about(&action.order).and_then(|name| self.position(name)),
         };
+        self.rivalry_begins(node, &action);
         self.see(node, began);
         let Some(agent) = &mut self.hosts[node].agent else {
             return;
@@ -121,6 +122,10 @@ impl World {
                 }
                 let mut memory = std::mem::take(&mut self.hosts[node].memory);
                 let mut view = self.look(node, &mut memory);
+                if self.bug == Some(Bug::LookOfBefore) {
+                    let before = self.hosts[node].looked.replace(view.clone());
+                    view = before.unwrap_or(view);
+                }
                 let host = &mut self.hosts[node];
                 host.memory = memory;
                 if host.denied == Some(host.pg.epoch()) {
@@ -131,6 +136,9 @@ impl World {
                 return;
             }
             Order::SetDeadline(deadline) => {
+                if self.deadline_waits(node, &action, stage) {
+                    return;
+                }
                 let alive = self.hosts[node].pg.alive();
                 let accepted = match &mut self.hosts[node].guard {
                     // It is killing; whoever comes now comes too late.
@@ -181,10 +189,35 @@ impl World {
         }
     }
 
+    /// A planted bug keeps the deadline from the guard, for now.
+    fn deadline_waits(&mut self, node: usize, action: &Action, stage: u8) -> bool {
+        match self.bug {
+            Some(Bug::PromoteUnguarded) => {
+                let agent = self.hosts[node].agent.as_ref();
+                let promoting =
+                    agent.is_some_and(|agent| agent.under_way.values().any(|deed| *deed == Deed::Promote));
+                if promoting {
+                    self.next_stage(node, action.clone(), stage, MS);
+                }
+                promoting
+            }
+            Some(Bug::DeadlineSaidTooSoon) if stage == 0 => {
+                self.complete(node, action.id, Outcome::Ok);
+                let late = self.rng.range(5 * MS, 400 * MS);
+                self.next_stage(node, action.clone(), 1, late);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// An order to PostgreSQL ended.
     fn finish(&mut self, node: usize, id: ActionId, outcome: Outcome) {
         if let Some(agent) = &mut self.hosts[node].agent {
             agent.postgres = None;
+        }
+        if matches!(outcome, Outcome::Stopped { .. }) {
+            self.rivalry_stopped(node);
         }
         self.complete(node, id, outcome);
     }
@@ -219,7 +252,14 @@ impl World {
 
     /// The guard holds this deadline before anything can write.
     pub(crate) fn arm(&mut self, node: usize, action: &Action, mut until: MonoTime) -> bool {
-        if self.bug == Some(Bug::PromoteUnguarded) && matches!(action.order, Order::Promote { .. }) {
+        let unguarded = match action.order {
+            Order::Promote { .. } => self.bug == Some(Bug::PromoteUnguarded),
+            Order::StartPrimary { .. } => self.bug == Some(Bug::StartUnguarded),
+            _ => false,
+        };
+        if unguarded {
+            self.begin_guard(node);
+            self.hosts[node].guard.get_or_insert_with(Guard::default);
             return true;
         }
         if self.bug == Some(Bug::NoCheckAtExecution) {

@@ -1,10 +1,12 @@
 //! A member's host: its clock, its agent, its PostgreSQL and its guard, and what the agent has under way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use surus_core::decision::Decision;
 use surus_core::node::Node;
 use surus_core::types::{ActionId, Generation, MonoTime, NodeName};
+use surus_core::view::PostgresView;
 use surus_scenarios::{Member, Settings, Tags};
 
 use crate::clock::{Clock, SEC, Time};
@@ -12,6 +14,7 @@ use crate::fast::dcs::Adapter;
 use crate::fast::event::Event;
 use crate::fast::look::Memory;
 use crate::fast::orders::Tool;
+use crate::fast::rivals::Rivalry;
 use crate::fast::story::{Mishap, Trouble};
 use crate::model::guard::Guard;
 use crate::model::postgres::{Server, Txn};
@@ -91,8 +94,18 @@ pub struct Host {
     pub guard_frozen: Time,
     /// The right to be primary ends here by all that was truly confirmed or granted, counted from when that was sent.
     pub right: Time,
+    /// What is remembered for the question who else could have led.
+    pub(crate) rivalry: Rivalry,
+    /// For what ttl it promised to keep still when it last granted.
+    pub promises: Duration,
     /// A server that a planted bug says is gone.
     pub denied: Option<u64>,
+    /// What a planted bug answers the next look with.
+    pub looked: Option<PostgresView>,
+    /// How long a planted bug lets the guard's clock stand still.
+    pub slept: Time,
+    /// The deadline, by its version, that a planted bug has let pass.
+    pub overdue: u64,
     /// The watch is silent until then.
     pub deaf: Time,
     /// Its watch hangs on this member of etcd only, until then.
@@ -135,7 +148,12 @@ impl Host {
             starved: (0, 0),
             guard_frozen: 0,
             right: 0,
+            rivalry: Rivalry::default(),
+            promises: Duration::MAX,
             denied: None,
+            looked: None,
+            slept: 0,
+            overdue: 0,
             deaf: 0,
             pinned: None,
             settings: settings.clone(),
@@ -163,4 +181,8 @@ pub struct Round {
     pub refused: BTreeSet<NodeName>,
     /// Of whom it is known that they granted, did not, or are not there.
     pub heard: BTreeSet<usize>,
+    /// Who granted in answer to this round's own question.
+    pub truly: BTreeSet<usize>,
+    /// The shortest ttl for which one of them has promised to keep still.
+    pub promised: Option<Duration>,
 }

@@ -30,6 +30,7 @@ pub mod outage;
 pub mod peers;
 mod play;
 mod queue;
+mod rivals;
 pub mod routers;
 pub mod servers;
 pub mod story;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use surus_core::action::{StopMode, Upstream};
 use surus_core::input::Outcome;
 use surus_core::types::{Lsn, MonoTime, NodeName, SystemId};
+use surus_core::zoo::Flaw;
 use surus_core::{Action, Order};
 use surus_scenarios::PostgresStep;
 
@@ -66,18 +67,25 @@ impl World {
             Order::Stop { .. } | Order::Restart { .. } => self.stop_stage(node, action, stage),
             Order::Promote { .. } => self.promote_stage(node, action, stage),
             Order::Follow { upstream } => self.follow_stage(node, upstream.as_ref()),
-            Order::CompareHistory { leader } => match self.remote(node, &leader.name, true) {
-                Some(there) => match self.hosts[there].pg.identify() {
-                    Ok((_, timeline, history)) => Some(Outcome::Ancestry { timeline, history }),
-                    Err(refusal) => refused(&refusal),
-                },
-                None => failed("the leader does not answer"),
-            },
+            Order::CompareHistory { leader } => {
+                match self.remote(node, &leader.name, !self.early_history()) {
+                    Some(there) => match self.hosts[there].pg.identify() {
+                        Ok((_, timeline, history)) => Some(Outcome::Ancestry { timeline, history }),
+                        Err(refusal) => refused(&refusal),
+                    },
+                    None => failed("the leader does not answer"),
+                }
+            }
             Order::Rewind { leader } => self.rewind_stage(node, action, stage, &leader.name),
             _ => Some(Outcome::Ok),
         };
         self.follow_pg(node);
         outcome
+    }
+
+    /// The planted bug asks a leader for its history before it is a primary.
+    fn early_history(&self) -> bool {
+        self.bug == Some(Bug::Core(Flaw::EarlyHistory))
     }
 
     /// A step that is to be slow or to fail, by the story.
@@ -100,7 +108,8 @@ impl World {
             let more = self.slowed(node, step);
             self.hosts[node].pg.sluggish += more;
         }
-        if stage == at && step != PostgresStep::Stop && self.fails(node, step) {
+        let stops = step == PostgresStep::Stop;
+        if stage == at && !(stops && !self.hosts[node].pg.alive()) && self.fails(node, step) {
             if step == PostgresStep::BaseBackup {
                 self.hosts[node].pg.wipe();
             }

@@ -40,6 +40,8 @@ impl World {
                 granted: BTreeSet::new(),
                 refused: BTreeSet::new(),
                 heard: BTreeSet::new(),
+                truly: BTreeSet::new(),
+                promised: None,
             });
         } else {
             agent
@@ -111,6 +113,7 @@ impl World {
                 |action| matches!(&action.order, Order::Reply { request: answered, ok: true, .. } if *answered == request),
             );
             if granted {
+                self.promised(to);
                 self.see(to, Seen::Granted { to: from });
             }
             self.follow_step(to, step);
@@ -129,7 +132,19 @@ impl World {
         }
     }
 
-    fn peer_status(&self, node: usize) -> Option<PeerStatus> {
+    /// A member has granted: it keeps still for the longest ttl that it knows of, its own or the one that the leader claims.
+    fn promised(&mut self, node: usize) {
+        let Some(agent) = &self.hosts[node].agent else {
+            return;
+        };
+        let facts = agent.core.explain().facts;
+        let claimed = facts.view().and_then(|view| view.status.as_ref()?.ttl);
+        let own = Duration::from_secs(self.hosts[node].settings.ttl);
+        self.hosts[node].rivalry.granted = Some(self.now);
+        self.hosts[node].promises = claimed.map_or(own, |claimed| claimed.max(own));
+    }
+
+    pub(crate) fn peer_status(&self, node: usize) -> Option<PeerStatus> {
         let host = &self.hosts[node];
         let agent = host.agent.as_ref()?;
         let explanation = agent.core.explain();
@@ -161,19 +176,30 @@ impl World {
     /// An answer to a failsafe question: granted, refused, or nobody there.
     pub(crate) fn granted(&mut self, node: usize, from: usize, question: u64, answer: Option<bool>) {
         let name = self.names[from].clone();
+        let promises = self.hosts[from].promises;
         let Some(agent) = &mut self.hosts[node].agent else {
             return;
         };
-        let Some(round) = agent.round.as_mut().filter(|round| round.question == question) else {
+        let any = self.bug == Some(Bug::OtherRoundsGrants);
+        let Some(round) = agent
+            .round
+            .as_mut()
+            .filter(|round| round.question == question || any)
+        else {
             return;
         };
+        if answer == Some(true) && round.question == question {
+            round.truly.insert(from);
+            round.promised = Some(round.promised.map_or(promises, |least| least.min(promises)));
+        }
         match answer {
             Some(true) => round.granted.insert(name),
             Some(false) => round.refused.insert(name),
-            None => false,
+            None => self.bug == Some(Bug::SilenceGrants) && round.granted.insert(name),
         };
         round.heard.insert(from);
         if round.heard.len() == round.asked.len() {
+            let question = round.question;
             self.ask_over(node, question);
         }
     }
@@ -184,12 +210,13 @@ impl World {
             return;
         };
         if let Some(mut round) = agent.round.take_if(|round| round.question == question) {
-            let (sent, all) = (round.sent, round.granted.len() == round.asked.len());
+            let (sent, all) = (round.sent, round.truly.len() == round.asked.len());
             if self.bug == Some(Bug::FailsafeWithoutGrants) {
                 round.granted.extend(names.iter().cloned());
             }
             if all {
-                let ttl = Duration::from_secs(self.hosts[node].settings.ttl);
+                let own = Duration::from_secs(self.hosts[node].settings.ttl);
+                let ttl = round.promised.map_or(own, |promised| promised.min(own));
                 self.earn(node, sent, ttl, RightBy::Grants);
             }
             let outcome = Outcome::Failsafe {

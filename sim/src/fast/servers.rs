@@ -4,7 +4,7 @@
 use surus_core::input::Input;
 use surus_core::types::{Lsn, Timeline};
 
-use crate::clock::Time;
+use crate::clock::{SEC, Time};
 use crate::fast::clients::Reply;
 use crate::fast::event::Event;
 use crate::fast::world::World;
@@ -183,7 +183,7 @@ impl World {
     }
 
     /// From where on no other member's disk has this node's WAL.
-    fn alone(&self, node: usize) -> Option<Lsn> {
+    pub(crate) fn alone(&self, node: usize) -> Option<Lsn> {
         let own = self.hosts[node].pg.cluster()?;
         let others = (0..self.hosts.len()).filter(|other| *other != node);
         let shared = others
@@ -283,8 +283,20 @@ impl World {
             .guard
             .as_ref()
             .is_some_and(|guard| guard.version == version && guard.deadline.is_some());
-        if due && self.bug != Some(Bug::GuardAsleep) {
+        if !due {
+            return;
+        }
+        let late = match self.bug {
+            Some(Bug::GuardAsleep) => return,
+            Some(Bug::GuardSlow) => 2 * SEC,
+            Some(Bug::GuardClockStops) => std::mem::take(&mut self.hosts[node].slept),
+            _ => 0,
+        };
+        if late == 0 || self.hosts[node].overdue == version {
             self.kill_postgres(node, End::ByGuard);
+        } else {
+            self.hosts[node].overdue = version;
+            self.after(late, Event::GuardDue(node, version));
         }
     }
 }

@@ -268,6 +268,9 @@ impl World {
         let host = &mut self.hosts[node];
         if host.powered && host.still < until {
             host.still = until;
+            if self.bug == Some(Bug::GuardClockStops) {
+                host.slept += span;
+            }
             self.see(node, Seen::HostFrozen { frozen: true });
             self.etcd_stands_still(node, span);
             self.after(span, Event::HostThaw(node));

@@ -150,6 +150,8 @@ impl fmt::Display for Seen {
                 )
             }
             Self::LockReleased { revision } => write!(f, "lock released, revision {}", revision.0),
+            Self::Outdone { by, bytes } => write!(f, "{} has {bytes} bytes more and could lead", node(*by)),
+            Self::LeftUnsent => f.write_str("nobody has all that was written before the hand-over"),
             Self::LockLost { lease, why } => write!(f, "lock lost: lease {} {why}", lease.0),
             Self::StatusWritten {
                 optime,

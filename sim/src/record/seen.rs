@@ -142,6 +142,15 @@ pub enum Seen {
         /// The transaction's revision.
         revision: Revision,
     },
+    /// The node has taken the lock although another, which it could ask and which could lead, has more on its disk.
+    Outdone {
+        /// Who.
+        by: NodeIndex,
+        /// By so much.
+        bytes: u64,
+    },
+    /// The node has given the lock back after a stop to hand over, and nobody has all that it wrote, though somebody streamed.
+    LeftUnsent,
     /// The node's leader key is gone, and it did not give it back.
     LockLost {
         /// The lease it hung on.

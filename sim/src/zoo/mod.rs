@@ -3,9 +3,10 @@
 //! Those of the state machine are flaws that the core itself can be given ([`surus_core::zoo`]); the others are mistakes
 //! of the adapters and the driver around it, made where the worlds carry out orders.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Mutex;
 
 use surus_core::zoo::Flaw;
 
@@ -58,13 +59,30 @@ bugs! {
     GrantWithoutPromise "a member grants without its core being asked, so it promises nothing",
     ReleaseBeforeStop "a stop is reported done when it has begun: the lock is released over a server that still acknowledges",
     GuardAsleep "the guard does not kill",
-    PromoteUnguarded "the guard is not armed for a promotion",
+    PromoteUnguarded "the guard hears of no deadline until a promotion is over",
+    StartUnguarded "the guard is not armed for the start of a primary",
     TimelineNotReserved "the timeline after one's own is made, whatever others have made",
     UnknownIsFailure "a transaction that timed out counts as not done",
     AcquireUnseenReign "the lock is taken although a reign that was not seen has passed",
     ReleaseAnyReign "a release ends whatever reign it meets",
     RenewAnyStatus "a renewal writes over whatever `status` says by then",
     BootWithoutGuard "a restarted agent does not ask the guard for its deadline",
+    GuardSlow "the guard kills two seconds after its deadline",
+    GuardClockStops "the guard's clock stops while the host stands still",
+    PostgresOutlivesGuard "PostgreSQL is not told of its guard's death, and runs on",
+    DeadlineSaidTooSoon "the guard's deadline is reported as set before the guard has it",
+    UnknownIsSuccess "a renewal that was not answered counts as done",
+    KeepAliveOfAnyTerm "keep-alive and transaction may be answered under two terms",
+    AnswerOfAnyAttempt "an answer counts for the attempt that is under way, whichever it answers",
+    AcquireWithoutStatus "the lock is taken without a word in `status`: what the last reign said of itself stands",
+    RenewWithoutStatus "a renewal does not write `status`: nobody else can time it",
+    StaleReads "reads are answered by any member of etcd from what it has",
+    LookOfBefore "a look at PostgreSQL is answered with what the look before has seen",
+    OtherRoundsGrants "a grant counts for the failsafe round that is under way, whichever it answers",
+    SilenceGrants "in a failsafe round a member that is not there counts as one that granted",
+    HealthByRole "`/primary` goes by the server's role, whatever its right",
+    SettingsDropped "a change of settings that comes while orders are under way is dropped",
+    TimerRounded "the driver wakes the core on its rounds only, not when it asked for it",
 }
 
 impl Bug {
@@ -74,6 +92,16 @@ impl Bug {
             .iter()
             .copied()
             .chain(Flaw::ALL.iter().copied().map(Self::Core))
+    }
+
+    /// What else stops the harm in this world, if something does: then taking this safeguard alone away shows nothing, and it is not
+    /// hunted.
+    #[must_use]
+    pub fn covered(self) -> Option<&'static str> {
+        match self {
+            Self::Core(flaw) => flaw.covered(),
+            _ => None,
+        }
     }
 
     /// The flaw of the state machine, if it is one.
@@ -103,15 +131,36 @@ impl FromStr for Bug {
     }
 }
 
-/// Looks for a bug: the first seed that finds it, and what it found.
-#[must_use]
-pub fn hunt(bug: Bug, seeds: Range<u64>) -> Option<(u64, Violation)> {
-    seeds.into_iter().find_map(|seed| {
-        let job = Job {
-            bug: Some(bug),
-            ..Job::seed(seed)
+/// The seeds in which the world without a bug fails, each looked into at most once: what fails without a bug does not show it.
+#[derive(Debug, Default)]
+pub struct Clean(Mutex<BTreeMap<u64, bool>>);
+
+impl Clean {
+    /// Whether the same run without its bug ends well.
+    #[must_use]
+    pub fn is(&self, job: &Job) -> bool {
+        let known = |clean: &Self| clean.0.lock().ok()?.get(&job.seed).copied();
+        if let Some(clean) = known(self) {
+            return clean;
+        }
+        let without = Job {
+            bug: None,
+            ..job.clone()
         };
-        Some((seed, job.run(Keep::Hash).violation?))
+        let clean = without.run(Keep::Hash).violation.is_none();
+        if let Ok(mut known) = self.0.lock() {
+            known.insert(job.seed, clean);
+        }
+        clean
+    }
+}
+
+/// Looks for a bug: the first of the jobs that finds it and ends well without it, and what it found.
+#[must_use]
+pub fn hunt(jobs: impl IntoIterator<Item = Job>, clean: &Clean) -> Option<(Job, Violation)> {
+    jobs.into_iter().find_map(|job| {
+        let violation = job.run(Keep::Hash).violation?;
+        clean.is(&job).then_some((job, violation))
     })
 }
 

@@ -15,6 +15,7 @@ use crate::fast::world::World;
 use crate::model::etcd::{Call, Output, Request, Told};
 use crate::net::Place;
 use crate::record::RightBy;
+use crate::zoo::Bug;
 
 impl World {
     /// Messages go from a node to a member of etcd, and back.
@@ -107,6 +108,9 @@ impl World {
         };
         work.attempt = attempt;
         work.sent = local;
+        if self.bug == Some(Bug::AnswerOfAnyAttempt) {
+            work.attempts.push((attempt, local));
+        }
         let asked = work.request.clone();
         let connected = self.etcd_connect(node, member);
         let befalls = self.mishap(node, kind(&asked));
@@ -330,9 +334,18 @@ impl World {
             return;
         };
         let dcs = &mut agent.dcs;
-        let Some(work) = dcs.works.get_mut(&id).filter(|work| work.attempt == attempt) else {
+        let any = bug == Some(Bug::AnswerOfAnyAttempt) && matches!(what, What::Answer(..));
+        let Some(work) = dcs
+            .works
+            .get_mut(&id)
+            .filter(|work| work.attempt == attempt || any)
+        else {
             return;
         };
+        if work.attempt != attempt {
+            let asked = work.attempts.iter().find(|(one, _)| *one == attempt);
+            work.late = asked.map(|(_, sent)| *sent);
+        }
         let Some(member) = work.round.at() else { return };
         let failure = match what {
             What::Answer(header, answer) if dcs.pool.admit(header.term, now) => {
@@ -350,8 +363,10 @@ impl World {
             },
         };
         // Whoever waits no longer resets the stream.
-        self.etcd.calls.remove(&attempt);
-        if self.net.up(now, Place::Node(node), Place::Etcd(member)) {
+        if bug != Some(Bug::AnswerOfAnyAttempt) {
+            self.etcd.calls.remove(&attempt);
+        }
+        if bug != Some(Bug::AnswerOfAnyAttempt) && self.net.up(now, Place::Node(node), Place::Etcd(member)) {
             self.etcd.cluster.cancel(member, attempt);
         }
         work.ambiguous |= failure.maybe && matches!(work.request, Request::Txn(_));

@@ -76,7 +76,15 @@ impl World {
                 term,
             },
         };
+        let beside = match &seen {
+            Seen::LockTaken { .. } => self.outdone(node),
+            Seen::LockReleased { .. } => self.left_unsent(node),
+            _ => None,
+        };
         self.see(node, seen);
+        if let Some(beside) = beside {
+            self.see(node, beside);
+        }
         let seen = Seen::StatusWritten {
             optime: status.optime,
             timeline: status.timeline,

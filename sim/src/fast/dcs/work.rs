@@ -37,6 +37,8 @@ impl OwnLease {
 struct Living {
     id: i64,
     sent: MonoTime,
+    /// When what was answered was truly sent.
+    truly: MonoTime,
     term: u64,
 }
 
@@ -84,6 +86,10 @@ pub struct Work {
     pub sent: MonoTime,
     /// It can have reached the endpoint.
     pub left: bool,
+    /// All attempts, for a planted bug that takes the answer of one for another's; and when the one was sent that is answered so.
+    pub attempts: Vec<(u64, MonoTime)>,
+    /// See there.
+    pub late: Option<MonoTime>,
     lease: Option<Living>,
     before: Option<OwnLease>,
     /// The lease that the leader key hangs on, if it is not ours.
@@ -116,6 +122,8 @@ impl Work {
             attempt: 0,
             sent: MonoTime::ZERO,
             left: false,
+            attempts: Vec::new(),
+            late: None,
             lease: None,
             before: None,
             stray: None,
@@ -145,7 +153,7 @@ impl Work {
         };
         self.lease
             .filter(|_| self.confirmed)
-            .map(|living| (living.sent, ttl))
+            .map(|living| (living.truly, ttl))
     }
 
     /// The first request, or the first again.
@@ -165,6 +173,21 @@ impl Work {
 
     /// The verdict on an order that did not get done.
     fn error(&self, text: &str, worker: &Worker<'_>) -> Outcome {
+        if self.ambiguous
+            && worker.bug == Some(Bug::UnknownIsSuccess)
+            && matches!(self.order, Order::Renew { .. })
+        {
+            let (id, sent, term) = self
+                .lease
+                .map_or((0, self.sent, 0), |living| (living.id, living.sent, living.term));
+            return Outcome::Locked {
+                sent,
+                lease: LeaseId(id),
+                term: Term(term),
+                revision: Revision(0),
+                written: None,
+            };
+        }
         if self.ambiguous && worker.bug != Some(Bug::UnknownIsFailure) {
             Outcome::Unknown(text.to_owned())
         } else {
@@ -204,6 +227,7 @@ impl Work {
                 self.lease = Some(Living {
                     id,
                     sent: self.sent,
+                    truly: self.late.take().unwrap_or(self.sent),
                     term: header.term,
                 });
                 if worker.bug == Some(Bug::RenewWithoutTransaction)
@@ -229,6 +253,7 @@ impl Work {
                 self.lease = Some(Living {
                     id,
                     sent: self.sent,
+                    truly: self.late.take().unwrap_or(self.sent),
                     term: header.term,
                 });
                 Next::Ask(self.transaction(worker))
@@ -270,9 +295,10 @@ impl Work {
     }
 
     /// Whether the answer is of the term in which the lease was seen alive.
-    fn one_term(&mut self, header: Header) -> bool {
+    fn one_term(&mut self, header: Header, worker: &Worker<'_>) -> bool {
+        let any_term = worker.bug == Some(Bug::KeepAliveOfAnyTerm);
         self.confirmed = self.lease.is_some_and(|living| living.term == header.term);
-        self.confirmed
+        self.confirmed || any_term
     }
 
     /// The leader key, read in place of a transaction while etcd has no space.
@@ -285,7 +311,7 @@ impl Work {
         if self.lease.is_some_and(|living| living.id != kv.lease) {
             return Next::End(self.error("etcd has no space", worker));
         }
-        if self.one_term(header) {
+        if self.one_term(header, worker) {
             return Next::End(self.held(header, None, worker));
         }
         Next::Ask(self.open(worker))
@@ -298,7 +324,11 @@ impl Work {
         let mine = || Compare::equal(Key::Leader, Target::Value(Held::Name(node)));
         let at = |key, revision: Revision| Compare::equal(key, Target::Mod(revision.0));
         let txn = match &self.order {
-            Order::ReadCluster => return Request::Range(Range::new(Keys::From(Key::Config))),
+            Order::ReadCluster => {
+                let mut range = Range::new(Keys::From(Key::Config));
+                range.serializable = worker.bug == Some(Bug::StaleReads);
+                return Request::Range(range);
+            }
             Order::Acquire {
                 config,
                 failsafe,
@@ -314,12 +344,13 @@ impl Work {
                 if worker.bug != Some(Bug::AcquireUnseenReign) {
                     when.push(at(Key::Status, *seen));
                 }
+                let mut then = vec![put(Key::Leader, Held::Name(node), lease)];
+                if worker.bug != Some(Bug::AcquireWithoutStatus) {
+                    then.push(put(Key::Status, keys::status(node, status, worker.names), 0));
+                }
                 Txn {
                     when,
-                    then: vec![
-                        put(Key::Leader, Held::Name(node), lease),
-                        put(Key::Status, keys::status(node, status, worker.names), 0),
-                    ],
+                    then,
                     otherwise: vec![get(Key::Leader), get(Key::Config), get(Key::Failsafe)],
                 }
             }
@@ -327,6 +358,9 @@ impl Work {
                 let hangs_on = self.stray.unwrap_or(lease);
                 let seen = self.met.map_or(*seen, Revision);
                 let mut then = vec![put(Key::Status, keys::status(node, status, worker.names), 0)];
+                if worker.bug == Some(Bug::RenewWithoutStatus) {
+                    then.clear();
+                }
                 if hangs_on != lease {
                     then.push(put(Key::Leader, Held::Name(node), lease));
                 }
@@ -448,14 +482,14 @@ impl Work {
                 let written = if succeeded { header.revision } else { at(got(0)).0 };
                 if !(succeeded || ours && unchanged) {
                     not_locked(got(0), worker)
-                } else if self.one_term(header) {
+                } else if self.one_term(header, worker) {
                     self.held(header, Some(written), worker)
                 } else {
                     return Next::Ask(self.open(worker));
                 }
             }
             Order::Renew { .. } => {
-                if succeeded && self.one_term(header) {
+                if succeeded && self.one_term(header, worker) {
                     self.held(header, Some(header.revision), worker)
                 } else if succeeded {
                     (self.stray, self.met) = (None, Some(header.revision));

@@ -8,6 +8,7 @@ use crate::clock::Time;
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::record::{End, Seen};
+use crate::zoo::Bug;
 
 impl World {
     pub(super) fn host_fault(&mut self, fault: &HostFault) -> Taken {
@@ -51,7 +52,9 @@ impl World {
                 }
                 // PR_SET_PDEATHSIG.
                 self.see(node, Seen::GuardDied);
-                self.kill_postgres(node, End::GuardDied);
+                if self.bug != Some(Bug::PostgresOutlivesGuard) {
+                    self.kill_postgres(node, End::GuardDied);
+                }
                 self.hear(node, Input::GuardLost);
             }
             HostFault::FreezeGuard { span, .. } => {

@@ -14,6 +14,7 @@ use crate::fast::event::{Change, Event};
 use crate::fast::world::World;
 use crate::model::postgres::StopMode;
 use crate::record::Seen;
+use crate::zoo::Bug;
 
 impl World {
     pub(super) fn operator_act(&mut self, act: &Operator) -> Taken {
@@ -208,8 +209,16 @@ impl World {
                 }
             }
         }
+        host.rivalry.configured = Some(self.now);
         let config = self.config(node);
         self.see(node, Seen::Configured(self.settings(node)));
+        let busy = self.hosts[node]
+            .agent
+            .as_ref()
+            .is_some_and(|agent| !agent.under_way.is_empty());
+        if busy && self.bug == Some(Bug::SettingsDropped) {
+            return;
+        }
         self.hear(node, Input::Config(config));
     }
 }

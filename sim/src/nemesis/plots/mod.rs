@@ -13,7 +13,7 @@ use surus_scenarios::{
     Shape, Step, Strike, Target, Trap, Trigger, Way,
 };
 
-use crate::clock::{MS, SEC, Time};
+use crate::clock::{SEC, Time};
 use crate::rng::Rng;
 
 type Steps = Vec<(Time, Step)>;
