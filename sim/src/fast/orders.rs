@@ -109,7 +109,7 @@ impl World {
             self.hosts[node].pg.sluggish += more;
         }
         let stops = step == PostgresStep::Stop;
-        if stage == at && !(stops && !self.hosts[node].pg.alive()) && self.fails(node, step) {
+        if stage == at && (!stops || self.hosts[node].pg.alive()) && self.fails(node, step) {
             if step == PostgresStep::BaseBackup {
                 self.hosts[node].pg.wipe();
             }
