@@ -35,6 +35,8 @@ pub enum Error {
     Parse(PathBuf, ParseError),
     /// A line of `ELSEWHERE`.
     Line(String),
+    /// Neither a file, a directory nor the name of a story.
+    Unknown(String),
 }
 
 impl std::fmt::Display for Error {
@@ -43,6 +45,10 @@ impl std::fmt::Display for Error {
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Parse(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Line(line) => write!(f, "ELSEWHERE: expected INCIDENT LINK REASON, found `{line}`"),
+            Self::Unknown(name) => write!(
+                f,
+                "`{name}` is neither a file, a directory nor the name of a story"
+            ),
         }
     }
 }
@@ -70,6 +76,35 @@ pub fn stories(directory: &Path) -> Result<Vec<Told>, Error> {
         told.push(Told { file, story });
     }
     Ok(told)
+}
+
+/// The stories that are meant by files, directories or names such as `B-001`, in that order.
+///
+/// # Errors
+/// As [`stories`], and something that is none of these.
+pub fn chosen<S: AsRef<str>>(names: &[S]) -> Result<Vec<Told>, Error> {
+    let mut chosen = Vec::new();
+    for name in names.iter().map(AsRef::as_ref) {
+        let path = Path::new(name);
+        if path.is_dir() {
+            let within = stories(path)?;
+            chosen.extend(within.into_iter().map(|told| Told {
+                file: path.join(told.file),
+                story: told.story,
+            }));
+        } else if path.is_file() {
+            chosen.push(Told {
+                file: path.to_owned(),
+                story: read(path)?,
+            });
+        } else {
+            let known = stories(&directory())?
+                .into_iter()
+                .find(|told| told.story.name == name);
+            chosen.push(known.ok_or_else(|| Error::Unknown(name.to_owned()))?);
+        }
+    }
+    Ok(chosen)
 }
 
 /// The story in a file.
