@@ -101,6 +101,7 @@ fn steady(cluster: &Cluster, primary: u8) -> Vec<Writer> {
             habit: Habit::Keep,
             pace: Duration::from_millis(10),
             first,
+            ports: None,
         })
     };
     routes.into_iter().enumerate().map(plan).collect()

@@ -4,10 +4,13 @@
 //! control file, which lags behind after a promotion. An acknowledgement is timed when the client has it. A write without one is
 //! *unknown*: it counts neither as kept nor as lost.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::config::TargetSessionAttrs;
@@ -18,9 +21,9 @@ use crate::history::{Ack, Log, Look, Trouble};
 use crate::http;
 
 /// The table that all clients write to.
-pub(crate) const TABLE: &str = "surus_ci_writes";
+pub const TABLE: &str = "surus_ci_writes";
 /// The password of the superuser and of the replication user: this cluster lives on loopback and for minutes.
-pub(crate) const PASSWORD: &str = "elephant";
+pub const PASSWORD: &str = "elephant";
 /// How long a connection may take to come about before the client tries again.
 const CONNECT: Duration = Duration::from_millis(500);
 /// How long a write may take before the client gives it up and connects anew.
@@ -30,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a client connects.
 #[derive(Clone, Debug)]
-pub(crate) enum Route {
+pub enum Route {
     /// To one address, whoever is there.
     To(SocketAddrV4),
     /// To whichever of these accepts writes, as libpq's `target_session_attrs=read-write` does.
@@ -39,7 +42,7 @@ pub(crate) enum Route {
 
 /// How a client treats its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Habit {
+pub enum Habit {
     /// Keeps it as long as its writes succeed.
     Keep,
     /// Keeps it as long as it lives, also when the server refuses to write: the client of one node.
@@ -50,17 +53,19 @@ pub(crate) enum Habit {
 
 /// One client to be.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// What the report calls it.
-    pub(crate) name: String,
+    pub name: String,
     /// Where it connects.
-    pub(crate) route: Route,
+    pub route: Route,
     /// How it treats its connection.
-    pub(crate) habit: Habit,
+    pub habit: Habit,
     /// The pause between two writes.
-    pub(crate) pace: Duration,
+    pub pace: Duration,
     /// Its first row has this number; the ranges of clients must not meet.
-    pub(crate) first: i64,
+    pub first: i64,
+    /// Its connections come from these ports, so that a firewall can tell it from others on this machine; else from any.
+    pub ports: Option<Range<u16>>,
 }
 
 fn settings(route: &Route) -> Config {
@@ -88,7 +93,7 @@ fn settings(route: &Route) -> Config {
 }
 
 /// Opens a connection, within [`CONNECT`] per address for the connection and as long again for the log-in.
-pub(crate) async fn connect(route: &Route) -> Result<Client> {
+pub async fn connect(route: &Route) -> Result<Client> {
     let hosts = match route {
         Route::To(_) => 1,
         Route::Primary(all) => u32::try_from(all.len()).unwrap_or(u32::MAX),
@@ -108,8 +113,65 @@ pub(crate) async fn connect(route: &Route) -> Result<Client> {
     Ok(client)
 }
 
+/// Opens a connection from one of `ports`; `turn` counts the attempts, so that a port rests before it is used again.
+async fn connect_from(route: &Route, ports: &Range<u16>, turn: &mut u16) -> Result<Client> {
+    let (all, writable) = match route {
+        Route::To(at) => (std::slice::from_ref(at), false),
+        Route::Primary(all) => (all.as_slice(), true),
+    };
+    let mut last = Error::Unable("no address to connect to".into());
+    for at in all {
+        let port = ports.start + *turn % (ports.end - ports.start).max(1);
+        *turn = turn.wrapping_add(1);
+        match timeout(2 * CONNECT, open(*at, port, writable)).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => last = error,
+            Err(_) => {
+                last = Error::Late {
+                    what: format!("a connection to {at}"),
+                    limit: 2 * CONNECT,
+                    last: "silence".into(),
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn open(at: SocketAddrV4, port: u16, writable: bool) -> Result<Client> {
+    let doing = || format!("connect to {at} from port {port}");
+    let stream = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+        socket.connect(at.into()).await
+    };
+    let stream = match timeout(CONNECT, stream).await {
+        Ok(stream) => stream.map_err(Error::io(doing))?,
+        Err(_) => {
+            return Err(Error::Late {
+                what: format!("a connection to {at}"),
+                limit: CONNECT,
+                last: "silence".into(),
+            });
+        }
+    };
+    stream.set_nodelay(true).map_err(Error::io(doing))?;
+    let (client, connection) = settings(&Route::To(at))
+        .connect_raw(stream, NoTls)
+        .await
+        .map_err(Error::sql(doing))?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    if writable && ask(&client, "SHOW transaction_read_only").await? != ["off"] {
+        return Err(Error::Unmet(format!("{at} does not accept writes")));
+    }
+    Ok(client)
+}
+
 /// Runs one statement that answers with one row of text.
-pub(crate) async fn ask(client: &Client, sql: &str) -> Result<Vec<String>> {
+pub async fn ask(client: &Client, sql: &str) -> Result<Vec<String>> {
     let answer = timeout(5 * WRITE, client.simple_query(sql)).await;
     let answer = answer.map_err(|_| Error::Late {
         what: format!("`{sql}`"),
@@ -130,7 +192,7 @@ pub(crate) async fn ask(client: &Client, sql: &str) -> Result<Vec<String>> {
 }
 
 /// Which server is at the other end of a new connection, and whether it is in recovery.
-pub(crate) async fn look(at: SocketAddrV4) -> std::result::Result<(Ipv4Addr, bool), String> {
+pub async fn look(at: SocketAddrV4) -> std::result::Result<(Ipv4Addr, bool), String> {
     let look = async {
         let client = connect(&Route::To(at)).await?;
         ask(&client, "SELECT host(inet_server_addr()), pg_is_in_recovery()").await
@@ -147,35 +209,53 @@ pub(crate) async fn look(at: SocketAddrV4) -> std::result::Result<(Ipv4Addr, boo
 
 /// A client at work.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub struct Writer {
     plan: Plan,
+    /// Nanoseconds between two writes; the greatest number is none at all.
+    pace: Arc<AtomicU64>,
     log: Arc<Mutex<Log>>,
     task: JoinHandle<()>,
 }
 
 impl Writer {
     /// Sets a client to work.
-    pub(crate) fn start(plan: Plan) -> Self {
+    pub fn start(plan: Plan) -> Self {
         let log = Arc::new(Mutex::new(Log {
             name: plan.name.clone(),
             ..Log::default()
         }));
-        let task = tokio::spawn(work(plan.clone(), Arc::clone(&log)));
-        Self { plan, log, task }
+        let pace = Arc::new(AtomicU64::new(nanos(plan.pace)));
+        let task = tokio::spawn(work(plan.clone(), Arc::clone(&pace), Arc::clone(&log)));
+        Self {
+            plan,
+            pace,
+            log,
+            task,
+        }
+    }
+
+    /// Pauses so long between two writes from now on; [`Duration::MAX`] is to write no more.
+    pub fn set_pace(&self, pace: Duration) {
+        self.pace.store(nanos(pace), Ordering::Relaxed);
+    }
+
+    /// Looks at what it knows so far.
+    pub fn look<T>(&self, look: impl FnOnce(&Log) -> T) -> T {
+        look(&lock(&self.log))
     }
 
     /// The name from its plan.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.plan.name
     }
 
     /// The newest acknowledgement so far.
-    pub(crate) fn last(&self) -> Option<Ack> {
+    pub fn last(&self) -> Option<Ack> {
         lock(&self.log).acks.last().cloned()
     }
 
     /// Ends the client and returns what it knows.
-    pub(crate) async fn stop(self) -> Log {
+    pub async fn stop(self) -> Log {
         self.task.abort();
         let _ = self.task.await;
         std::mem::take(&mut *lock(&self.log))
@@ -186,13 +266,36 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn work(plan: Plan, log: Arc<Mutex<Log>>) {
+fn nanos(pace: Duration) -> u64 {
+    u64::try_from(pace.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sleeps for the pace; one that is changed meanwhile counts within a tenth of a second.
+async fn rest(pace: &AtomicU64) {
+    const NAP: Duration = Duration::from_millis(100);
+    let began = Instant::now();
+    loop {
+        let left = Duration::from_nanos(pace.load(Ordering::Relaxed)).saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        sleep(left.min(NAP)).await;
+    }
+}
+
+async fn work(plan: Plan, pace: Arc<AtomicU64>, log: Arc<Mutex<Log>>) {
     let mut id = plan.first;
+    let mut turn = 0;
     let mut open: Option<Client> = None;
     loop {
-        let client = match open.take() {
-            Some(client) => client,
-            None => match connect(&plan.route).await {
+        let opened = match (open.take(), &plan.ports) {
+            (Some(client), _) => Err(client),
+            (None, None) => Ok(connect(&plan.route).await),
+            (None, Some(ports)) => Ok(connect_from(&plan.route, ports, &mut turn).await),
+        };
+        let client = match opened {
+            Err(client) => client,
+            Ok(opened) => match opened {
                 Ok(client) => {
                     lock(&log).connections += 1;
                     client
@@ -227,7 +330,7 @@ async fn work(plan: Plan, log: Arc<Mutex<Log>>) {
                 if plan.habit != Habit::Renew {
                     open = Some(client);
                 }
-                sleep(plan.pace).await;
+                rest(&pace).await;
             }
             Ok(Err(error)) => {
                 note(&log, &error);
@@ -257,14 +360,14 @@ fn note(log: &Mutex<Log>, error: &Error) {
 
 /// A client that asks, through a new connection each time, who serves it, and looks at HAProxy's statistics.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub struct Reader {
     looks: Arc<Mutex<Vec<Look>>>,
     task: JoinHandle<()>,
 }
 
 impl Reader {
     /// Starts to ask the servers behind `at`, and the `statistics` page, every `pace`.
-    pub(crate) fn start(at: SocketAddrV4, statistics: SocketAddrV4, pace: Duration) -> Self {
+    pub fn start(at: SocketAddrV4, statistics: SocketAddrV4, pace: Duration) -> Self {
         let looks = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&looks);
         let task = tokio::spawn(async move {
@@ -284,7 +387,7 @@ impl Reader {
     }
 
     /// Ends it and returns what it saw.
-    pub(crate) async fn stop(self) -> Vec<Look> {
+    pub async fn stop(self) -> Vec<Look> {
         self.task.abort();
         let _ = self.task.await;
         std::mem::take(&mut *lock(&self.looks))

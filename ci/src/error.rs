@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What stopped a verb.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// The operating system refused something.
     #[error("could not {doing}")]
     Io {
@@ -60,11 +60,11 @@ pub(crate) enum Error {
 }
 
 /// The result of everything here.
-pub(crate) type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Wraps an error of the operating system: `.map_err(Error::io(|| format!("read {path}")))`.
-    pub(crate) fn io<D: Into<String>>(doing: impl FnOnce() -> D) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn io<D: Into<String>>(doing: impl FnOnce() -> D) -> impl FnOnce(std::io::Error) -> Self {
         |source| Self::Io {
             doing: doing().into(),
             source,
@@ -72,9 +72,7 @@ impl Error {
     }
 
     /// Wraps an error of PostgreSQL's client.
-    pub(crate) fn sql<D: Into<String>>(
-        doing: impl FnOnce() -> D,
-    ) -> impl FnOnce(tokio_postgres::Error) -> Self {
+    pub fn sql<D: Into<String>>(doing: impl FnOnce() -> D) -> impl FnOnce(tokio_postgres::Error) -> Self {
         |source| Self::Sql {
             doing: doing().into(),
             source,
@@ -82,7 +80,7 @@ impl Error {
     }
 
     /// 1: the product did not do what it must; 2: the harness or machine could not find out; 130: interrupted.
-    pub(crate) fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unmet(_) | Self::Late { .. } => 1,
             Self::Interrupted => 130,
@@ -92,7 +90,7 @@ impl Error {
 }
 
 /// The error and all its causes in one line.
-pub(crate) fn chain(error: &Error) -> String {
+pub fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -10,62 +10,62 @@ use tokio::time::Instant;
 
 /// A write that was acknowledged.
 #[derive(Clone, Debug)]
-pub(crate) struct Ack {
+pub struct Ack {
     /// The row.
-    pub(crate) id: i64,
+    pub id: i64,
     /// When the client had the acknowledgement.
-    pub(crate) acked: Instant,
+    pub acked: Instant,
     /// The server that took it.
-    pub(crate) node: Ipv4Addr,
+    pub node: Ipv4Addr,
     /// The timeline that the server inserted on.
-    pub(crate) timeline: u32,
+    pub timeline: u32,
 }
 
 /// A write or connection that failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
+pub struct Trouble {
     /// When the client knew.
-    pub(crate) at: Instant,
+    pub at: Instant,
     /// What it was told.
-    pub(crate) what: String,
+    pub what: String,
 }
 
 /// All that one client knows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Log {
+pub struct Log {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// Acknowledged writes, in the order of acknowledgement.
-    pub(crate) acks: Vec<Ack>,
+    pub acks: Vec<Ack>,
     /// Failures, in order.
-    pub(crate) troubles: Vec<Trouble>,
+    pub troubles: Vec<Trouble>,
     /// How many connections it opened.
-    pub(crate) connections: u64,
+    pub connections: u64,
 }
 
 /// One look at HAProxy: through the door to the replicas, and at its statistics.
 #[derive(Clone, Debug)]
-pub(crate) struct Look {
+pub struct Look {
     /// When the answer came, or did not.
-    pub(crate) at: Instant,
+    pub at: Instant,
     /// The statistics page answered.
-    pub(crate) statistics: bool,
+    pub statistics: bool,
     /// The server and whether it was in recovery; `None` if there was no answer.
-    pub(crate) found: Option<(Ipv4Addr, bool)>,
+    pub found: Option<(Ipv4Addr, bool)>,
 }
 
 /// A silence of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outage {
+pub struct Outage {
     /// From one acknowledgement to the next.
-    pub(crate) length: Duration,
+    pub length: Duration,
     /// False when no acknowledgement came before the end of the observation: the true outage is longer.
-    pub(crate) ended: bool,
+    pub ended: bool,
 }
 
 impl Log {
     /// The longest silence that touches the time between `from` and `to`; `None` if nothing was acknowledged before `from`.
-    pub(crate) fn outage(&self, from: Instant, to: Instant) -> Option<Outage> {
+    pub fn outage(&self, from: Instant, to: Instant) -> Option<Outage> {
         let mut before = self.acks.iter().rev().find(|ack| ack.acked <= from)?.acked;
         let mut longest = Outage {
             length: Duration::ZERO,
@@ -89,13 +89,13 @@ impl Log {
 
 /// The worst time during which two servers acknowledged writes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Overlap {
+pub struct Overlap {
     /// How long; zero is the only good answer.
-    pub(crate) length: Duration,
+    pub length: Duration,
     /// Acknowledgements by the older one after the first by the newer one.
-    pub(crate) acks: usize,
+    pub acks: usize,
     /// Who, on which timelines.
-    pub(crate) who: String,
+    pub who: String,
 }
 
 /// One server's reign on one timeline.
@@ -121,7 +121,7 @@ fn reigns(logs: &[Log]) -> Vec<Reign> {
 ///
 /// A server reigns from its first to its last acknowledgement on a timeline. No two servers may share an instant, whether their
 /// timelines differ (split brain) or not (two clones of one primary, which is worse).
-pub(crate) fn overlap(logs: &[Log]) -> Overlap {
+pub fn overlap(logs: &[Log]) -> Overlap {
     let reigns = reigns(logs);
     let mut worst = Overlap::default();
     for (i, one) in reigns.iter().enumerate() {
@@ -148,7 +148,7 @@ pub(crate) fn overlap(logs: &[Log]) -> Overlap {
 }
 
 /// The timelines on which writes were acknowledged, in order.
-pub(crate) fn timelines(logs: &[Log]) -> BTreeSet<u32> {
+pub fn timelines(logs: &[Log]) -> BTreeSet<u32> {
     logs.iter()
         .flat_map(|log| &log.acks)
         .map(|ack| ack.timeline)
@@ -156,7 +156,7 @@ pub(crate) fn timelines(logs: &[Log]) -> BTreeSet<u32> {
 }
 
 /// Acknowledged writes that are not among `present`, with the client that has the acknowledgement.
-pub(crate) fn missing<'a>(logs: &'a [Log], present: &BTreeSet<i64>) -> Vec<(&'a str, &'a Ack)> {
+pub fn missing<'a>(logs: &'a [Log], present: &BTreeSet<i64>) -> Vec<(&'a str, &'a Ack)> {
     let acks = logs
         .iter()
         .flat_map(|log| log.acks.iter().map(|ack| (log.name.as_str(), ack)));
@@ -166,7 +166,7 @@ pub(crate) fn missing<'a>(logs: &'a [Log], present: &BTreeSet<i64>) -> Vec<(&'a 
 }
 
 /// The median; for an even number of values the greater of the two in the middle.
-pub(crate) fn median(values: &mut [Duration]) -> Option<Duration> {
+pub fn median(values: &mut [Duration]) -> Option<Duration> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()
 }

@@ -11,18 +11,18 @@ use tokio::net::TcpStream;
 
 /// Status and body of an answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The status code.
-    pub(crate) status: u16,
+    pub status: u16,
     /// The body.
-    pub(crate) body: String,
+    pub body: String,
 }
 
 /// `GET path`, at most `limit` long.
 ///
 /// # Errors
 /// Whatever the connection suffered; `InvalidData` if what came is no HTTP answer.
-pub(crate) async fn get(at: SocketAddrV4, path: &str, limit: Duration) -> Result<Answer> {
+pub async fn get(at: SocketAddrV4, path: &str, limit: Duration) -> Result<Answer> {
     request(at, "GET", path, "", limit).await
 }
 
@@ -30,7 +30,7 @@ pub(crate) async fn get(at: SocketAddrV4, path: &str, limit: Duration) -> Result
 ///
 /// # Errors
 /// As [`get`].
-pub(crate) async fn request(
+pub async fn request(
     at: SocketAddrV4,
     method: &str,
     path: &str,

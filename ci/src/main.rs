@@ -4,26 +4,25 @@
 //!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`], hit it with [`faults`], and judge by what [`client`]s
 //!   saw ([`history`]) in a [`trial`]
 //! - on the tree: [`tidy`]
+//! - in any world: [`stories`]
 //! - for a release: [`package`]
+//!
+//! What the suites share with others is in the library `surus_ci`.
 //!
 //! Guarantees: nothing is ended that a run did not start, nothing stays behind unless asked for, and the exit code is 0 only when the
 //! product did all that the verb is about (1: it did not; 2: could not find out; 130: interrupted).
 
 mod checks;
-mod client;
 mod cluster;
 mod demo;
-mod error;
 mod etcd;
 mod faults;
 mod haproxy;
-mod history;
-mod http;
 mod layout;
 mod node;
 mod package;
 mod proc;
-mod report;
+mod stories;
 mod tidy;
 mod trial;
 mod watch;
@@ -31,6 +30,9 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+// Seen by every module here as if it were of this crate.
+use surus_ci::{client, error, history, http, images, report, tool};
 
 use crate::error::{Result, chain};
 use crate::report::{Paint, Report};
@@ -67,6 +69,10 @@ enum Verb {
     Tidy,
     /// Build the Debian package
     Package(package::Package),
+    /// Make the Docker images of hosts, from Debian's packages, where they are missing or out of date
+    Images(stories::Images),
+    /// Play stories of scenarios/ in a simulated world or on containers
+    Stories(stories::Stories),
     /// Install the package as the README says in a container of a Debian release
     TryInstall(package::TryInstall),
 }
@@ -94,6 +100,8 @@ async fn run(verb: &Verb, report: Report) -> Result<()> {
         Verb::Idle(suite) => checks::idle(suite, report).await,
         Verb::Tidy => tidy::tidy(report),
         Verb::Package(options) => package::package(options, report),
+        Verb::Images(options) => stories::images(options, report),
+        Verb::Stories(options) => stories::stories(options, report),
         Verb::TryInstall(options) => package::try_install(options, report),
     }
 }

@@ -10,8 +10,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::images;
 use crate::report::Report;
-use crate::tidy::{cargo, output, root};
+use crate::tool::{cargo, output, root, target};
 
 /// The version of cargo-deb that the metadata was written for.
 const CARGO_DEB: &str = "^3";
@@ -77,10 +78,6 @@ pub(crate) fn package(options: &Package, report: Report) -> Result<()> {
     )?;
     report.say(format!("built {}", newest(&deb)?.display()));
     Ok(())
-}
-
-fn target(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -158,27 +155,8 @@ pub(crate) fn try_install(options: &TryInstall, report: Report) -> Result<()> {
     Ok(())
 }
 
-/// Builds the image of a release unless it is there.
-fn image(root: &Path, release: &str, report: Report) -> Result<String> {
-    let image = format!("surus-ci-{release}");
-    if output(Command::new("docker").args(["image", "inspect", &image])).is_ok() {
-        return Ok(image);
-    }
-    report.say(format!("building a minimal {release} with debootstrap"));
-    let dir =
-        tempfile::tempdir_in(target(root)).map_err(Error::io(|| "create a directory for debootstrap"))?;
-    output(
-        Command::new("debootstrap")
-            .args(["--variant=minbase", release])
-            .arg(dir.path()),
-    )?;
-    let pack = format!("tar -C '{}' -c . | docker import - {image}", dir.path().display());
-    output(Command::new("sh").args(["-c", &pack]))?;
-    Ok(image)
-}
-
 fn try_release(root: &Path, release: &str, deb: &Path, report: Report) -> Result<()> {
-    let image = image(root, release, report)?;
+    let image = images::base(release, report)?;
     let container = Container {
         name: format!("surus-ci-{release}-{}", std::process::id()),
     };

@@ -15,14 +15,14 @@ use crate::history::Outage;
 
 /// Where progress goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Report {
+pub struct Report {
     started: Instant,
     colour: bool,
 }
 
 /// The colours in use, as parameters of the terminal's SGR sequence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Paint {
+pub enum Paint {
     /// Headings.
     Bold,
     /// What is beside the point.
@@ -35,9 +35,15 @@ pub(crate) enum Paint {
     Red,
 }
 
+impl Default for Report {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Report {
     /// A report that starts now.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self {
             started: Instant::now(),
@@ -46,7 +52,7 @@ impl Report {
     }
 
     /// `text` in a colour, if there are colours.
-    pub(crate) fn paint(&self, paint: Paint, text: impl Display) -> String {
+    pub fn paint(&self, paint: Paint, text: impl Display) -> String {
         let code = match paint {
             Paint::Bold => 1,
             Paint::Dim => 2,
@@ -62,12 +68,12 @@ impl Report {
     }
 
     /// A heading.
-    pub(crate) fn title(&self, text: impl Display) {
+    pub fn title(&self, text: impl Display) {
         self.line(&format!("\n{}", self.paint(Paint::Bold, text)));
     }
 
     /// Something happened, or is about to.
-    pub(crate) fn say(&self, text: impl Display) {
+    pub fn say(&self, text: impl Display) {
         let at = self.paint(
             Paint::Dim,
             format!("{:8.3}s", self.started.elapsed().as_secs_f64()),
@@ -76,7 +82,7 @@ impl Report {
     }
 
     /// A line without a time.
-    pub(crate) fn line(&self, text: &str) {
+    pub fn line(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         // A closed pipe is no reason to leave a cluster behind.
         let _ = writeln!(out, "{text}");
@@ -84,7 +90,7 @@ impl Report {
     }
 
     /// A table; the first column is left-aligned, the others to the right.
-    pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) {
+    pub fn table(&self, head: &[&str], rows: &[Vec<String>]) {
         let mut table = Table::new();
         table
             .load_preset(UTF8_FULL_CONDENSED)
@@ -99,7 +105,7 @@ impl Report {
     }
 
     /// The verdict in colour.
-    pub(crate) fn verdict(&self, good: bool) -> String {
+    pub fn verdict(&self, good: bool) -> String {
         if good {
             self.paint(Paint::Green, "ok")
         } else {
@@ -108,7 +114,7 @@ impl Report {
     }
 
     /// The last lines of a log, for a failure.
-    pub(crate) fn tail(&self, path: &Path, lines: usize) {
+    pub fn tail(&self, path: &Path, lines: usize) {
         let Ok(text) = std::fs::read(path) else { return };
         let text = String::from_utf8_lossy(&text);
         let all: Vec<&str> = text.lines().collect();
@@ -120,7 +126,7 @@ impl Report {
 }
 
 /// A duration as people read it: milliseconds below ten seconds.
-pub(crate) fn span(length: Duration) -> String {
+pub fn span(length: Duration) -> String {
     let seconds = length.as_secs_f64();
     if seconds < 0.1 {
         format!("{:.0} ms", seconds * 1e3)
@@ -132,7 +138,7 @@ pub(crate) fn span(length: Duration) -> String {
 }
 
 /// An outage; one that did not end is marked.
-pub(crate) fn outage(outage: Option<Outage>) -> String {
+pub fn outage(outage: Option<Outage>) -> String {
     match outage {
         None => "–".into(),
         Some(Outage { length, ended: true }) => span(length),

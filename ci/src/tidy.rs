@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::report::Report;
+use crate::tool::{cargo, output, root};
 
 /// The longest source file, in lines.
 const LONGEST: usize = 650;
@@ -56,39 +57,6 @@ pub(crate) fn tidy(report: Report) -> Result<()> {
         report.line(line);
     }
     Err(Error::Unmet(format!("{} things are untidy", wrong.len())))
-}
-
-/// The root of the workspace.
-pub(crate) fn root() -> Result<PathBuf> {
-    let path =
-        output(Command::new(cargo()).args(["locate-project", "--workspace", "--message-format=plain"]))?;
-    Ok(Path::new(path.trim())
-        .parent()
-        .map_or_else(PathBuf::new, Path::to_path_buf))
-}
-
-/// The cargo that runs us, or the one on the path.
-pub(crate) fn cargo() -> String {
-    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
-}
-
-/// Runs a program to its end and returns its standard output.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let shown = format!("{command:?}");
-    let output = command.output().map_err(Error::io(|| format!("run {shown}")))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Err(Error::Program {
-        program: shown,
-        status: output.status.to_string(),
-        output: text.trim().to_owned(),
-    })
 }
 
 /// Files that git knows or would add: never what a build left.
@@ -185,6 +153,13 @@ fn edges(metadata: &Value) -> Vec<String> {
         if closure("surus-scenarios").contains(ours) {
             wrong.push(format!(
                 "scenarios/Cargo.toml: the story language depends on `{ours}`: a world implements its trait instead"
+            ));
+        }
+    }
+    for ours in ["surus", "surus-core", "surus-sim"] {
+        if closure("surus-testcontainers").contains(ours) {
+            wrong.push(format!(
+                "testcontainers/Cargo.toml: the world of containers depends on `{ours}`: it judges a program by what it does, not by its own code"
             ));
         }
     }
@@ -302,5 +277,22 @@ mod tests {
             edges(&metadata)
         );
         assert!(edges(&metadata)[0].contains("`tokio`"));
+    }
+
+    #[test]
+    fn containers_that_stand_on_the_agent_are_found() {
+        let package = |name: &str| json!({"id": name, "name": name});
+        let packages = ["surus", "surus-testcontainers", "surus-ci"].map(package);
+        let dep = |name: &str| json!({"pkg": name, "dep_kinds": [{"kind": null}]});
+        let metadata = json!({
+            "packages": packages,
+            "resolve": {"nodes": [
+                {"id": "surus-testcontainers", "deps": [dep("surus-ci")]},
+                {"id": "surus-ci", "deps": [dep("surus")]},
+            ]},
+        });
+        let wrong = edges(&metadata);
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        assert!(wrong[0].starts_with("testcontainers/Cargo.toml: "));
     }
 }

@@ -112,6 +112,7 @@ fn plans(cluster: &Cluster, crowd: Crowd, number: i64) -> Vec<Plan> {
             habit,
             pace,
             first,
+            ports: None,
         });
     };
     add(DIRECT.into(), Route::Primary(all), Habit::Keep, pace);
