@@ -1,0 +1,168 @@
+//! Many stories, some at a time, and what became of each.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use surus_ci::error::{Error, Result, chain};
+use surus_scenarios::library::Told;
+use surus_scenarios::{Nanos, Outcome, Played, Story, play};
+
+use crate::world::{Site, World};
+use crate::yml;
+
+/// How a story ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// All that was expected holds.
+    Holds,
+    /// It needs what this world does not have; each says what.
+    Waits(Vec<String>),
+    /// Something does not hold: what, when and what was seen.
+    Fails(String),
+    /// The harness failed, or the machine: nothing is known.
+    Unknown(String),
+}
+
+/// A story that was told.
+#[derive(Debug, Clone)]
+pub struct Tale {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub end: End,
+    /// How long it took, from nothing to nothing.
+    pub took: Duration,
+    /// Each client's longest silence since the first step.
+    pub outages: Vec<(String, Nanos)>,
+    /// Steps that had no effect, and why.
+    pub void: Vec<(String, String)>,
+    /// Expectations that came true, and how long each took.
+    pub came: Vec<(String, Nanos)>,
+    /// Where its logs are, if they were kept.
+    pub kept: Option<PathBuf>,
+}
+
+/// Numbers the runs of this process.
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+
+/// Tells a story once. Its logs are kept below `files` if it fails, or if `keep` is set.
+#[must_use]
+pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
+    let began = Instant::now();
+    let number = RUNS.fetch_add(1, Ordering::Relaxed);
+    let name = format!("surus-{}-{number}", std::process::id());
+    let directory = files.join(format!(
+        "{}-{}-{}-{number}",
+        story.name,
+        site.postgres,
+        std::process::id()
+    ));
+    let mut tale = Tale {
+        name: story.name.clone(),
+        end: End::Holds,
+        took: Duration::ZERO,
+        outages: Vec::new(),
+        void: Vec::new(),
+        came: Vec::new(),
+        kept: None,
+    };
+    match yml::lacks(&story.shape) {
+        Some(why) => tale.end = End::Waits(vec![why.to_owned()]),
+        None => in_world(site, story, &name, &directory, keep, &mut tale),
+    }
+    if tale.kept.is_none() {
+        // What a container's users made can be removed by those who own the directory it lies in.
+        let _ = fs::remove_dir_all(&directory);
+    }
+    tale.took = began.elapsed();
+    tale
+}
+
+fn in_world(site: &Site, story: &Story, name: &str, directory: &Path, keep: bool, tale: &mut Tale) {
+    let mut world = match World::new(site, story, name, directory) {
+        Ok(world) => world,
+        Err(error) => {
+            tale.end = End::Unknown(chain(&error));
+            tale.kept = directory.exists().then(|| directory.to_owned());
+            return;
+        }
+    };
+    let Played { outcome, void, took } = play(&mut world, story);
+    let first = story.steps.iter().map(|planned| planned.at).min();
+    tale.outages = world.outages(first.unwrap_or(story.end));
+    tale.void = void
+        .into_iter()
+        .map(|(step, why)| (step.to_string(), why))
+        .collect();
+    tale.came = took
+        .into_iter()
+        .map(|(expectation, took)| (expectation.to_string(), took))
+        .collect();
+    tale.end = match outcome {
+        Outcome::Waits(lacks) => End::Waits(lacks),
+        Outcome::Fails(failure) => End::Fails(failure.to_string()),
+        // Always checked, whether the story says so or not.
+        Outcome::Holds => match world.overlap() {
+            Some(seen) => End::Fails(format!("at the end: expected one primary; seen: {seen}")),
+            None => End::Holds,
+        },
+    };
+    if let Some(why) = world.broken() {
+        let was = std::mem::replace(&mut tale.end, End::Holds);
+        tale.end = match was {
+            End::Waits(lacks) => End::Waits(lacks),
+            End::Fails(failure) => End::Unknown(format!("{why} (and then: {failure})")),
+            _ => End::Unknown(why.to_owned()),
+        };
+    }
+    let wanted = match &tale.end {
+        End::Holds | End::Waits(_) => keep,
+        End::Fails(_) | End::Unknown(_) => true,
+    };
+    if wanted {
+        let why = match &tale.end {
+            End::Fails(why) | End::Unknown(why) => why.clone(),
+            End::Holds => "all that was expected holds".to_owned(),
+            End::Waits(lacks) => lacks.join("; "),
+        };
+        tale.kept = Some(world.keep(story, &why));
+    }
+}
+
+/// Tells stories, `jobs` at a time, and says how each ended as soon as it has. The tales are in the order of the stories.
+///
+/// # Errors
+/// The directory for logs cannot be made.
+pub fn all(
+    site: &Site,
+    stories: &[Told],
+    jobs: usize,
+    files: &Path,
+    keep: bool,
+    say: &(dyn Fn(&Tale) + Sync),
+) -> Result<Vec<Tale>> {
+    fs::create_dir_all(files).map_err(Error::io(|| format!("create {}", files.display())))?;
+    // The longest first, so that none is left alone at the end.
+    let mut order: Vec<usize> = (0..stories.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(stories[*index].story.end));
+    let queue = Mutex::new(VecDeque::from(order));
+    let tales = Mutex::new(vec![None; stories.len()]);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(index) = next() {
+                    let tale = tell(site, &stories[index].story, files, keep);
+                    say(&tale);
+                    tales.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(tale);
+                }
+            });
+        }
+    });
+    let tales = tales.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(tales.into_iter().flatten().collect())
+}

@@ -1,0 +1,46 @@
+//! The stories that make up the suite, and what its runs need of this machine.
+
+use std::path::PathBuf;
+
+use surus_ci::error::{Error, Result};
+use tokio::runtime::Runtime;
+
+/// The suite: stories that containers can act out in about a minute each.
+pub const NAMES: &[&str] = &[
+    "M-01", "M-02", "M-03", "M-04", "M-05", "M-06", "M-07", "M-08", "M-09", "M-10", "M-11", "M-12",
+];
+
+/// A few of it, for `cargo test`: a clean end, a crash, a partition.
+pub const FEW: &[&str] = &["M-02", "M-03", "M-08"];
+
+/// What waits runs on it; stories themselves have a thread each.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Error::io(|| "start a runtime"))
+}
+
+/// The agent that was built beside this program, or beside the tests.
+///
+/// # Errors
+/// It is not there; the text says the remedy.
+pub fn agent() -> Result<PathBuf> {
+    let me = std::env::current_exe().map_err(Error::io(|| "find this program"))?;
+    // Tests are one directory below programs.
+    let places = me.ancestors().skip(1).take(2);
+    let found = places
+        .map(|place| place.join("surus"))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let place = me.parent().map_or_else(PathBuf::new, PathBuf::from);
+        Error::Unable(format!(
+            "no agent beside {}: run `cargo build -p surus`, with `--release` if this is",
+            place.display()
+        ))
+    })
+}

@@ -1,0 +1,101 @@
+//! Faults that wait for a fact: the lock is lost or taken, a server was promoted, stopped or started.
+//!
+//! An agent's orders are not seen from outside, so a trap that waits for one is not possible here. A fact is seen within a tenth of
+//! a second, and then the trap springs.
+
+use surus_scenarios::{Strike, Taken, Target, Trap, Trigger, World as _};
+
+use super::{World, unable};
+use crate::observer::lock;
+use crate::seen::Fact;
+
+/// The fact that a trigger waits for, and the member at which it came true, if it is one's.
+fn meets(when: Trigger, fact: Fact) -> Option<Option<usize>> {
+    match (when, fact) {
+        (Trigger::LockLost, Fact::LockLost) => Some(None),
+        (Trigger::LockTaken, Fact::LockTaken(member))
+        | (Trigger::Promoted, Fact::Promoted(member))
+        | (Trigger::Stopped, Fact::Stopped(member))
+        | (Trigger::Started, Fact::Started(member)) => Some(Some(member)),
+        _ => None,
+    }
+}
+
+impl World {
+    pub(super) fn set_trap(&mut self, trap: &Trap) -> Taken {
+        match trap.when {
+            Trigger::LockLost
+            | Trigger::LockTaken
+            | Trigger::Promoted
+            | Trigger::Stopped
+            | Trigger::Started => {
+                lock(&self.seen).facts.clear();
+                self.traps.push(trap.clone());
+                Taken::Done
+            }
+            other => unable(format!("`{other}` is not seen from outside an agent")),
+        }
+    }
+
+    /// Springs the traps whose fact has come true.
+    pub(super) fn spring(&mut self) {
+        let facts = std::mem::take(&mut lock(&self.seen).facts);
+        for fact in facts {
+            let mut index = 0;
+            while let Some(trap) = self.traps.get(index).cloned() {
+                let Some(here) = meets(trap.when, fact) else {
+                    index += 1;
+                    continue;
+                };
+                if trap.on != Target::Any && here.is_some() && self.member_at(&trap.on) != here {
+                    index += 1;
+                    continue;
+                }
+                if trap.skip != 0 {
+                    self.traps[index].skip -= 1;
+                    index += 1;
+                    continue;
+                }
+                self.traps.remove(index);
+                self.tell(format!("the trap springs: {trap}"));
+                let at = lock(&self.seen).clock.now().plus(trap.after);
+                self.sprung.push((at, trap.strike, here));
+            }
+        }
+        let now = lock(&self.seen).clock.now();
+        let (ready, later) = std::mem::take(&mut self.sprung)
+            .into_iter()
+            .partition(|(at, ..)| *at <= now);
+        self.sprung = later;
+        let ready: Vec<(_, Strike, _)> = ready;
+        for (_, strike, here) in ready {
+            self.strikes(&strike, here);
+        }
+    }
+
+    fn strikes(&mut self, strike: &Strike, here: Option<usize>) {
+        self.here = here;
+        // What is void here and now is void: nobody counts on a trap's effect.
+        let taken = match strike {
+            Strike::Fault(fault) => self.strike(fault),
+            Strike::Operator(act) => self.operate(act),
+        };
+        if let Taken::Unable(why) = taken {
+            self.broken.get_or_insert(format!("a trap's `{strike}`: {why}"));
+        }
+        self.here = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trigger_is_met_by_its_own_fact() {
+        assert_eq!(meets(Trigger::Promoted, Fact::Promoted(2)), Some(Some(2)));
+        assert_eq!(meets(Trigger::LockLost, Fact::LockLost), Some(None));
+        assert_eq!(meets(Trigger::LockLost, Fact::LockTaken(1)), None);
+        assert_eq!(meets(Trigger::Started, Fact::Stopped(1)), None);
+    }
+}
