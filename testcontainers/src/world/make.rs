@@ -20,7 +20,7 @@ use crate::observer::{self, POSTGRES, lock};
 use crate::seen::Seen;
 use crate::yml;
 
-/// A first step that is not before this is awaited with the clock wound forward.
+/// A first step that is not before this is awaited with the clock set to just before it.
 const EARLY: Nanos = Nanos::secs(8);
 /// How long before the first step the clock is set to: clients have written by then.
 const LEAD: Nanos = Nanos::secs(2);
@@ -219,8 +219,8 @@ impl World {
         self.start_clients();
         let mut seen = lock(&self.seen);
         let took = seen.clock.now();
-        seen.tell(format!("all is well after {took}; the clock is wound forward"));
-        seen.clock.wind(first.minus(LEAD));
+        seen.tell(format!("all is well after {took}; the clock is set"));
+        seen.set_clock(first.minus(LEAD));
         Ok(())
     }
 

@@ -16,7 +16,7 @@
 //! - `target`: who is meant by `leader`, `candidate`, …; `judge`: what holds, by what servers answer and clients were told
 //!
 //! What this world cannot do it says, so that a story with such a step waits instead of passing.
-//! Time is real. Before the first step nothing is of interest, so when all is well the clock is wound forward to just before it.
+//! Time is real. Before the first step nothing is of interest, so when all is well the clock is set to just before it.
 
 mod etcd;
 mod host;
