@@ -60,35 +60,12 @@ pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     Ok(fails != 0)
 }
 
-/// The stories that are meant.
+/// The stories that are meant; all if none is named.
 fn chosen(names: &[String]) -> Result<Vec<Told>, Trouble> {
-    let root = library::directory();
     if names.is_empty() {
-        return Ok(library::stories(&root)?);
+        return Ok(library::stories(&library::directory())?);
     }
-    let mut chosen = Vec::new();
-    for name in names {
-        let path = Path::new(name);
-        if path.is_dir() {
-            let within = library::stories(path)?;
-            chosen.extend(within.into_iter().map(|told| Told {
-                file: path.join(told.file),
-                story: told.story,
-            }));
-        } else if path.is_file() {
-            chosen.push(Told {
-                file: path.to_owned(),
-                story: library::read(path)?,
-            });
-        } else {
-            let known = library::stories(&root)?
-                .into_iter()
-                .find(|told| told.story.name == *name);
-            let unknown = || format!("`{name}` is neither a file, a directory nor the name of a story");
-            chosen.push(known.ok_or_else(unknown)?);
-        }
-    }
-    Ok(chosen)
+    Ok(library::chosen(names)?)
 }
 
 /// The path to give to other commands.
