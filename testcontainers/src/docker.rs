@@ -6,6 +6,10 @@
 //! This speaks to the engine through bollard, the client that the testcontainers crate stands on, and not through that crate: it asks
 //! for the newest API without negotiating (0.28 asks for 1.53, Debian's engine 20.10 knows 1.41), and knows neither fixed addresses
 //! nor signals and pauses, which stories are made of.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the requests of the Docker library are made of them"
+)]
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

@@ -8,6 +8,7 @@
 //! Guarantees: a story is judged by what servers answer and what was acknowledged to clients, never by what an agent says of itself;
 //! what this world cannot do makes a story wait, and does not let it pass; nothing stays behind when a run ends, however it ends.
 
+mod clock;
 pub mod dcs;
 pub mod docker;
 pub mod observer;

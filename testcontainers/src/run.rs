@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use surus_ci::error::{Error, Result, chain};
 use surus_scenarios::library::Told;
@@ -52,7 +52,7 @@ static RUNS: AtomicUsize = AtomicUsize::new(0);
 /// Tells a story once. Its logs are kept below `files` if it fails, or if `keep` is set.
 #[must_use]
 pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
-    let began = Instant::now();
+    let began = crate::clock::now();
     let number = RUNS.fetch_add(1, Ordering::Relaxed);
     let name = format!("surus-{}-{number}", std::process::id());
     let directory = files.join(format!(

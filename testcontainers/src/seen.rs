@@ -27,7 +27,7 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         Self {
-            began: Instant::now(),
+            began: crate::clock::now(),
             ahead: Duration::ZERO,
         }
     }
@@ -35,7 +35,7 @@ impl Clock {
     /// The time now.
     #[must_use]
     pub fn now(&self) -> Nanos {
-        self.at(Instant::now())
+        self.at(crate::clock::now())
     }
 
     /// The time of an instant.
@@ -53,7 +53,7 @@ impl Clock {
 
     /// Makes it `time` now.
     fn set(&mut self, time: Nanos) {
-        self.began = Instant::now();
+        self.began = crate::clock::now();
         self.ahead = Duration::from_nanos(time.0);
     }
 }

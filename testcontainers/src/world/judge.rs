@@ -207,7 +207,7 @@ impl World {
             ..Log::default()
         };
         all.acks.sort_by_key(|ack| ack.acked);
-        let (from, now) = (self.instant(since), Instant::now());
+        let (from, now) = (self.instant(since), crate::clock::now());
         let before = all.acks.iter().any(|ack| ack.acked.into_std() <= from);
         // A client that had nothing acknowledged before counts from its first write on.
         let first = all.acks.first().map(|ack| ack.acked.into_std());

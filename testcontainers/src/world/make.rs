@@ -233,7 +233,7 @@ impl World {
     }
 
     fn await_etcd(&self) -> Result<()> {
-        let began = std::time::Instant::now();
+        let began = crate::clock::now();
         while !self.handle.block_on(self.etcd.healthy()) {
             if PATIENCE < began.elapsed() {
                 return Err(Error::Late {
@@ -248,12 +248,11 @@ impl World {
     }
 
     fn await_health(&self) -> Result<()> {
-        let began = std::time::Instant::now();
+        let began = crate::clock::now();
         loop {
             let hosts = &self.hosts;
-            let last = match lock(&self.seen).healthy(|member| hosts[member].address) {
-                Ok(_) => return Ok(()),
-                Err(last) => last,
+            let Err(last) = lock(&self.seen).healthy(|member| hosts[member].address) else {
+                return Ok(());
             };
             if PATIENCE < began.elapsed() {
                 return Err(Error::Late {
