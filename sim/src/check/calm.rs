@@ -11,7 +11,7 @@
 //! And an agent that has been told that it holds the lock does not stop its server for a lock that is another's, unless another has taken
 //! it since.
 //!
-//! Not counted: a lock that was lost and taken again by the same primary (a lease revoked early costs nobody anything); a cluster
+//! Not counted: what a guard does that an agent, starved of processor time, has been trying to reach for [`HEARD`]; a lock that was lost and taken again by the same primary (a lease revoked early costs nobody anything); a cluster
 //! without a primary when the calm begins; a server that a fault kills.
 
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ pub struct Calm {
     /// The shortest life of a right by the lock since the node's agent began: grants give no more, for who granted may not know of a
     /// longer ttl; and nothing to an agent that has not renewed yet, for it does not know what they know.
     shortest: BTreeMap<NodeIndex, Time>,
+    /// Since when an agent waits for its guard to take a deadline.
+    telling: BTreeMap<NodeIndex, Time>,
     /// The right that the agent knows.
     known: BTreeMap<NodeIndex, (Time, Fact)>,
     reign: Option<(NodeIndex, Fact)>,
@@ -94,6 +96,18 @@ impl Calm {
                     self.known.insert(node, (until, fact));
                 }
             }
+            Seen::OrderBegan {
+                order: Deed::SetDeadline,
+                ..
+            } => {
+                self.telling.insert(node, moment.at);
+            }
+            Seen::OrderEnded {
+                order: Deed::SetDeadline,
+                ..
+            } => {
+                self.telling.remove(&node);
+            }
             // An agent gives up what a longer ttl has given it before it tells of a shorter one.
             Seen::Configured(settings) => {
                 if let Some((until, _)) = self.known.get_mut(&node) {
@@ -104,6 +118,7 @@ impl Calm {
                 self.known.remove(&node);
             }
             Seen::AgentBegan => {
+                self.telling.remove(&node);
                 self.known.remove(&node);
                 self.shortest.remove(&node);
             }
@@ -127,6 +142,10 @@ impl Calm {
         let rested = member.woke.is_none_or(|woke| woke + SEC < moment.at);
         let known = member.agent_since + SEC < moment.at && right_by.at + HEARD < moment.at;
         let paused = member.settings.is_some_and(|settings| settings.pause);
+        let starved = |since: &Time| since + HEARD < moment.at;
+        if self.telling.get(&node).is_some_and(starved) {
+            return None;
+        }
         if !awake || !rested || !known || paused || right <= moment.at + RENEWED {
             return None;
         }
@@ -335,6 +354,27 @@ mod tests {
         run.later(2500);
         ended(&mut run, 0, End::ByGuard);
         run.clean();
+    }
+
+    #[test]
+    fn an_agent_that_still_tries_to_tell_its_guard_is_not_blamed() {
+        for (waits, blamed) in [(50, true), (150, false)] {
+            let mut run = MadeUp::leading(2);
+            run.later(2000);
+            renewed(&mut run, 2000);
+            run.later(2500 - waits);
+            run.see(
+                Some(0),
+                Seen::OrderBegan {
+                    id: 2,
+                    order: Deed::SetDeadline,
+                    about: None,
+                },
+            );
+            run.later(waits);
+            ended(&mut run, 0, End::ByGuard);
+            assert_eq!(run.checker.violation.is_some(), blamed, "{waits} ms");
+        }
     }
 
     #[test]

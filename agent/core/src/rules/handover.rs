@@ -133,7 +133,8 @@ pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) ->
     Some(Plan::hold(rule))
 }
 
-/// The candidate (or, if none is named, anybody electable) has received WAL beyond the start of the shutdown checkpoint.
+/// The candidate (or, if none is named, anybody electable) has received WAL beyond the start of the shutdown checkpoint, on the timeline
+/// that ends there: the position of a replica that has not turned to it yet says nothing.
 fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     if lacks(Flaw::StandbyUnawaited) {
         return true;
@@ -141,6 +142,7 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     let Some((Some(checkpoint), since)) = handover.stopped else {
         return false;
     };
+    let timeline = ctx.state.reached.map(|(timeline, _)| timeline);
     ctx.facts.peers.iter().any(|(name, peer)| {
         let named = handover
             .candidate
@@ -152,6 +154,7 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
             && peer.status.as_ref().is_some_and(|status| {
                 !status.nofailover
                     && status.running
+                    && status.timeline == timeline
                     && status.position.is_some_and(|position| checkpoint < position)
             })
     })

@@ -301,3 +301,39 @@ fn wal_that_was_received_beyond_the_fork_is_not_promoted() {
         assert_eq!(story.node.explain().could_take_lock.is_ok(), may);
     }
 }
+
+#[test]
+fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
+    for (timeline, gives) in [(1, true), (2, false), (0, false)] {
+        let mut story = leading(Config::new("a".into()));
+        story.done(Lane::Guard, Outcome::Ok);
+        let Process::Running(mut server) = primary() else {
+            unreachable!()
+        };
+        server.streaming_to.insert("b".to_owned());
+        story.probed(Process::Running(server), ControlState::InProduction);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(40);
+        }
+        story.hear(Input::Shutdown);
+        let checkpoint = Some(Lsn(1000));
+        story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
+        story.probed(Process::Absent, ControlState::ShutDown);
+        let status = PeerStatus {
+            running: true,
+            primary: false,
+            position: Some(Lsn(2000)),
+            timeline: Some(Timeline(timeline)),
+            nofailover: false,
+            failover_priority: 1,
+            can_take_lock: None,
+        };
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: Some(status),
+        });
+        let releases = |order: &Order| matches!(order, Order::Release { .. });
+        assert_eq!(story.given.iter().any(releases), gives, "timeline {timeline}");
+    }
+}
