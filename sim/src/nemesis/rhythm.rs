@@ -16,7 +16,7 @@ const MILD: (Time, Time) = (20 * SEC, 8 * SEC);
 /// The steps of a seed, by time, and when all is healed.
 pub(super) fn steps(rng: &mut Rng, temper: Temper, swarm: &Swarm, shape: &Shape) -> (Vec<Planned>, Time) {
     let pace = rng.range(500 * MS, 12 * SEC);
-    let end = rng.range(40, 120) * SEC;
+    let end = rng.range(120, 180) * SEC;
     let (mut at, rest) = match temper {
         Temper::Birth => (0, 0),
         Temper::Mild => MILD,
