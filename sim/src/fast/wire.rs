@@ -1,7 +1,7 @@
 //! The connections between PostgreSQL servers: in order, and patient as TCP is.
 //!
-//! A message that cannot set out waits, and with it all that come after it on the same way; it is tried again after 200 ms, then after
-//! twice as long each time, as TCP does. So a partition that ends is noticed late, and one that was shorter than the servers' own
+//! A message that cannot set out waits, and with it all that come after it on the same connection; it is tried again after 200 ms, then
+//! after twice as long each time, as TCP does. So a partition that ends is noticed late, and one that was shorter than the servers' own
 //! time limits loses nothing.
 
 use std::collections::VecDeque;
@@ -82,7 +82,9 @@ impl World {
     fn pass(&mut self, from: usize, to: usize, parcel: Parcel) {
         let up = self.reaches(from, to);
         let wire = self.wires.between(from, to);
-        if up && wire.held.is_empty() {
+        // A new connection does not wait for what an old one holds.
+        let behind = wire.held.iter().any(|held| held.link == parcel.link);
+        if up && !behind {
             self.transmit(from, to, parcel);
             return;
         }
