@@ -1,7 +1,7 @@
 # F-02: a promotion of unknown end
 # Found by the simulation (FOUND.md 2): a promotion finished after the deadline was lifted, because its agent slept between order and answer.
 stopped-by R70
-returns-with UnknownPromotion UnfinishedPromotion
+returns-with UnknownPromotion
 cluster n1 n2 n3 failsafe_mode=off remove_data_directory_on_diverged_timelines=on
 at 19s slow replica promote by=6s
 at 20s power-loss leader back=30s

@@ -4,7 +4,7 @@
 # written on timelines of one number, the second could not be rewound either.
 link https://github.com/patroni/patroni/issues/2779
 stopped-by R42 diverged
-returns-with ForkIgnored GuardAsleep RightForever
+returns-with GuardAsleep RightForever
 cluster n1 n2 n3 failsafe_mode=off remove_data_directory_on_diverged_timelines=on
 at 20s freeze-agent leader for=12s
 at 20s when promoted do freeze-agent here for=12s

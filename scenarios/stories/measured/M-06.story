@@ -4,9 +4,9 @@ cluster n1 n2 n3 use_pg_rewind=on remove_data_directory_on_diverged_timelines=on
 router r1
 client c1
 client c2 via=r1
-at 20s kill-agent leader
-at 20s kill-guard leader
 at 20s kill-postgres leader
+at 20s kill-guard leader
+at 20s kill-agent leader
 end 40s
 expect no-dual-primary
 expect outage<=6500ms client=c1
