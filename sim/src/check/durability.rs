@@ -263,13 +263,7 @@ mod tests {
         let mut run = MadeUp::leading(2);
         run.write(0, at(1, 9000));
         run.status(0, 9000, false);
-        run.see(
-            None,
-            Seen::FailoverWritten {
-                leader: None,
-                candidate: Some(1),
-            },
-        );
+        run.person_names(1);
         run.take_lock(1, at(1, 100));
         run.promote(1, at(2, 110));
         run.clean();

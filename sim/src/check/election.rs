@@ -138,13 +138,7 @@ mod tests {
     #[test]
     fn a_person_may_overrule_the_lag() {
         let mut run = freed();
-        run.see(
-            None,
-            Seen::FailoverWritten {
-                leader: None,
-                candidate: Some(1),
-            },
-        );
+        run.person_names(1);
         run.take_lock(1, at(1, 0));
         run.clean();
         // A switchover, which names the leader too, does not.
@@ -163,13 +157,7 @@ mod tests {
     #[test]
     fn the_tag_is_never_overruled() {
         let mut run = freed();
-        run.see(
-            None,
-            Seen::FailoverWritten {
-                leader: None,
-                candidate: Some(2),
-            },
-        );
+        run.person_names(2);
         run.take_lock(2, at(1, 5000));
         assert_eq!(run.violation().invariant, Invariant::S5);
     }
@@ -207,8 +195,7 @@ mod tests {
         run.see(Some(1), Seen::Outdone { by: 0, bytes: 100 });
         assert_eq!(run.violation().invariant, Invariant::S5);
         let mut run = freed();
-        let (leader, candidate) = (None, Some(1));
-        run.see(None, Seen::FailoverWritten { leader, candidate });
+        run.person_names(1);
         run.take_lock(1, at(1, 4900));
         run.see(Some(1), Seen::Outdone { by: 0, bytes: 100 });
         run.clean();
@@ -233,9 +220,7 @@ mod tests {
             run.settings(1, true);
             run.later(20_000);
             if named {
-                let candidate = Some(1);
-                let leader = None;
-                run.see(None, Seen::FailoverWritten { leader, candidate });
+                run.person_names(1);
             } else {
                 run.settings(1, false);
             }

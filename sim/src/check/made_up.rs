@@ -172,6 +172,12 @@ impl MadeUp {
         )
     }
 
+    /// A person names this node in a manual failover.
+    pub(crate) fn person_names(&mut self, node: NodeIndex) -> Fact {
+        let (leader, candidate) = (None, Some(node));
+        self.see(None, Seen::FailoverWritten { leader, candidate })
+    }
+
     /// A right of five seconds, asked for at this millisecond.
     pub(crate) fn right(&mut self, node: NodeIndex, sent: u64) -> Fact {
         let sent = sent * MS;

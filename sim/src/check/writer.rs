@@ -114,13 +114,7 @@ mod tests {
         let mut run = MadeUp::leading(2);
         run.write(0, at(1, 100));
         run.status(0, 100, true);
-        run.see(
-            None,
-            Seen::FailoverWritten {
-                leader: None,
-                candidate: Some(1),
-            },
-        );
+        run.person_names(1);
         run.take_lock(1, at(1, 100));
         run.promote(1, at(2, 120));
         run.write(1, at(2, 130));
@@ -141,13 +135,7 @@ mod tests {
             run.write(0, at(1, 100));
             run.see(Some(0), Seen::FailsafeWritten { list: vec![0] });
             if named {
-                run.see(
-                    None,
-                    Seen::FailoverWritten {
-                        leader: None,
-                        candidate: Some(1),
-                    },
-                );
+                run.person_names(1);
             }
             run.take_lock(1, at(1, 100));
             run.promote(1, at(2, 120));
