@@ -14,7 +14,7 @@
 //! Not counted: what a guard does that an agent, starved of processor time, has been trying to reach for [`HEARD`]; a lock that was lost and taken again by the same primary (a lease revoked early costs nobody anything); a cluster
 //! without a primary when the calm begins; a server that a fault kills.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use surus_core::decision::Rule;
 
@@ -34,10 +34,16 @@ pub struct Calm {
     /// The right that the record told of last, which the agent may not have heard of, by node.
     told: BTreeMap<NodeIndex, (Time, Fact)>,
     /// The shortest life of a right by the lock since the node's agent began: grants give no more, for who granted may not know of a
-    /// longer ttl; and nothing to an agent that has not renewed yet, for it does not know what they know.
+    /// longer ttl, nor more than the ttl of now; and nothing to an agent that has not renewed yet, for it does not know what they know.
     shortest: BTreeMap<NodeIndex, Time>,
-    /// Since when an agent waits for its guard to take a deadline.
-    telling: BTreeMap<NodeIndex, Time>,
+    /// Since when an agent waits for its guard to take one deadline after the other, and when the last was taken, if it waits no more.
+    telling: BTreeMap<NodeIndex, (Time, Option<Time>)>,
+    /// When an agent last gave an order: one that is starved knows what it was told only then.
+    acted: BTreeMap<NodeIndex, Time>,
+    /// The agent stops its server, or has.
+    stopping: BTreeSet<NodeIndex>,
+    /// The agent is writing a failsafe list: grants count only if all on it gave them.
+    listing: BTreeSet<NodeIndex>,
     /// The right that the agent knows.
     known: BTreeMap<NodeIndex, (Time, Fact)>,
     reign: Option<(NodeIndex, Fact)>,
@@ -73,6 +79,18 @@ impl Calm {
 
     fn hear(&mut self, moment: &Moment<'_>) {
         let Some(node) = moment.fact.node else { return };
+        if let Seen::OrderBegan { order, .. } = moment.seen {
+            self.acted.insert(node, moment.at);
+            match order {
+                Deed::StopFast | Deed::StopImmediate => {
+                    self.stopping.insert(node);
+                }
+                Deed::StartPrimary | Deed::StartReplica | Deed::Bootstrap => {
+                    self.stopping.remove(&node);
+                }
+                _ => {}
+            }
+        }
         match moment.seen {
             Seen::Right { sent, until, by } => {
                 let until = match by {
@@ -82,7 +100,12 @@ impl Calm {
                         *shortest = life.min(*shortest);
                         *until
                     }
-                    RightBy::Grants => sent + self.shortest.get(&node).copied().unwrap_or_default(),
+                    RightBy::Grants if self.listing.contains(&node) => return,
+                    RightBy::Grants => {
+                        let shortest = self.shortest.get(&node).copied().unwrap_or_default();
+                        let settings = moment.scene.member(node).and_then(|member| member.settings);
+                        sent + settings.map_or(shortest, |settings| settings.ttl.min(shortest))
+                    }
                 };
                 self.told.insert(node, (until, moment.fact));
             }
@@ -100,13 +123,31 @@ impl Calm {
                 order: Deed::SetDeadline,
                 ..
             } => {
-                self.telling.insert(node, moment.at);
+                let began = match self.telling.get(&node) {
+                    Some((began, Some(ended))) if moment.at <= ended + HEARD => *began,
+                    _ => moment.at,
+                };
+                self.telling.insert(node, (began, None));
             }
             Seen::OrderEnded {
                 order: Deed::SetDeadline,
                 ..
             } => {
-                self.telling.remove(&node);
+                if let Some((_, ended)) = self.telling.get_mut(&node) {
+                    *ended = Some(moment.at);
+                }
+            }
+            Seen::OrderBegan {
+                order: Deed::WriteFailsafe,
+                ..
+            } => {
+                self.listing.insert(node);
+            }
+            Seen::OrderEnded {
+                order: Deed::WriteFailsafe,
+                ..
+            } => {
+                self.listing.remove(&node);
             }
             // An agent gives up what a longer ttl has given it before it tells of a shorter one.
             Seen::Configured(settings) => {
@@ -119,6 +160,9 @@ impl Calm {
             }
             Seen::AgentBegan => {
                 self.telling.remove(&node);
+                self.listing.remove(&node);
+                self.stopping.remove(&node);
+                self.acted.remove(&node);
                 self.known.remove(&node);
                 self.shortest.remove(&node);
             }
@@ -142,8 +186,17 @@ impl Calm {
         let rested = member.woke.is_none_or(|woke| woke + SEC < moment.at);
         let known = member.agent_since + SEC < moment.at && right_by.at + HEARD < moment.at;
         let paused = member.settings.is_some_and(|settings| settings.pause);
-        let starved = |since: &Time| since + HEARD < moment.at;
-        if self.telling.get(&node).is_some_and(starved) {
+        let starved = |(began, ended): &(Time, Option<Time>)| {
+            began + HEARD < moment.at && ended.is_none_or(|ended| moment.at <= ended + HEARD)
+        };
+        if self.telling.get(&node).is_some_and(starved) || self.stopping.contains(&node) {
+            return None;
+        }
+        if self
+            .acted
+            .get(&node)
+            .is_none_or(|acted| *acted < right_by.at + HEARD)
+        {
             return None;
         }
         if !awake || !rested || !known || paused || right <= moment.at + RENEWED {
@@ -315,6 +368,12 @@ mod tests {
         told(run, Deed::AskFailsafe);
     }
 
+    /// The agent acts, so it has heard what it was told.
+    fn acts(run: &mut MadeUp) {
+        let (order, about) = (Deed::Probe, None);
+        run.see(Some(0), Seen::OrderBegan { id: 9, order, about });
+    }
+
     fn told(run: &mut MadeUp, order: Deed) {
         let end = OrderEnd::Done;
         run.see(
@@ -334,8 +393,25 @@ mod tests {
         run.later(2000);
         renewed(&mut run, 2000);
         run.later(2500);
+        acts(&mut run);
         ended(&mut run, 0, End::ByGuard);
         assert_eq!(run.violation().invariant, Invariant::L2);
+    }
+
+    #[test]
+    fn an_agent_that_has_not_heard_of_the_renewal_yet_or_stops_its_server_is_not_blamed() {
+        for stops in [false, true] {
+            let mut run = MadeUp::leading(2);
+            run.later(2000);
+            renewed(&mut run, 2000);
+            run.later(2500);
+            if stops {
+                let (order, about) = (Deed::StopFast, None);
+                run.see(Some(0), Seen::OrderBegan { id: 9, order, about });
+            }
+            ended(&mut run, 0, End::ByGuard);
+            run.clean();
+        }
     }
 
     #[test]
@@ -398,6 +474,7 @@ mod tests {
             run.later(2000);
             granted(&mut run, 3000, 15);
             run.later(after);
+            acts(&mut run);
             ended(&mut run, 0, End::ByGuard);
             if blamed {
                 assert_eq!(run.violation().invariant, Invariant::L2);

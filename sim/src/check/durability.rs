@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 use surus_core::types::{Lsn, Timeline};
 
 use super::ledger::{Commit, Ledger};
-use super::{Fact, Invariant, Moment, Violation, name, seconds};
+use super::{Invariant, Moment, Violation, name, seconds};
 use crate::clock::{SEC, Time};
-use crate::record::{NodeIndex, Seen};
+use crate::record::{Deed, NodeIndex, OrderEnd, Seen};
 
 /// A published position is older than its publication: by the pace of looks and renewals, and by what the order took on its way, of which etcd
 /// itself may hold a proposal for 7 s.
@@ -38,8 +38,10 @@ pub struct Durability {
     /// The newest timeline that `status` has told of, and that had been told of when the lock was last taken.
     told: Option<Timeline>,
     taken_after: Option<Timeline>,
-    /// When each member last published its position as a primary.
-    published: BTreeMap<NodeIndex, Fact>,
+    /// When each member's agent began the look at its server that ended last, and the one under way.
+    looked: BTreeMap<NodeIndex, [Option<Time>; 2]>,
+    /// When each member had looked that last published its position as a primary.
+    published: BTreeMap<NodeIndex, Time>,
 }
 
 impl Durability {
@@ -57,9 +59,40 @@ impl Durability {
                 let own = member
                     .and_then(|member| member.standing)
                     .map(|standing| standing.timeline);
-                if own.is_some() && own == *timeline {
-                    self.published.insert(node, moment.fact);
+                let looked = self.looked.get(&node).and_then(|looked| looked[0]);
+                let up = member.and_then(|member| member.since).map(|since| since.at);
+                if let Some(looked) = looked.filter(|looked| up.is_some_and(|up| up <= *looked))
+                    && own.is_some()
+                    && own == *timeline
+                {
+                    self.published.insert(node, looked);
                 }
+            }
+            (
+                Seen::OrderBegan {
+                    order: Deed::Probe, ..
+                },
+                Some(node),
+            ) => {
+                let [_, begun] = self.looked.entry(node).or_default();
+                *begun = Some(moment.at);
+            }
+            (
+                Seen::OrderEnded {
+                    order: Deed::Probe,
+                    end: OrderEnd::Done,
+                    ..
+                },
+                Some(node),
+            ) => {
+                let [ended, begun] = self.looked.entry(node).or_default();
+                // A look at a server that does not answer shows no position.
+                if scene.member(node).is_some_and(|member| !member.hung) {
+                    *ended = begun.take();
+                }
+            }
+            (Seen::AgentBegan, Some(node)) => {
+                self.looked.remove(&node);
             }
             _ => {}
         }
@@ -103,11 +136,10 @@ impl Durability {
                 );
                 return moment.breaks(Invariant::S3, Some(commit.fact), text);
             }
-            let told = commit.fact.node.and_then(|writer| self.published.get(&writer));
-            if let Some(told) =
-                told.filter(|told| optime < commit.position && commit.fact.at + STALE < told.at)
-            {
-                let age = seconds(told.at - commit.fact.at);
+            let looked = commit.fact.node.and_then(|writer| self.published.get(&writer));
+            let late = |looked: &&Time| optime < commit.position && commit.fact.at + STALE < **looked;
+            if let Some(looked) = looked.filter(late) {
+                let age = seconds(looked - commit.fact.at);
                 let text = format!(
                     "{who} is promoted without a write that had been acknowledged {age:.1} s before its server last published a position, without it"
                 );
@@ -120,8 +152,8 @@ impl Durability {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Charter;
     use super::super::made_up::{MadeUp, at};
+    use super::super::{Charter, Fact};
     use super::*;
 
     fn synchronous() -> MadeUp {
@@ -247,15 +279,32 @@ mod tests {
 
     #[test]
     fn a_position_that_is_never_published_is_found() {
-        let mut run = MadeUp::leading(2);
-        run.write(0, at(1, 190));
-        for _ in 0..20 {
-            run.later(1000);
-            run.status(0, 100, false);
+        for looks in [true, false] {
+            let mut run = MadeUp::leading(2);
+            run.write(0, at(1, 190));
+            for _ in 0..20 {
+                run.later(1000);
+                if looks {
+                    look(&mut run);
+                }
+                run.status(0, 100, false);
+            }
+            run.take_lock(1, at(1, 100));
+            run.promote(1, at(2, 110));
+            let found = run.checker.violation.map(|found| found.invariant);
+            assert_eq!(
+                found,
+                looks.then_some(Invariant::S3),
+                "who could not look knows no better"
+            );
         }
-        run.take_lock(1, at(1, 100));
-        run.promote(1, at(2, 110));
-        assert_eq!(run.violation().invariant, Invariant::S3);
+    }
+
+    fn look(run: &mut MadeUp) {
+        let (id, order) = (9, Deed::Probe);
+        let (about, end, text) = (None, OrderEnd::Done, None);
+        run.see(Some(0), Seen::OrderBegan { id, order, about });
+        run.see(Some(0), Seen::OrderEnded { id, order, end, text });
     }
 
     #[test]

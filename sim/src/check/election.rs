@@ -54,7 +54,9 @@ impl Election {
         let forced = scene.forced(node);
         let who = format!("{} takes the lock", name(node));
         let told = scene.status.map(|(_, fact)| fact);
-        if let Some(optime) = optime.filter(|_| !forced) {
+        // A reign that was over before it published a position is not behind that of the one before.
+        let published = scene.lived.is_none_or(|lived| standing.timeline <= lived);
+        if let Some(optime) = optime.filter(|_| !forced && published) {
             let lag = optime.ahead_of(standing.position);
             if settings.maximum_lag < lag {
                 let text = format!(
@@ -71,7 +73,10 @@ impl Election {
                 format!("{who} and carries the tag nofailover"),
             );
         }
-        let unlisted = scene.failsafe.as_ref().is_some_and(|list| !list.contains(&node));
+        let unlisted = scene
+            .failsafe
+            .as_ref()
+            .is_some_and(|list| !list.is_empty() && !list.contains(&node));
         if settings.failsafe && unlisted && !forced {
             return moment.breaks(
                 Invariant::S5,
@@ -92,6 +97,7 @@ impl Election {
         if let Some(since) = member.paused.max(awake.filter(|_| member.paused.is_some()))
             && since + LATE < moment.at
             && !named
+            && member.primary_until.is_none_or(|until| until + SEC < moment.at)
         {
             let text = format!("{who} in a pause that its agent knows of, and nobody named it");
             return moment.breaks(Invariant::S5, None, text);

@@ -118,6 +118,8 @@ pub struct Scene {
     last_holder: Option<NodeIndex>,
     /// The last `status`: its position and who wrote it when.
     pub status: Option<(Lsn, Fact)>,
+    /// The timeline of that position.
+    pub lived: Option<Timeline>,
     /// The members on the failsafe list.
     pub failsafe: Option<Vec<NodeIndex>>,
     /// A person's wish: (the leader it is meant for, who shall take over).
@@ -167,7 +169,8 @@ impl Scene {
         }
         member.fold(fact, seen);
         let armed = self.deadline_fences && matches!(member.guard, Guard::Armed(_));
-        let fenced = armed || member.process == Process::Absent;
+        // As long as its right runs, its agent starts it again in place.
+        let fenced = armed || member.process == Process::Absent && member.right < fact.at;
         if self.overruled == Some(node) && fenced {
             self.overruled = None;
         }
@@ -197,8 +200,17 @@ impl Scene {
                 self.holder = None;
                 self.leaderless.get_or_insert(fact.at);
             }
-            (Seen::StatusWritten { optime, unfenced, .. }, Some(node)) => {
+            (
+                Seen::StatusWritten {
+                    optime,
+                    timeline,
+                    unfenced,
+                    ..
+                },
+                Some(node),
+            ) => {
                 self.status = Some((*optime, fact));
+                self.lived = *timeline;
                 self.unfenced = unfenced.then_some(node);
             }
             (
@@ -220,7 +232,7 @@ impl Scene {
     /// others. `None`: all is well.
     ///
     /// Not asked of a member whose agent has ended because its data belongs to another cluster, nor of one that needs WAL which its upstream
-    /// has removed: both are for a person (`surus reinit`).
+    /// has removed, and who streams from it: these are for a person (`surus reinit`).
     #[must_use]
     pub fn unconverged(&self) -> Option<String> {
         let Some((leader, _)) = self.holder else {
@@ -251,7 +263,7 @@ impl Scene {
         None
     }
 
-    /// The member streams from `leader`, through whomever.
+    /// The member streams from `leader`, through whomever, or from one that needs WAL which is gone.
     fn behind(&self, mut node: NodeIndex, leader: NodeIndex) -> bool {
         for _ in 0..self.members.len() {
             let member = &self.members[node];
@@ -263,7 +275,7 @@ impl Scene {
             if !matches!(above.process, Process::Up { .. }) {
                 return false;
             }
-            if upstream == leader {
+            if upstream == leader || above.stranded {
                 return true;
             }
             node = upstream;

@@ -71,6 +71,7 @@ impl World {
         };
         let config = self.config(node);
         let local = self.local(node);
+        self.rivalry_anew(node);
         self.see(node, Seen::AgentBegan);
         self.see(node, Seen::Configured(self.settings(node)));
         let (core, step) = Node::new(config, boot, local);

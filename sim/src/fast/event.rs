@@ -142,6 +142,7 @@ impl Event {
             Self::Boot(node)
             | Self::PgTick(node, _)
             | Self::PgStopLate(node, _)
+            | Self::PgThaw(node, _)
             | Self::Wire(node, _)
             | Self::WireRetry(node, _)
             | Self::GuardDue(node, _) => (*node, Part::Rest),

@@ -37,10 +37,14 @@ pub(crate) struct Rivalry {
     pub(crate) granted: Option<Time>,
     /// When it gave the lock back last.
     released: Option<Time>,
+    /// When it began to stream last: it may have caught up since it was asked.
+    pub(crate) streamed: Option<Time>,
     /// When its settings changed last.
     pub(crate) configured: Option<Time>,
     /// It stops to hand over, and some standby streamed when that began; when it had stopped.
     hands_over: Option<Option<Time>>,
+    /// It gives the lock back after that, and nobody had all that it wrote, and it did not wait, when it gave the order.
+    unsent: bool,
 }
 
 impl World {
@@ -68,8 +72,18 @@ impl World {
             | Order::Promote { .. } => {
                 self.hosts[node].rivalry.hands_over = None;
             }
+            Order::Release { .. } => {
+                let unsent = self.unsent(node).unwrap_or(false);
+                self.hosts[node].rivalry.unsent = unsent;
+            }
             _ => {}
         }
+    }
+
+    /// An agent begins: it hands nothing over yet.
+    pub(crate) fn rivalry_anew(&mut self, node: usize) {
+        let rivalry = &mut self.hosts[node].rivalry;
+        (rivalry.hands_over, rivalry.unsent) = (None, false);
     }
 
     /// A server has been stopped by its agent.
@@ -92,18 +106,24 @@ impl World {
         Some(Seen::Outdone { by, bytes })
     }
 
-    /// The node gives the lock back: nobody has all that it wrote, and it did not wait for that.
+    /// The node gives the lock back: nobody had all that it wrote when it decided to, and it did not wait for that.
     pub(crate) fn left_unsent(&mut self, node: usize) -> Option<Seen> {
-        let now = self.now;
-        let host = &mut self.hosts[node];
-        host.rivalry.released = Some(now);
-        let stopped = host.rivalry.hands_over.take()??;
-        let control = &self.hosts[node].pg.cluster()?.control;
-        let (clean, checkpoint) = (control.clean(), control.checkpoint);
-        let missing = self.alone(node).is_some_and(|shared| shared.0 <= checkpoint);
-        (clean && missing && now < stopped + WAITS).then_some(Seen::LeftUnsent)
+        let rivalry = &mut self.hosts[node].rivalry;
+        rivalry.released = Some(self.now);
+        rivalry.hands_over = None;
+        std::mem::take(&mut rivalry.unsent).then_some(Seen::LeftUnsent)
     }
 
+    fn unsent(&self, node: usize) -> Option<bool> {
+        let stopped = self.hosts[node].rivalry.hands_over??;
+        let control = &self.hosts[node].pg.cluster()?.control;
+        let missing = self
+            .alone(node)
+            .is_some_and(|shared| shared.0 <= control.checkpoint);
+        Some(control.clean() && missing && self.now < stopped + WAITS)
+    }
+
+    /// Who could have been elected as well as `taker`, and has more.
     fn rivals(&self, taker: usize) -> BTreeSet<usize> {
         let (now, scene) = (self.now, self.record.checker.scene());
         let ttl = |node: usize| self.hosts[node].settings.ttl * SEC;
@@ -122,7 +142,9 @@ impl World {
         let better = |rival: &usize| {
             let rival = *rival;
             let memory = &self.hosts[rival].rivalry;
-            let free = memory.granted.is_none_or(|at| at + 2 * ttl(rival) + QUIET < now)
+            let caught_up = memory.streamed.is_none_or(|at| at + QUIET < now);
+            let free = caught_up
+                && memory.granted.is_none_or(|at| at + 2 * ttl(rival) + QUIET < now)
                 && memory.released.is_none_or(|at| at + GAVE_UP + QUIET < now);
             let here = Place::Node(rival);
             let heard = self.net.calm(since, Place::Node(taker), here)

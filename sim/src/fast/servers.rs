@@ -107,6 +107,7 @@ impl World {
             }
             Happening::Commit { txn, point, fact } => self.committed(node, txn, point, fact),
             Happening::Streaming(upstream) => {
+                self.hosts[node].rivalry.streamed = Some(self.now);
                 if let Some(standing) = self.standing(node) {
                     let upstream = upstream.0 as usize;
                     self.see(node, Seen::Streaming { upstream, standing });

@@ -351,7 +351,10 @@ pub(super) fn mild(rng: &mut Rng, shape: &Shape) -> Step {
         0 => host(HostFault::FreezeAgent { node, span }),
         1 => host(HostFault::KillAgent { node, back: span }),
         2 => etcd(EtcdFault::Elect { outage: Nanos::ZERO }),
-        3 => etcd(EtcdFault::NoQuorum { span }),
+        // An election of up to 2 s follows.
+        3 => etcd(EtcdFault::NoQuorum {
+            span: Nanos(length / 4),
+        }),
         4 => net(NetFault::Cut {
             a: End::Node(node),
             b: End::Etcd,

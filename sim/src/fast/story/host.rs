@@ -89,7 +89,8 @@ impl World {
             HostFault::ClockDrift { ppm, .. } => {
                 let now = self.now;
                 self.hosts[node].clock.steer(now, *ppm);
-                if self.hosts[node].guard.is_some() {
+                // A deadline that has passed is being acted upon.
+                if self.hosts[node].armed.is_some_and(|due| now < due) {
                     self.arm_timer(node);
                 }
             }

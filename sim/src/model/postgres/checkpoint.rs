@@ -1,10 +1,21 @@
 //! Checkpoints and restartpoints: what the control file then says, and which WAL goes.
 
 use super::directory::Cluster;
-use super::server::{Happening, Refusal, Server, Stage};
+use super::server::{Happening, Process, Refusal, Server, Stage};
 use super::settings::{Archiving, Settings};
 use super::wal::segment_start;
 use crate::clock::Time;
+
+impl Process {
+    /// When the next checkpoint is written: one that was asked for, or the one of `checkpoint_timeout`. A stop writes its own.
+    pub(super) fn checkpoint_due(&self) -> Option<Time> {
+        if self.stopping.is_some() || self.stage == Stage::Starting {
+            return None;
+        }
+        let timed = (self.stage == Stage::Primary).then_some(self.next_checkpoint);
+        self.checkpoint.into_iter().chain(timed).min()
+    }
+}
 
 impl Server {
     /// `CHECKPOINT`. [`Happening::Checkpoint`] follows. On a standby it is a restartpoint: it can be no newer than the last checkpoint
@@ -34,12 +45,7 @@ impl Server {
 
     pub(super) fn checkpoint_tick(&mut self, now: Time) {
         let Some(process) = &mut self.process else { return };
-        if process.stopping.is_some() || process.stage == Stage::Starting {
-            return;
-        }
-        let asked = process.checkpoint.is_some_and(|due| due <= now);
-        let timed = process.stage == Stage::Primary && process.next_checkpoint <= now;
-        if !asked && !timed {
+        if process.checkpoint_due().is_none_or(|due| now < due) {
             return;
         }
         process.checkpoint = None;

@@ -397,15 +397,12 @@ impl Server {
         at(process.orphaned);
         at(process.start_due);
         at(process.fsync.map(|(due, _)| due));
-        at(process.checkpoint);
         at(process.sync_due);
         at(process
             .stopping
             .as_ref()
             .and_then(|stopping| stopping.due(process)));
-        if process.stage == Stage::Primary && process.stopping.is_none() {
-            at(Some(process.next_checkpoint));
-        }
+        at(process.checkpoint_due());
         for sender in &process.senders {
             at(sender.due(&process.settings));
         }
@@ -417,12 +414,40 @@ impl Server {
 
     /// Does what has become due.
     pub fn tick(&mut self, now: Time) {
-        // Each pass moves something on; the bound is against a fault in the model.
+        // Each pass moves something on. Without the bound a fault in the model would be a run without end.
         for _ in 0..64 {
             if self.next_deadline().is_none_or(|due| now < due) {
                 return;
             }
             self.tick_once(now);
+        }
+        panic!("{} is due at {now} ns, whatever is done", self.overdue(now));
+    }
+
+    /// The first of what is due.
+    fn overdue(&self, now: Time) -> String {
+        let due = |time: Option<Time>| time.is_some_and(|time| time <= now);
+        let Some(process) = &self.process else {
+            return "nothing".to_owned();
+        };
+        let stopping = process.stopping.as_ref();
+        let sender = |sender: &Sender| due(sender.due(&process.settings));
+        if due(process.orphaned) {
+            "the end of an orphan".to_owned()
+        } else if due(process.start_due) {
+            "a step of the start".to_owned()
+        } else if due(process.fsync.map(|(due, _)| due)) {
+            "an fsync".to_owned()
+        } else if due(process.checkpoint_due()) {
+            "a checkpoint".to_owned()
+        } else if due(process.sync_due) {
+            "a change of the synchronous standbys".to_owned()
+        } else if due(stopping.and_then(|stopping| stopping.due(process))) {
+            "a step of the stop".to_owned()
+        } else if let Some(sender) = process.senders.iter().find(|one| sender(one)) {
+            format!("{sender:?}")
+        } else {
+            format!("{:?}", process.standby)
         }
     }
 

@@ -20,6 +20,9 @@ const DELAYED_ACK: Time = 40 * MS;
 /// The shortest and the longest way of a packet where nothing is wrong: machines of one data centre.
 const WAY: (Time, Time) = (MS / 5, 2 * MS);
 
+/// So many directions of connections are remembered before any is forgotten.
+const MANY: usize = 512;
+
 /// The state of one direction between two machines.
 #[derive(Debug, Clone, Copy, Default)]
 struct Link {
@@ -73,6 +76,8 @@ pub(super) struct Links<P> {
     queue: BTreeMap<(Time, u64), Parcel<P>>,
     sequence: u64,
     flows: BTreeMap<Flow, Course>,
+    /// Flows are forgotten that say nothing any more when there are so many.
+    many: usize,
     held: BTreeMap<(Machine, Machine), Vec<Parcel<P>>>,
     rng: Rng,
 }
@@ -86,6 +91,7 @@ impl<P> Links<P> {
             queue: BTreeMap::new(),
             sequence: 0,
             flows: BTreeMap::new(),
+            many: MANY,
             held: BTreeMap::new(),
             rng: Rng::new(seed, 21),
         }
@@ -165,10 +171,11 @@ impl<P> Links<P> {
                 due.push(parcel.what);
             }
         }
-        if self.flows.len() > 512 {
+        if self.flows.len() > self.many {
             self.flows.retain(|_, course| {
                 now < course.last || course.opening || course.acknowledgement.is_some_and(|(at, _)| now < at)
             });
+            self.many = MANY.max(2 * self.flows.len());
         }
     }
 

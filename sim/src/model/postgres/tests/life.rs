@@ -94,6 +94,19 @@ fn a_backend_that_is_stuck_delays_a_fast_stop_and_not_for_long_an_immediate_one(
 }
 
 #[test]
+fn a_checkpoint_under_way_becomes_that_of_the_stop() {
+    let mut cluster = Cluster::new(1);
+    cluster.at(0).costs.checkpoint = Span(SEC, SEC);
+    cluster.at(0).checkpoint(1).unwrap();
+    cluster.at(0).stick_backend(100 * SEC);
+    cluster.at(0).stop(2, StopMode::Fast).unwrap();
+    cluster.pass(50 * SEC);
+    assert!(cluster.servers[0].alive(), "a backend is stuck");
+    cluster.pass(60 * SEC);
+    assert_eq!(state(&cluster, 0), ControlState::ShutDown);
+}
+
+#[test]
 fn backends_go_on_for_a_while_without_their_postmaster() {
     let mut cluster = Cluster::new(1);
     cluster.at(0).kill_postmaster(1, SEC);
