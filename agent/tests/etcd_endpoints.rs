@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use etcd_support::*;
 use surus::dcs::{DcsError, Lock};
-use surus_core::action::StatusRecord;
-use surus_core::types::Revision;
+use surus_core::action::{Grounds, StatusRecord};
 
 /// A port that swallows connection attempts: its backlog is full and nobody accepts.
 struct BlackHole {
@@ -69,7 +68,7 @@ async fn one_bad_endpoint_of_three_costs_little_once() {
         assert!(first < Duration::from_millis(most), "{what}: {first:?}");
         assert!(next < Duration::from_millis(100), "{what}: {next:?}");
         let lock = node
-            .acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+            .acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
             .await
             .unwrap();
         assert!(matches!(lock, Lock::Held { .. }));
@@ -79,7 +78,7 @@ async fn one_bad_endpoint_of_three_costs_little_once() {
     // The member in use freezes.
     let node = cluster.node("a");
     let lock = node
-        .acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+        .acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap();
     assert!(matches!(lock, Lock::Held { .. }));
@@ -151,8 +150,7 @@ async fn answers_of_an_older_term_or_another_cluster_are_refused() {
     let error = node
         .acquire(
             TTL,
-            None,
-            Revision(0),
+            Grounds::default(),
             None,
             &StatusRecord::default(),
             Duration::from_secs(1),
@@ -202,7 +200,7 @@ async fn a_password_is_used_and_its_token_renewed() {
     // The password is written down before authentication is switched on.
     let node = with("patroni", "pass");
     let lock = node
-        .acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+        .acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap();
     assert!(matches!(lock, Lock::Held { .. }), "{lock:?}");
@@ -249,7 +247,7 @@ async fn a_password_is_used_and_its_token_renewed() {
     );
 
     // A restarted member has forgotten all tokens.
-    node.acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+    node.acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap();
     cluster.members[0].kill();
@@ -352,7 +350,7 @@ async fn tls_with_a_ca_of_ones_own_and_client_certificates() {
     good.key = path("client.key");
     let node = node_with("a", &good);
     let lock = node
-        .acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+        .acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap();
     assert!(matches!(lock, Lock::Held { .. }), "{lock:?}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use etcd_support::*;
 use surus::dcs::snapshot::Snapshot;
 use surus::dcs::{DcsError, Swap};
-use surus_core::action::StatusRecord;
+use surus_core::action::{Grounds, StatusRecord};
 use surus_core::types::{Revision, SystemId};
 use surus_core::view::{Due, Initialize};
 use tokio::sync::watch;
@@ -43,7 +43,7 @@ async fn the_keys_of_a_clusters_life() {
     a.claim_initialize(LIMIT).await.unwrap();
     let error = a.write_initialize(SystemId(7), true, LIMIT).await.unwrap_err();
     assert!(error.to_string().contains("not the leader"), "{error}");
-    a.acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+    a.acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap();
     a.write_initialize(SystemId(7), true, LIMIT).await.unwrap();
@@ -101,16 +101,14 @@ async fn the_keys_of_a_clusters_life() {
         "{error}"
     );
     let (_, snapshot) = a.read(LIMIT).await.unwrap();
-    a.acquire(
-        TTL,
-        snapshot.view.config_revision,
-        Revision(0),
-        None,
-        &StatusRecord::default(),
-        LIMIT,
-    )
-    .await
-    .unwrap();
+    let grounds = Grounds {
+        config: snapshot.view.config_revision.unwrap_or_default(),
+        failover: snapshot.view.failover_revision,
+        failsafe: Revision(0),
+    };
+    a.acquire(TTL, grounds, None, &StatusRecord::default(), LIMIT)
+        .await
+        .unwrap();
     a.write_history(&[], LIMIT).await.unwrap();
     let failsafe = [("a".into(), "http://127.0.0.1:8008/patroni".to_owned())].into();
     a.write_failsafe(&failsafe, Revision(0), LIMIT).await.unwrap();

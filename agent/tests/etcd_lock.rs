@@ -9,11 +9,11 @@ use std::time::Duration;
 use etcd_support::*;
 use surus::clock::{Clock, SystemClock};
 use surus::dcs::{DcsError, Etcd, Lock};
-use surus_core::action::StatusRecord;
+use surus_core::action::{Grounds, StatusRecord};
 use surus_core::types::{MonoTime, NodeName, Revision};
 
 async fn acquire(node: &Etcd) -> Lock {
-    node.acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+    node.acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap()
 }
@@ -106,15 +106,25 @@ async fn acquire_refuses_when_the_view_is_out_of_date() {
     let a = cluster.node("a");
     a.write_config(r#"{"ttl":2}"#, LIMIT).await.unwrap();
     let (_, snapshot) = a.read(LIMIT).await.unwrap();
-    let config = snapshot.view.config_revision;
+    let config = snapshot.view.config_revision.unwrap_or_default();
+    let grounds = |failover: i64, failsafe: i64| Grounds {
+        config,
+        failover: Revision(failover),
+        failsafe: Revision(failsafe),
+    };
     assert_eq!(acquire(&a).await, not_held(None), "config came up meanwhile");
     let lock = a
-        .acquire(TTL, config, Revision(9), None, &StatusRecord::default(), LIMIT)
+        .acquire(TTL, grounds(0, 9), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap();
     assert_eq!(lock, not_held(None), "another failsafe");
+    let lock = a
+        .acquire(TTL, grounds(9, 0), None, &StatusRecord::default(), LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(lock, not_held(None), "another failover");
     assert!(held(
-        &a.acquire(TTL, config, Revision(0), None, &StatusRecord::default(), LIMIT)
+        &a.acquire(TTL, grounds(0, 0), None, &StatusRecord::default(), LIMIT)
             .await
             .unwrap()
     ));
@@ -122,7 +132,7 @@ async fn acquire_refuses_when_the_view_is_out_of_date() {
         .await
         .unwrap();
     let lock = a
-        .acquire(TTL, config, Revision(0), None, &StatusRecord::default(), LIMIT)
+        .acquire(TTL, grounds(0, 0), None, &StatusRecord::default(), LIMIT)
         .await
         .unwrap();
     assert_eq!(
@@ -263,7 +273,7 @@ async fn without_an_answer_the_end_is_in_doubt_and_later_told() {
         began.elapsed()
     );
     let error = a
-        .acquire(TTL, None, Revision(0), None, &StatusRecord::default(), short)
+        .acquire(TTL, Grounds::default(), None, &StatusRecord::default(), short)
         .await
         .unwrap_err();
     assert!(
@@ -301,8 +311,7 @@ async fn without_an_answer_the_end_is_in_doubt_and_later_told() {
         async move {
             a.acquire(
                 TTL,
-                None,
-                Revision(0),
+                Grounds::default(),
                 None,
                 &StatusRecord::default(),
                 Duration::from_secs(5),
@@ -424,7 +433,7 @@ async fn fight(disturb: impl Fn(&mut Member)) -> Fight {
                 let lock = if ours {
                     node.renew(ttl, None, &status(rounds), LIMIT).await
                 } else {
-                    node.acquire(ttl, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+                    node.acquire(ttl, Grounds::default(), None, &StatusRecord::default(), LIMIT)
                         .await
                 };
                 match lock {

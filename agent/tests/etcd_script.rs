@@ -8,14 +8,14 @@ use etcd_support::script::{Misdeed, Rpc, SLOW, Script};
 use etcd_support::*;
 use surus::clock::{Clock, SystemClock};
 use surus::dcs::{DcsError, Etcd, Lock, Swap};
-use surus_core::action::StatusRecord;
+use surus_core::action::{Grounds, StatusRecord};
 use surus_core::types::{Revision, SystemId, Term};
 use tonic::Code;
 
 const SHORT: Duration = Duration::from_millis(700);
 
 async fn acquire(node: &Etcd, limit: Duration) -> Result<Lock, DcsError> {
-    node.acquire(TTL, None, Revision(0), None, &StatusRecord::default(), limit)
+    node.acquire(TTL, Grounds::default(), None, &StatusRecord::default(), limit)
         .await
 }
 
@@ -173,7 +173,7 @@ async fn a_write_that_was_done_and_not_answered_is_told_from_one_that_was_not() 
         let node = node("a", vec![at(script.serve())]);
         let again = || script.misdeeds.lock().unwrap().push_back((Rpc::Txn, misdeed));
         node.claim_initialize(LIMIT).await.unwrap();
-        node.acquire(TTL, None, Revision(0), None, &StatusRecord::default(), LIMIT)
+        node.acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
             .await
             .unwrap();
         again();
@@ -196,9 +196,14 @@ async fn a_write_that_was_done_and_not_answered_is_told_from_one_that_was_not() 
         again();
         node.write_member("{}", TTL, LIMIT).await.unwrap();
         again();
-        let config = at.config_revision;
+        let after = node.read(LIMIT).await.unwrap().1.view;
+        let grounds = Grounds {
+            config: at.config_revision.unwrap_or_default(),
+            failover: after.failover_revision,
+            failsafe: Revision(0),
+        };
         let lock = node
-            .acquire(TTL, config, Revision(0), None, &StatusRecord::default(), LIMIT)
+            .acquire(TTL, grounds, None, &StatusRecord::default(), LIMIT)
             .await
             .unwrap();
         assert!(matches!(lock, Lock::Held { .. }), "{misdeed:?}");

@@ -92,6 +92,8 @@ pub const GUARDS: &[&str] = &[
     "cooldown",
     "postgres-not-ready",
     "pause-on",
+    "receiving",
+    "leader-older",
     "unfenced",
     "view-stale",
     "no-right",

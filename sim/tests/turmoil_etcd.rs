@@ -11,8 +11,8 @@ use surus::dcs::{Etcd, Lock};
 use surus::machine::Machine as Machinery;
 use surus::net::{Dial, Stream};
 use surus::task::{BoxFuture, Spawn};
-use surus_core::action::StatusRecord;
-use surus_core::types::{MonoTime, Revision};
+use surus_core::action::{Grounds, StatusRecord};
+use surus_core::types::MonoTime;
 use surus_sim::clock::SEC;
 use surus_sim::model::etcd::Settings;
 use surus_sim::turmoil::etcd::Ensemble;
@@ -88,7 +88,7 @@ async fn hold_the_lock(process: Process, name: String, log: Arc<Mutex<Vec<String
         let lock = etcd.renew(ttl, None, &status, limit).await;
         let lock = match lock {
             Ok(Lock::NotHeld { holder: None }) | Err(_) => {
-                etcd.acquire(ttl, None, Revision(0), None, &status, limit).await
+                etcd.acquire(ttl, Grounds::default(), None, &status, limit).await
             }
             other => other,
         };

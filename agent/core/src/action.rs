@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::input::RequestId;
 use crate::types::{ActionId, Generation, LeaseId, Lsn, MonoTime, NodeName, Revision, SystemId, Timeline};
-use crate::view::HistoryLine;
+use crate::view::{Fork, HistoryLine};
 
 /// One order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,19 +43,28 @@ pub enum Lane {
     Reply,
 }
 
+/// The keys that say who may take the lock, at their revisions in a view; zero for "no such key".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grounds {
+    /// `config`: a pause, the modes and limits.
+    pub config: Revision,
+    /// `failover`: whom a person named.
+    pub failover: Revision,
+    /// `failsafe`: whom a primary without etcd asks.
+    pub failsafe: Revision,
+}
+
 /// What to do. Every order is idempotent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Lock: create the leader key, if there is none and none of the `config`, `failsafe` and `status` keys has changed since the view
-    /// the decision rests on. Grants a lease of `ttl` if there is no living one. Writes `status` in the same transaction, so that a
+    /// Lock: create the leader key, if there is none and none of the keys that the decision rests on has changed since the view
+    /// it was taken with. Grants a lease of `ttl` if there is no living one. Writes `status` in the same transaction, so that a
     /// predecessor's `vacated` cannot be taken for this reign's. → `Locked` | `NotLocked`
     Acquire {
         /// Life of the lease.
         ttl: Duration,
-        /// The `config` key's revision in the view, `None` for "no such key".
-        config: Option<Revision>,
-        /// The `failsafe` key's revision in the view.
-        failsafe: Revision,
+        /// What the decision rests on.
+        grounds: Grounds,
         /// The `status` key's revision in the view, zero for "no such key": a reign that the view missed has written it.
         seen: Revision,
         /// What to write to `status`: the former one, no longer vacated.
@@ -294,6 +303,8 @@ pub struct StatusRecord {
     pub ttl: Duration,
     /// Its timeline.
     pub timeline: Option<Timeline>,
+    /// Where that timeline left the one before.
+    pub fork: Option<Fork>,
     /// The timeline that a promotion under this lock makes: reserved when the lock is taken, before the timeline exists.
     pub next: Option<Timeline>,
     /// It stopped PostgreSQL cleanly and its right is over.

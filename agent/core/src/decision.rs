@@ -206,6 +206,15 @@ pub enum Guard {
         /// Its position.
         position: Lsn,
     },
+    /// It still receives WAL from a server whose timeline the cluster has left; a promotion would keep that.
+    Receiving,
+    /// The leader is on an older timeline than this node, so what is known of it is out of date.
+    LeaderOlder {
+        /// This node's timeline.
+        own: Timeline,
+        /// The leader's, as known.
+        leader: Timeline,
+    },
     /// It is on an older timeline and where that one ended is not known.
     TimelineBehind {
         /// Its timeline.
@@ -306,6 +315,8 @@ impl Guard {
             Self::Cooldown { .. } => "cooldown",
             Self::PostgresNotReady => "postgres-not-ready",
             Self::PauseOn => "pause-on",
+            Self::Receiving => "receiving",
+            Self::LeaderOlder { .. } => "leader-older",
             Self::Unfenced(_) => "unfenced",
             Self::ViewStale { .. } => "view-stale",
             Self::NoRight => "no-right",
@@ -340,6 +351,11 @@ impl fmt::Display for Guard {
             Self::NotInFailsafe => {
                 f.write_str("this member is not in the failsafe key, so a primary without etcd would not ask it")
             }
+            Self::LeaderOlder { own, leader } => write!(
+                f,
+                "the leader is known to be on timeline {leader} and this node is on {own}: that is out of date"
+            ),
+            Self::Receiving => f.write_str("it still receives WAL from a server whose timeline the cluster has left"),
             Self::NoFailover => f.write_str("tag nofailover"),
             Self::LagTooHigh { lag, limit } => {
                 write!(f, "{lag} bytes behind the last known position, maximum_lag_on_failover is {limit}")

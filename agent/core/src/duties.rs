@@ -14,6 +14,9 @@ use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Due, Initialize, Process, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
+/// How long a member whose key vanished stays on the failsafe list.
+const KEPT: Duration = Duration::from_secs(10);
+
 /// The pace of looks at a PostgreSQL that is about to change its state.
 const BRISK: Duration = Duration::from_millis(50);
 
@@ -87,7 +90,8 @@ fn set_deadline(ctx: &Context<'_>) -> Option<Order> {
     let writable = ctx.may_write();
     let right = ctx.state.lease.until != MonoTime::ZERO;
     let guarded = ctx.facts.server().is_none_or(|server| server.guarded);
-    let unseen = !ctx.settled() && ctx.valid() && ctx.state.deadline != Some(None);
+    let unseen = !ctx.settled() && !ctx.state.begun_as_replica;
+    let unseen = unseen && ctx.valid() && ctx.state.deadline != Some(None);
     let deadline = if !writable && ctx.settled() {
         None
     } else if !writable && !unseen {
@@ -206,6 +210,14 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if let Some(order) = announce(ctx, view) {
         return Some(order);
     }
+    // Also before the promotion: who was named in the reign before may be lost with it.
+    if due.keys <= ctx.now
+        && let Some(list) = next_failsafe_list(ctx, view)
+    {
+        due.keys = ctx.now.plus(ctx.config.round() / 2);
+        let seen = view.failsafe_revision;
+        return Some(Order::WriteFailsafe { seen, list });
+    }
     let server = ctx.primary()?;
     if let Some(key) = &view.failover
         && obsolete(
@@ -224,12 +236,6 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if view.config_revision.is_none() {
         due.keys = ctx.now.plus(ctx.config.round());
         return Some(Order::WriteConfig);
-    }
-    if ctx.config.failsafe_mode && !is_failsafe_list(ctx, view.failsafe.as_deref()) {
-        let list = failsafe_list(ctx);
-        due.keys = ctx.now.plus(ctx.config.round() / 2);
-        let seen = view.failsafe_revision;
-        return Some(Order::WriteFailsafe { seen, list });
     }
     let recorded = view.history.last().map(|line| line.timeline);
     let last = server.history.last().map(|line| line.timeline);
@@ -303,12 +309,31 @@ fn merged_history(ctx: &Context<'_>) -> Vec<crate::view::HistoryLine> {
 }
 
 /// Who could be elected without the DCS being asked: every member that may lead, with its address.
+/// What the `failsafe` key should hold and does not: who could be elected, or nobody once the mode is off.
+///
+/// Whoever is named there may be elected, so while the right rests on grants of those who were named before, nobody is named: first a
+/// renewal that was sent after the last round of grants.
+fn next_failsafe_list(ctx: &Context<'_>, view: &ClusterView) -> Option<BTreeMap<NodeName, String>> {
+    let on_grants = ctx.state.lease.renewed <= ctx.state.granted;
+    if on_grants && !lacks(Flaw::ListOnGrants) {
+        return None;
+    }
+    let list = view.failsafe.as_deref();
+    if ctx.config.failsafe_mode {
+        (!is_failsafe_list(ctx, list)).then(|| failsafe_list(ctx))
+    } else {
+        list.is_some_and(|list| !list.is_empty()).then(BTreeMap::new)
+    }
+}
+
 fn failsafe_list(ctx: &Context<'_>) -> BTreeMap<NodeName, String> {
     let members = ctx.facts.view().into_iter().flat_map(|view| &view.members);
     let mut list: BTreeMap<NodeName, String> = members
         .filter(|(_, member)| !member.api_url.is_empty())
         .map(|(name, member)| (name.clone(), member.api_url.clone()))
         .collect();
+    let kept = ctx.facts.view().into_iter().flat_map(|view| kept(ctx, view));
+    list.extend(kept.map(|(name, address)| (name.clone(), address.clone())));
     // Whose own key has just expired is a member all the same; a list without it would keep it from being elected again.
     if !list.contains_key(ctx.me()) {
         let known = ctx.facts.view().and_then(|view| view.failsafe.as_ref());
@@ -316,6 +341,16 @@ fn failsafe_list(ctx: &Context<'_>) -> BTreeMap<NodeName, String> {
         list.insert(ctx.me().clone(), address.unwrap_or_default());
     }
     list
+}
+
+/// Who is named and has no key any more, for a while: an etcd that was away takes the keys of all, and they write them anew. A leader that
+/// then named itself alone and was lost would leave nobody who may be elected.
+fn kept<'a>(
+    ctx: &Context<'a>,
+    view: &'a ClusterView,
+) -> impl Iterator<Item = (&'a NodeName, &'a String)> + use<'a> {
+    let missing = ctx.facts.missing(ctx.now.minus(KEPT), None);
+    missing.filter_map(move |name| view.failsafe.as_ref()?.get_key_value(name))
 }
 
 /// The key holds what [`failsafe_list`] would write.
@@ -331,7 +366,8 @@ fn is_failsafe_list(ctx: &Context<'_>, list: Option<&BTreeMap<NodeName, String>>
         .members
         .get(ctx.me())
         .is_some_and(|member| !member.api_url.is_empty());
-    let count = electable.clone().count() + usize::from(!own);
+    let kept = kept(ctx, view).filter(|(name, _)| *name != ctx.me()).count();
+    let count = electable.clone().count() + usize::from(!own) + kept;
     list.len() == count
         && list.contains_key(ctx.me())
         && electable.all(|(name, member)| list.get(name) == Some(&member.api_url))

@@ -37,6 +37,12 @@ impl Explanation<'_> {
             MonoTime::ZERO
         }
     }
+
+    /// Its primary may run without a right in time: the cluster is paused, and `status` says so.
+    #[must_use]
+    pub fn exempt(&self) -> bool {
+        self.state.exempt(self.config)
+    }
 }
 
 impl fmt::Display for Explanation<'_> {

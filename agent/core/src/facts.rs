@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::lease::ForeignRight;
 use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server};
 use crate::zoo::{Flaw, lacks};
+
+/// How long a member whose key vanished is remembered.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Everything the node has seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +28,10 @@ pub struct Facts {
     pub foreign: ForeignRight,
     /// Since when there is no leader key.
     pub leaderless: Option<MonoTime>,
+    /// When the keys of members vanished that have none now.
+    pub vanished: BTreeMap<NodeName, MonoTime>,
+    /// The last leader.
+    pub led: Option<NodeName>,
     /// When the postmaster was last seen to have ended.
     pub exited: Option<MonoTime>,
 }
@@ -54,7 +62,35 @@ impl Facts {
             (None, None) => self.leaderless = Some(now),
             (None, Some(_)) => {}
         }
+        self.miss(&view, now);
         self.cluster = Some(Seen { value: view, at: now });
+    }
+
+    /// Notes whose keys have vanished.
+    fn miss(&mut self, view: &ClusterView, now: MonoTime) {
+        if let Some(known) = &self.cluster {
+            let gone = |name: &&NodeName| !view.members.contains_key(*name);
+            for name in known.value.members.keys().filter(gone) {
+                self.vanished.insert(name.clone(), now);
+            }
+        }
+        self.vanished
+            .retain(|name, at| now < at.plus(REMEMBERED) && !view.members.contains_key(name));
+        if let Some(leader) = &view.leader {
+            self.led = Some(leader.name.clone());
+        }
+    }
+
+    /// The members whose keys vanished no longer than `since` ago, `but` one.
+    pub fn missing<'a>(
+        &'a self,
+        since: MonoTime,
+        but: Option<&'a NodeName>,
+    ) -> impl Iterator<Item = &'a NodeName> + use<'a> {
+        self.vanished
+            .iter()
+            .filter(move |(name, at)| since <= **at && but != Some(*name))
+            .map(|(name, _)| name)
     }
 
     /// What is known of the DCS is of a history that is gone. The last leader's right is not: it may run on.

@@ -15,9 +15,9 @@ use crate::input::{Input, OperatorOrder, RequestId};
 use crate::lanes::Lanes;
 use crate::lease::Lease;
 use crate::rules::{self, Context, Intent};
-use crate::state::{AfterPromotion, State};
+use crate::state::{AfterPromotion, Reached, State};
 use crate::types::{Generation, MonoTime};
-use crate::view::{DataDir, Initialize, Process, Server};
+use crate::view::{DataDir, Initialize, Process};
 use crate::zoo::{Flaw, lacks};
 
 mod outcome;
@@ -125,6 +125,7 @@ impl Node {
 
     fn give(&mut self, order: Order, actions: &mut Vec<Action>) {
         let now = self.now;
+        self.state.begun_as_replica &= order.lane() != Lane::Postgres;
         match &order {
             Order::Stop { .. } => self.state.last_stop = now,
             Order::StartReplica { .. } => self.state.last_start = Some((now, order.clone())),
@@ -364,8 +365,7 @@ impl Node {
             self.state.checkpoint = AfterPromotion::Wanted;
         }
         if leading {
-            let reached = |server: &Server| (server.timeline, server.position());
-            self.state.reached = self.context().primary().map(reached);
+            self.state.reached = self.context().primary().map(Reached::by);
             self.state.reigned = true;
             self.state.down_since = None;
             self.state.giving_up = false;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::action::{MemberRecord, Order};
+use crate::config::Config;
 use crate::input::{OperatorOrder, RequestId};
 use crate::lease::Lease;
 use crate::types::{Lsn, MonoTime, NodeName, Revision, SystemId, Timeline};
-use crate::view::HistoryLine;
+use crate::view::{Fork, HistoryLine, Server};
 
 /// The node's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct State {
     /// An order that makes PostgreSQL writable was given and it has not been seen since what came of it: it may become writable
     /// without a further order.
     pub unsure: bool,
+    /// The last order to PostgreSQL started it as a replica.
+    pub begun_as_replica: bool,
     /// The timeline that a promotion under this node's lock makes.
     pub reserved: Option<Timeline>,
     /// The order to give the lock back was sent and may have its effect at any time: nothing may become writable in this reign.
@@ -32,7 +35,7 @@ pub struct State {
     /// PostgreSQL has been primary in this reign.
     pub reigned: bool,
     /// Where the primary of this reign was last seen: what `status` goes on saying while PostgreSQL does not answer.
-    pub reached: Option<(Timeline, Lsn)>,
+    pub reached: Option<Reached>,
     /// Since when PostgreSQL of this reign does not serve.
     pub down_since: Option<MonoTime>,
     /// Starts in place that failed in a row in this reign.
@@ -75,6 +78,8 @@ pub struct State {
     pub failure: Option<Failure>,
     /// The right was last extended by failsafe grants at this time.
     pub granted: MonoTime,
+    /// When an order that brought a deadline of its own to the guard last ended.
+    pub armed: MonoTime,
     /// Facts about PostgreSQL from before this time do not show what the last order did.
     pub settled: MonoTime,
     /// When the last stop was ordered.
@@ -186,7 +191,40 @@ pub struct Cadence {
     pub keys: MonoTime,
 }
 
+/// How far this cluster's primary has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reached {
+    /// Its timeline, if it is known.
+    pub timeline: Option<Timeline>,
+    /// Its position on it.
+    pub position: Lsn,
+    /// Where the timeline left the one before.
+    pub fork: Option<Fork>,
+}
+
+impl Reached {
+    /// How far this primary is.
+    #[must_use]
+    pub fn by(primary: &Server) -> Self {
+        let line = primary.history.last();
+        Self {
+            timeline: Some(primary.timeline),
+            position: primary.position(),
+            fork: line.map(|line| Fork {
+                from: line.timeline,
+                at: line.switch,
+            }),
+        }
+    }
+}
+
 impl State {
+    /// This node's primary may run without a deadline: the cluster is paused, and everybody can know.
+    #[must_use]
+    pub fn exempt(&self, config: &Config) -> bool {
+        config.pause && self.unfenced
+    }
+
     /// The memory of a node that has just begun.
     #[must_use]
     pub fn new(lease: Lease, now: MonoTime) -> Self {
@@ -195,6 +233,7 @@ impl State {
             shutdown: None,
             exiting: false,
             unsure: false,
+            begun_as_replica: false,
             reserved: None,
             releasing: false,
             release_in_doubt: false,
@@ -222,6 +261,7 @@ impl State {
             ancestry: None,
             failure: None,
             granted: MonoTime::ZERO,
+            armed: MonoTime::ZERO,
             settled: now,
             last_stop: MonoTime::ZERO,
             checkpoint: AfterPromotion::NotNeeded,

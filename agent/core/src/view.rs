@@ -3,6 +3,7 @@
 //! Facts are plain values. Each is kept as [`Seen`], with the time it was seen, so that staleness is visible to every
 //! rule and in every explanation.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{LeaseId, Lsn, MonoTime, NodeName, Revision, SystemId, Term, Timeline};
+use crate::zoo::{Flaw, lacks};
 
 /// A fact and when it was true: for an answer, the time the question was *sent*.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ pub struct ClusterView {
     pub status_revision: Revision,
     /// The `failover` key, unless empty.
     pub failover: Option<FailoverKey>,
+    /// When the `failover` key last changed; an emptied one has a revision too.
+    pub failover_revision: Revision,
     /// The `history` key: one line per timeline that has ended.
     pub history: Arc<Vec<HistoryLine>>,
     /// The `failsafe` key: the members that could be elected, with the address of their REST API.
@@ -62,13 +66,33 @@ impl ClusterView {
         ended.max(lived).map(Timeline)
     }
 
-    /// Where the timeline after `timeline` forked off it, as the `history` key has it.
+    /// Where the cluster's history left `timeline`, as far as its leaders have recorded it. Zero if it never was on it.
+    ///
+    /// A leader records its history some time after its promotion, and may be lost before: then the `history` key is that of another reign,
+    /// and what `status` says of the newest timeline comes first.
     #[must_use]
     pub fn fork_of(&self, timeline: Timeline) -> Option<Lsn> {
-        self.history
-            .iter()
-            .find(|line| line.timeline == timeline)
-            .map(|line| line.switch)
+        let recorded = || {
+            let line = self.history.iter().find(|line| line.timeline == timeline)?;
+            Some(line.switch)
+        };
+        let Some(fork) = self.unrecorded() else {
+            return recorded();
+        };
+        match timeline.cmp(&fork.from) {
+            Ordering::Less => recorded(),
+            Ordering::Equal => Some(fork.at),
+            Ordering::Greater => Some(Lsn(0)),
+        }
+    }
+
+    /// Where the newest timeline began, if the `history` key does not have it.
+    fn unrecorded(&self) -> Option<Fork> {
+        let status = self.status.as_ref()?;
+        let fork = status.fork.filter(|_| !lacks(Flaw::ForkUnrecorded))?;
+        let last = self.history.last();
+        let recorded = last.is_some_and(|line| line.timeline == fork.from && line.switch == fork.at);
+        (status.timeline == self.timeline() && !recorded).then_some(fork)
     }
 }
 
@@ -148,6 +172,8 @@ pub struct Status {
     pub ttl: Option<Duration>,
     /// Ours: the timeline the primary was on.
     pub timeline: Option<Timeline>,
+    /// Ours: where that timeline left the one before; `history` may not say so yet.
+    pub fork: Option<Fork>,
     /// Ours: the timeline that the holder of the lock makes if it promotes. Nobody else may make it, used or not.
     pub next: Option<Timeline>,
     /// Ours: this leader stopped PostgreSQL cleanly and gave the lock back, so its right is over.
@@ -155,6 +181,15 @@ pub struct Status {
     /// Ours: this member's primary runs in a pause without a deadline: it may be writable for as long as this stands here, whoever
     /// holds the lock and whether its agent lives or not.
     pub unfenced: Option<NodeName>,
+}
+
+/// Where a timeline left the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The one before.
+    pub from: Timeline,
+    /// The end of what they have in common.
+    pub at: Lsn,
 }
 
 /// The `failover` key: an operator's wish.

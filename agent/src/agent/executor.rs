@@ -218,15 +218,10 @@ impl Tools {
         let result = match order {
             Order::Acquire {
                 ttl,
-                config,
-                failsafe,
+                grounds,
                 seen,
                 status,
-            } => {
-                self.etcd
-                    .acquire(ttl, config, failsafe, Some(seen), &status, limit)
-                    .await
-            }
+            } => self.etcd.acquire(ttl, grounds, Some(seen), &status, limit).await,
             Order::Renew { ttl, seen, status } => self.etcd.renew(ttl, Some(seen), &status, limit).await,
             Order::Release { seen, status } => self.etcd.release(&status, Some(seen), limit).await,
             _ => return Outcome::Failed("not an order about the lock".to_owned()),

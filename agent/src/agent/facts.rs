@@ -204,6 +204,7 @@ impl Statuses {
             lock_until: (until != MonoTime::ZERO).then_some(until),
             next_run,
             pause: config.pause,
+            unfenced: explanation.exempt(),
             failsafe_mode: config.failsafe_mode,
             failsafe_active: explanation.state.lease.by_failsafe
                 || explanation

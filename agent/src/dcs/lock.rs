@@ -18,7 +18,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
-use surus_core::action::StatusRecord;
+use surus_core::action::{Grounds, StatusRecord};
 use surus_core::input::Outcome;
 use surus_core::types::{LeaseId, MonoTime, NodeName, Revision, Term};
 
@@ -104,25 +104,22 @@ pub(super) struct Found {
 }
 
 impl Etcd {
-    /// Creates the leader key if there is none and `config` and `failsafe` are at these revisions (`None` and zero: absent), and
-    /// writes `status` with it: a predecessor's `vacated` must not be taken for this reign's. `seen` is the revision of `status`
-    /// that the order rests on (zero: absent; `None`: not looked at): a reign that was never seen has written a newer one, and
-    /// its right may still run.
+    /// Creates the leader key if there is none and the keys of `grounds` are at those revisions, and writes `status` with it: a
+    /// predecessor's `vacated` must not be taken for this reign's. `seen` is the revision of `status` that the order rests on (zero: absent;
+    /// `None`: not looked at): a reign that was never seen has written a newer one, and its right may still run.
     ///
     /// # Errors
     /// [`DcsError::Unknown`] if the key may have been created.
     pub async fn acquire(
         &self,
         ttl: Duration,
-        config: Option<Revision>,
-        failsafe: Revision,
+        grounds: Grounds,
         seen: Option<Revision>,
         status: &StatusRecord,
         limit: Duration,
     ) -> Result<Lock, DcsError> {
-        let config = config.unwrap_or_default();
         let mut work = self.pool.work(limit);
-        self.try_acquire(ttl, [config, failsafe], seen, status, &mut work)
+        self.try_acquire(ttl, grounds, seen, status, &mut work)
             .await
             .map_err(|failure| work.error(failure))
     }
@@ -130,21 +127,23 @@ impl Etcd {
     async fn try_acquire(
         &self,
         ttl: Duration,
-        [config, failsafe]: [Revision; 2],
+        grounds: Grounds,
         seen: Option<Revision>,
         status: &StatusRecord,
         work: &mut Work,
     ) -> Result<Lock, Failure> {
         let status = status_json(status, &self.name);
+        let grounds = [
+            ("config", grounds.config),
+            ("failover", grounds.failover),
+            ("failsafe", grounds.failsafe),
+        ];
         loop {
             let lease = self.living_lease(ttl, work).await?;
             let unchanged =
-                |key: &str, at: Revision| Compare::mod_revision(self.key(key), CompareOp::Equal, at.0);
-            let mut conditions = vec![
-                absent(self.key("leader")),
-                unchanged("config", config),
-                unchanged("failsafe", failsafe),
-            ];
+                |(key, at): (&str, Revision)| Compare::mod_revision(self.key(key), CompareOp::Equal, at.0);
+            let mut conditions = vec![absent(self.key("leader"))];
+            conditions.extend(grounds.map(unchanged));
             conditions.extend(self.status_at(seen));
             let txn = Txn::new()
                 .when(conditions)
@@ -152,11 +151,11 @@ impl Etcd {
                     self.put_leader(lease.id),
                     TxnOp::put(self.key("status"), status.as_str(), None),
                 ])
-                .or_else(vec![
-                    get(self.key("leader")),
-                    get(self.key("config")),
-                    get(self.key("failsafe")),
-                ]);
+                .or_else(
+                    ["leader", "config", "failover", "failsafe"]
+                        .map(|key| get(self.key(key)))
+                        .to_vec(),
+                );
             let found = match self.commit(work, txn).await {
                 Err(failure) if failure.kind == Kind::LeaseGone => {
                     self.forget_lease(lease.id);
@@ -164,26 +163,22 @@ impl Etcd {
                 }
                 found => found?,
             };
-            let unchanged = |key: Option<&Option<RawKey>>, at: Revision| {
-                key.and_then(Option::as_ref).map_or(0, |key| key.mod_revision) == at.0
+            let revision = |key: &Option<RawKey>| key.as_ref().map_or(0, |key| key.mod_revision);
+            let unchanged = || {
+                let now = found.gets.iter().skip(1).map(revision);
+                now.eq(grounds.map(|(_, at)| at.0))
             };
-            let written = if found.succeeded {
-                found.revision
-            } else {
-                let leader = found.gets.first().and_then(Option::as_ref);
-                // An attempt of ours that was not answered, or was answered under another term, has created it.
-                let ours = leader.filter(|key| key.value == self.name && key.lease == lease.id);
-                match ours {
-                    Some(key)
-                        if unchanged(found.gets.get(1), config) && unchanged(found.gets.get(2), failsafe) =>
-                    {
-                        key.mod_revision
-                    }
-                    _ => return Ok(not_held(leader)),
-                }
-            };
+            let leader = found.gets.first().and_then(Option::as_ref);
+            // An attempt of ours that was not answered, or was answered under another term, has created it: of this order, or of one before
+            // it, which may have written another `status`.
+            let ours =
+                leader.is_some_and(|key| key.value == self.name && key.lease == lease.id) && unchanged();
+            if !found.succeeded && !ours {
+                return Ok(not_held(leader));
+            }
             if found.term == lease.term {
-                return Ok(lease.held(&found, Some(written)));
+                let written = found.succeeded.then_some(found.revision);
+                return Ok(lease.held(&found, written));
             }
         }
     }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use surus_core::types::{LeaseId, Lsn, NodeName, Revision, SystemId, Term, Timeline};
-use surus_core::view::{ClusterView, Due, FailoverKey, HistoryLine, Initialize, LeaderKey, Member, Status};
+use surus_core::view::{
+    ClusterView, Due, FailoverKey, Fork, HistoryLine, Initialize, LeaderKey, Member, Status,
+};
 
 use super::snapshot::{RawCluster, Snapshot};
 
@@ -42,6 +44,7 @@ pub fn view(raw: &RawCluster, wall: Duration, before: &Snapshot) -> ClusterView 
         },
         status_revision: revision("status").unwrap_or_default(),
         failover: failover(raw, wall),
+        failover_revision: revision("failover").unwrap_or_default(),
         history: if same("history") {
             Arc::clone(&before.view.history)
         } else {
@@ -167,9 +170,18 @@ fn status(raw: &RawCluster) -> Option<Status> {
             .filter(|seconds| *seconds > 0.0)
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         timeline: ours("timeline").and_then(timeline),
+        fork: ours("fork").and_then(fork),
         next: ours("next").and_then(timeline),
         vacated: ours("vacated").and_then(Value::as_str).map(NodeName::from),
         unfenced: ours("unfenced").and_then(Value::as_str).map(NodeName::from),
+    })
+}
+
+/// `[timeline, position]`.
+fn fork(value: &Value) -> Option<Fork> {
+    Some(Fork {
+        from: value.get(0).and_then(timeline)?,
+        at: value.get(1).and_then(number).map(Lsn)?,
     })
 }
 

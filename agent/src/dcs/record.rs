@@ -107,6 +107,9 @@ pub(super) fn status_json(status: &StatusRecord, name: &str) -> String {
     if let Some(timeline) = status.timeline {
         ours.insert("timeline".to_owned(), json!(timeline.0));
     }
+    if let Some(fork) = status.fork {
+        ours.insert("fork".to_owned(), json!([fork.from.0, fork.at.0]));
+    }
     if let Some(next) = status.next {
         ours.insert("next".to_owned(), json!(next.0));
     }

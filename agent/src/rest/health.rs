@@ -7,7 +7,8 @@
 //! to a server that is still in recovery, and until a ttl after the last renewal, whatever PostgreSQL does.
 //!
 //! In pause with the DCS out of reach for longer than a ttl, nobody can hold a right; there the server's own role
-//! decides, as in Patroni, so that maintenance of etcd under a pause does not cut the clients off.
+//! decides, as in Patroni, so that maintenance of etcd under a pause does not cut the clients off: the role of a primary that has told
+//! `status` that it runs without a deadline, for any other is ended by its guard.
 
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl<'a> Health<'a> {
         let writes = status.accepts_writes(now);
         let cut_off = status.pause && status.fresh_cluster(now).is_none();
         let leader = if cut_off {
-            writes || role == "standby_leader"
+            writes && status.unfenced || role == "standby_leader"
         } else {
             status.is_leader(now)
         };

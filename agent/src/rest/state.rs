@@ -42,6 +42,8 @@ pub struct NodeStatus {
     pub next_run: MonoTime,
     /// Maintenance mode.
     pub pause: bool,
+    /// In a pause: everybody can know that this member's primary runs on without a right in time.
+    pub unfenced: bool,
     /// `failsafe_mode` is on.
     pub failsafe_mode: bool,
     /// The primary lives on its peers' grants, because the DCS is out of reach.
@@ -258,6 +260,7 @@ impl NodeStatus {
             lock_until: None,
             next_run: now.plus(timing.loop_wait),
             pause: false,
+            unfenced: false,
             failsafe_mode: false,
             failsafe_active: false,
             can_take_lock: false,

@@ -150,9 +150,19 @@ fn states() -> Vec<(&'static str, NodeStatus, &'static str)> {
             "55555 55 5555 5225 5",
         ),
         (
+            "paused primary, DCS gone before anybody was told",
+            unseen(NodeStatus {
+                pause: true,
+                lock_until: None,
+                ..primary()
+            }),
+            "55555 55 5555 5225 5",
+        ),
+        (
             "paused primary, DCS gone",
             unseen(NodeStatus {
                 pause: true,
+                unfenced: true,
                 lock_until: None,
                 ..primary()
             }),

@@ -262,8 +262,7 @@ impl World {
         self.point(node, upstream);
         if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
             cluster.standby_signal = true;
-            let own = cluster.control.timeline;
-            cluster.histories.sweep(own);
+            cluster.sweep_histories();
         }
         Some(self.start_postgres(node).unwrap_or(Outcome::Ok))
     }

@@ -121,10 +121,10 @@ impl World {
                 .facts
                 .server()
                 .is_some_and(|server| server.is_primary());
-        // In a pause with etcd out of reach the server's own role decides.
+        // In a pause that everybody knows it to be exempt in, with etcd out of reach, the server's own role decides.
         let ttl = explanation.config.ttl;
         let cut_off = explanation.facts.read.is_none_or(|read| ttl <= local.since(read));
-        writes && (leads || explanation.config.pause && cut_off)
+        writes && (leads || explanation.exempt() && cut_off)
     }
 
     /// An answer, or none, reaches the router.

@@ -384,8 +384,7 @@ impl Site for Place {
             let taken = primary && cluster.standby_signal;
             cluster.standby_signal = !primary;
             if !primary {
-                let own = cluster.log.timeline();
-                cluster.histories.sweep(own);
+                cluster.sweep_histories();
             }
             Ok(taken)
         }))

@@ -64,6 +64,7 @@ bugs! {
     TimelineNotReserved "the timeline after one's own is made, whatever others have made",
     UnknownIsFailure "a transaction that timed out counts as not done",
     AcquireUnseenReign "the lock is taken although a reign that was not seen has passed",
+    AcquireTakesAll "a lock that an earlier order created is taken to have written what this one says",
     ReleaseAnyReign "a release ends whatever reign it meets",
     RenewAnyStatus "a renewal writes over whatever `status` says by then",
     BootWithoutGuard "a restarted agent does not ask the guard for its deadline",

@@ -34,8 +34,10 @@ impl Node {
             },
             Lane::Upkeep => self.upkeep_done(&outstanding.order, outcome),
             Lane::Guard => {
+                // What was sent before a start or a promotion ended may have reached the guard before the deadline of that, or after it.
+                let sure = self.state.armed <= outstanding.since || lacks(Flaw::DeadlineUnrepeated);
                 self.state.deadline = match (outstanding.order, outcome) {
-                    (Order::SetDeadline(deadline), Outcome::Ok) => Some(deadline),
+                    (Order::SetDeadline(deadline), Outcome::Ok) => sure.then_some(deadline),
                     _ => {
                         self.lanes.rest(Lane::Guard, self.now.plus(REST));
                         None
@@ -104,7 +106,7 @@ impl Node {
             self.state.reserved = status.next;
             self.state.unfenced = status.unfenced;
             self.state.lease.confirmed = self.state.lease.confirmed.max(written);
-        } else {
+        } else if !acquired {
             // Who waits for what `status` says must not ask for it as fast as etcd answers.
             self.lanes.rest(Lane::Lock, self.now.plus(REST));
         }
@@ -258,6 +260,7 @@ impl Node {
         if arms && !lacks(Flaw::DeadlineUnrepeated) {
             // The guard heard a deadline from this order, older perhaps than the last one sent.
             self.state.deadline = None;
+            self.state.armed = now;
         }
         self.answer(&order, &outcome, actions);
         match outcome {
@@ -323,6 +326,11 @@ impl Node {
                     self.state.rewound = None;
                 }
                 Order::Rewind { .. } => self.rewound(),
+                // Whatever was to become of the last one, this one is a replica.
+                Order::StartReplica { .. } => {
+                    self.state.unsure = false;
+                    self.state.begun_as_replica = true;
+                }
                 _ => {}
             },
         }

@@ -142,7 +142,7 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     let Some((Some(checkpoint), since)) = handover.stopped else {
         return false;
     };
-    let timeline = ctx.state.reached.map(|(timeline, _)| timeline);
+    let timeline = ctx.state.reached.and_then(|reached| reached.timeline);
     ctx.facts.peers.iter().any(|(name, peer)| {
         let named = handover
             .candidate

@@ -28,7 +28,7 @@ use crate::decision::{Evidence, Guard, Rule};
 use crate::facts::Facts;
 use crate::lanes::{Lanes, Outstanding};
 use crate::slots::slot_name;
-use crate::state::{Handover, State};
+use crate::state::{Handover, Reached, State};
 use crate::types::{MonoTime, NodeName, Revision, SystemId};
 use crate::view::{Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
@@ -418,20 +418,23 @@ impl<'a> Context<'a> {
     pub(crate) fn status(&self, vacated: bool) -> StatusRecord {
         let old = self.facts.view().and_then(|view| view.status.as_ref());
         let server = self.primary();
+        let said = old.map(|status| Reached {
+            timeline: status.timeline,
+            position: status.optime,
+            fork: status.fork,
+        });
         let reached = server
-            .map(|server| (server.timeline, server.position()))
-            .or(self.state.reached);
+            .map(Reached::by)
+            .or(self.state.reached)
+            .or(said)
+            .unwrap_or_default();
         let mut record = StatusRecord {
-            optime: reached
-                .map(|(_, position)| position)
-                .or(old.map(|status| status.optime))
-                .unwrap_or_default(),
+            optime: reached.position,
             slots: server.map(|server| server.slots.clone()).unwrap_or_default(),
             retain_slots: old.map(|status| status.retain_slots.clone()).unwrap_or_default(),
             ttl: self.config.ttl,
-            timeline: reached
-                .map(|(timeline, _)| timeline)
-                .or(old.and_then(|status| status.timeline)),
+            timeline: reached.timeline,
+            fork: reached.fork,
             next: self.state.reserved.max(old.and_then(|status| status.next)),
             vacated,
             unfenced: self.says_unfenced(),

@@ -11,11 +11,11 @@ use crate::zoo::{Flaw, lacks};
 ///
 /// Whether it may be done at all was answered when it was asked (see `Node`); here the world may have moved on, so a
 /// restart of a primary still needs its right.
-pub(super) fn obey(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
+pub(super) fn obey(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if (ctx.leader_is_other() || lacks(Flaw::LeaderRecloned))
         && let Some(from_leader) = ctx.state.reclone
     {
-        return super::rejoin::reclone(ctx, from_leader);
+        return super::rejoin::reclone(ctx, trail, from_leader);
     }
     let (_, order) = ctx.state.asked.as_ref()?;
     match order {
@@ -30,6 +30,10 @@ pub(super) fn obey(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
             Some(Plan::order(Rule::ObeyOperator, Order::Restart { guard_until }))
         }
         OperatorOrder::Reinitialize { from_leader, .. } => {
+            if let Some(guard) = ctx.outdated() {
+                trail.block(Rule::ObeyOperator, guard);
+                return Some(Plan::hold(Rule::ObeyOperator));
+            }
             let plan = match ctx.facts.process()? {
                 Process::Absent => Plan::hold(Rule::ObeyOperator),
                 Process::Running(Server { .. }) | Process::Starting { .. } | Process::Unresponsive { .. } => {

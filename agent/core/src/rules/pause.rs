@@ -57,7 +57,7 @@ fn chosen(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 impl Context<'_> {
     /// This node's primary may run without a deadline: the cluster is paused, and everybody can know.
     pub(crate) fn exempt(&self) -> bool {
-        self.config.pause && self.state.unfenced
+        self.state.exempt(self.config)
     }
 
     /// `status` says that this node's primary runs without a deadline.

@@ -1,9 +1,11 @@
 //! The race for the free lock.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Plan, Trail};
-use crate::action::{Lane, Order};
+use crate::action::{Grounds, Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::{Lsn, NodeName, Timeline};
 use crate::view::{ClusterView, FailoverKey, Server};
@@ -11,6 +13,10 @@ use crate::zoo::{Flaw, lacks};
 
 /// How long a free lock is kept for the candidate that a person named, and from the node that gave it away.
 const RESERVATION: Duration = Duration::from_secs(5);
+
+/// For so long after the lock became free, what a member that is ahead says of itself may rest on what it knew before: it has not heard yet
+/// that the lock is free, or that etcd is back. Two questions to it.
+const HEARSAY: Duration = Duration::from_millis(500);
 
 /// How old the failure to reach a peer may be for the peer to count as gone without being asked again.
 const DEAD_FOR: Duration = Duration::from_secs(5);
@@ -48,10 +54,17 @@ pub(super) fn acquire(ctx: &Context<'_>) -> Order {
     }
     Order::Acquire {
         ttl: ctx.config.ttl,
+        grounds: view.map(grounds).unwrap_or_default(),
         seen: view.map(|view| view.status_revision).unwrap_or_default(),
-        config: view.and_then(|view| view.config_revision),
-        failsafe: view.map(|view| view.failsafe_revision).unwrap_or_default(),
         status,
+    }
+}
+
+fn grounds(view: &ClusterView) -> Grounds {
+    Grounds {
+        config: view.config_revision.unwrap_or_default(),
+        failover: view.failover_revision,
+        failsafe: view.failsafe_revision,
     }
 }
 
@@ -82,28 +95,41 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
             left: until.since(ctx.now),
         });
     }
-    let unlisted = view
-        .failsafe
-        .as_ref()
-        .is_some_and(|list| !list.contains_key(ctx.me()));
-    if ctx.config.failsafe_mode && unlisted && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
+    if unlisted(ctx, view) && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
         return Err(Guard::NotInFailsafe);
     }
     let (server, _) = ctx.replica().ok_or(Guard::PostgresNotReady)?;
+    heritage(ctx, server)?;
+    Ok(server)
+}
+
+/// What this replica holds is the cluster's history, and enough of it. A timeline after that of the last published position is of a reign that was
+/// over before it published any, so that position says nothing of it.
+pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     ancestry(ctx, server)?;
-    let last = view
-        .status
-        .as_ref()
+    let status = ctx.facts.view().and_then(|view| view.status.as_ref());
+    let newer = |said: Timeline| said < server.timeline && !lacks(Flaw::NewTimelineLags);
+    let last = status
+        .filter(|status| !status.timeline.is_some_and(newer))
         .map(|status| status.optime)
         .unwrap_or_default();
-    let (lag, limit) = (
-        last.ahead_of(server.position()),
-        ctx.config.maximum_lag_on_failover,
-    );
+    let lag = last.ahead_of(server.position());
+    let limit = ctx.config.maximum_lag_on_failover;
     if limit < lag && !forced(ctx) && !lacks(Flaw::LagUnheeded) {
         return Err(Guard::LagTooHigh { lag, limit });
     }
-    Ok(server)
+    Ok(())
+}
+
+/// The leader would not ask this node before it stays primary without etcd.
+///
+/// The mode being off changes nothing as long as the list stands: a leader without etcd has not heard of that. One that has empties the list;
+/// Patroni's does not, so its list counts in the mode only.
+fn unlisted(ctx: &Context<'_>, view: &ClusterView) -> bool {
+    let listed = |list: &Arc<BTreeMap<NodeName, String>>| list.is_empty() || list.contains_key(ctx.me());
+    let emptied = view.status.as_ref().is_some_and(|status| status.ttl.is_some());
+    let heeded = ctx.config.failsafe_mode || emptied && !lacks(Flaw::FailsafeOffAtOnce);
+    heeded && !view.failsafe.as_ref().is_none_or(listed)
 }
 
 /// A node on an older timeline than the cluster's may lead only if all that it holds is in the cluster's history: what it has received
@@ -152,7 +178,13 @@ fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     for name in others {
         peer(ctx, server, &name)?;
     }
-    Ok(server)
+    // An etcd that was away takes the keys of all members with the leader's, and they write them anew.
+    let (since, led) = (ctx.now.minus(HEARSAY), ctx.facts.led.as_ref());
+    let missing = ctx.facts.missing(since, led).find(|name| *name != ctx.me());
+    match missing.filter(|_| !forced(ctx) && !lacks(Flaw::MembersForgotten)) {
+        Some(name) => Err(Guard::PeerUnheard(name.clone())),
+        None => Ok(server),
+    }
 }
 
 /// A person named this node.
@@ -211,15 +243,17 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
     if status.primary && status.running && !impatient && !lacks(Flaw::PeerPrimaryUnheeded) {
         return Err(Guard::PeerIsPrimary(name.clone()));
     }
-    let cannot_lead = status.nofailover || status.can_take_lock == Some(false);
-    if cannot_lead || forced(ctx) || impatient {
-        return Ok(());
-    }
     let own = (server.timeline, server.position());
     let theirs = (
         status.timeline.unwrap_or(server.timeline),
         status.position.unwrap_or(Lsn(0)),
     );
+    let hearsay = ctx.leaderless_for() < HEARSAY && status.running && own < theirs;
+    let hearsay = hearsay && !lacks(Flaw::HearsayBelieved);
+    let cannot_lead = status.nofailover || status.can_take_lock == Some(false) && !hearsay;
+    if cannot_lead || forced(ctx) || impatient {
+        return Ok(());
+    }
     if own < theirs && !lacks(Flaw::PeerAheadUnheeded) {
         return Err(Guard::PeerAhead {
             peer: name.clone(),

@@ -130,7 +130,11 @@ fn unstartable(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         return None;
     }
     trail.block(Rule::StartReplica, Guard::LastAttempt(failure.text.clone()));
-    Some(reclone(ctx, false)?.intent(Intent::Rebuild(reign)))
+    let plan = reclone(ctx, trail, false)?;
+    if plan.orders.is_empty() {
+        return Some(plan);
+    }
+    Some(plan.intent(Intent::Rebuild(reign)))
 }
 
 fn judge(leader: &Ancestry, control: &ControlData) -> Kinship {
@@ -152,13 +156,17 @@ pub(super) fn diverged(ctx: &Context<'_>, trail: &mut Trail, control: &ControlDa
     };
     trail.block(Rule::StartReplica, evidence);
     if ctx.config.reclone_on_divergence {
-        return reclone(ctx, false);
+        return reclone(ctx, trail, false);
     }
     trail.block(Rule::Rewind, Guard::MayNotRewind);
     Some(Plan::hold(Rule::NeedHelp))
 }
 
 fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+    if let Some(guard) = ctx.outdated() {
+        trail.block(Rule::Rewind, guard);
+        return Some(Plan::hold(Rule::Rewind));
+    }
     let leader = ctx.facts.leader()?;
     let failed = ctx
         .state
@@ -168,7 +176,7 @@ fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if let Some(failure) = failed {
         trail.block(Rule::Rewind, Guard::LastAttempt(failure.text.clone()));
         if ctx.config.reclone_on_rewind_failure && 2 <= failure.count {
-            return reclone(ctx, false);
+            return reclone(ctx, trail, false);
         }
     }
     if ctx
@@ -189,7 +197,7 @@ fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             trail.block(Rule::Rewind, Guard::LastAttempt(text));
             let allowed = ctx.config.reclone_on_rewind_failure || ctx.config.reclone_on_divergence;
             return if allowed {
-                reclone(ctx, false)
+                reclone(ctx, trail, false)
             } else {
                 Some(Plan::hold(Rule::NeedHelp))
             };
@@ -206,9 +214,13 @@ fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 }
 
 /// Moves the data directory aside and clones it anew.
-pub(super) fn reclone(ctx: &Context<'_>, from_leader: bool) -> Option<Plan> {
+pub(super) fn reclone(ctx: &Context<'_>, trail: &mut Trail, from_leader: bool) -> Option<Plan> {
     if !ctx.leader_is_other() && !lacks(Flaw::LeaderRecloned) {
         return None;
+    }
+    if let Some(guard) = ctx.outdated() {
+        trail.block(Rule::Reclone, guard);
+        return Some(Plan::hold(Rule::Reclone));
     }
     let source = bootstrap::source(ctx, from_leader)?;
     let from = ctx.upstream(&source)?;
@@ -248,6 +260,26 @@ impl<'a> Context<'a> {
             .is_none_or(|timeline| timeline <= known.timeline);
         let told = present || lacks(Flaw::EarlyHistory);
         (known.leader == leader.name && known.created == leader.created && told).then_some(known)
+    }
+
+    /// What is known of the leader may be of a reign that is over: nothing that a node holds is given up for it.
+    ///
+    /// A primary's timeline is above all that others had when it was promoted, so one below this node's own is not the present one's.
+    pub(super) fn outdated(&self) -> Option<Guard> {
+        if lacks(Flaw::DoomedByHearsay) {
+            return None;
+        }
+        let age = self.facts.read.map_or(Duration::MAX, |read| self.now.since(read));
+        if self.config.ttl < age {
+            return Some(Guard::ViewStale { age });
+        }
+        let held = match self.facts.data() {
+            Some(DataDir::Present(control)) => Some(control.timeline),
+            _ => None,
+        };
+        let own = held.max(self.facts.server().map(|server| server.timeline))?;
+        let leader = self.leader_timeline().filter(|leader| *leader < own)?;
+        Some(Guard::LeaderOlder { own, leader })
     }
 
     /// The leader says that its PostgreSQL runs as primary.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Intent, Plan, Trail, rejoin};
+use super::{Context, Intent, Plan, Trail, race, rejoin};
 use crate::action::{Lane, Order, StopMode, Upstream};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::{Lsn, NodeName, Timeline};
@@ -21,7 +21,7 @@ const STANDSTILL: Duration = Duration::from_secs(6);
 ///
 /// Not when so little of the right is left that the fence would stop it at once: a renewal is on its way then.
 pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
-    let (server, _) = ctx.replica()?;
+    let (server, streaming) = ctx.replica()?;
     if !ctx.state.lease.held {
         return None;
     }
@@ -41,6 +41,9 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         trail.block(Rule::Promote, guard);
         return Some(Plan::hold(Rule::Promote));
     }
+    if let Some(plan) = reconsider(ctx, trail, server, streaming) {
+        return Some(plan);
+    }
     let known = ctx
         .facts
         .view()
@@ -48,10 +51,12 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         .unwrap_or_default()
         .max(server.timeline);
     if ctx.state.reserved.is_none_or(|reserved| reserved <= known) && !lacks(Flaw::NextUnreserved) {
-        // A reign that began with a primary has reserved no timeline: that comes first, or the next reign may make the same one.
+        // A reign that began with a primary has reserved no timeline, or it is not known what an earlier order has: that comes first, or
+        // the next reign may make the same one.
         trail.block(Rule::Promote, Guard::NoReservation);
         let mut status = ctx.status(false);
-        status.next = Some(Timeline(known.0 + 1));
+        let spoken_for = status.next.unwrap_or_default().max(known);
+        status.next = Some(Timeline(spoken_for.0 + 1));
         return Some(if ctx.lanes.idle(Lane::Lock) {
             Plan::order(Rule::Promote, ctx.renew(status))
         } else {
@@ -72,6 +77,37 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             .because(Evidence::RightLeft(ctx.state.lease.left(ctx.now)))
             .because(Evidence::Position(server.timeline, server.position())),
     )
+}
+
+/// Looks again at what the order to take the lock rested on: PostgreSQL may have crashed since and come back with less, or have received more
+/// from a server whose history the cluster has left. A promotion keeps all that was received, so a replica on an older timeline than
+/// the cluster's receives nothing any more when it is compared.
+fn reconsider(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) -> Option<Plan> {
+    if lacks(Flaw::PromotionUnconsidered) {
+        return None;
+    }
+    if let Err(guard) = race::heritage(ctx, server) {
+        trail.block(Rule::Promote, guard);
+        let plan = if ctx.lanes.idle(Lane::Lock) {
+            Plan::order(Rule::GiveUp, ctx.release())
+        } else {
+            Plan::hold(Rule::GiveUp)
+        };
+        return Some(plan.intent(Intent::GiveUp));
+    }
+    let cluster = ctx.facts.view().and_then(|view| view.timeline());
+    if cluster <= Some(server.timeline) {
+        return None;
+    }
+    if server.upstream.is_some() {
+        let upstream = None;
+        return Some(Plan::order(Rule::Promote, Order::Follow { upstream }));
+    }
+    if streaming {
+        trail.block(Rule::Promote, Guard::Receiving);
+        return Some(Plan::hold(Rule::Promote));
+    }
+    None
 }
 
 /// Follows another leader.
@@ -143,6 +179,10 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
                     position: server.position(),
                 },
             );
+            if let Some(guard) = ctx.outdated() {
+                trail.block(Rule::Rewind, guard);
+                return None;
+            }
             let curable = ctx.config.use_pg_rewind || ctx.config.reclone_on_divergence;
             if !curable {
                 trail.block(Rule::Rewind, Guard::MayNotRewind);

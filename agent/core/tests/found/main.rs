@@ -1,6 +1,7 @@
 //! What the simulated worlds found in the state machine, told step by step. `sim/FOUND.md` has the whole list.
 
 mod first;
+mod heritage;
 mod models;
 mod news;
 mod story;

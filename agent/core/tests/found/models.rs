@@ -152,7 +152,10 @@ fn rewinds_in_vain_end_in_a_clone_or_with_a_person() {
             match story.under_way(Lane::Postgres) {
                 Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
                 Some(Order::Rewind { .. }) => story.done(Lane::Postgres, Outcome::Ok),
-                _ => story.later(100),
+                _ => {
+                    story.later(100);
+                    story.read(led_by_b(10));
+                }
             }
         }
         let rewinds = gave(&story, |order| matches!(order, Order::Rewind { .. }));

@@ -114,6 +114,10 @@ impl Dice {
                     retain_slots: BTreeSet::new(),
                     ttl: dice.maybe(2, |dice| Duration::from_secs(1 + dice.roll(9))),
                     timeline: dice.maybe(2, Self::timeline),
+                    fork: dice.maybe(3, |dice| Fork {
+                        from: Timeline(dice.roll(4) as u32),
+                        at: Lsn(dice.roll(400)),
+                    }),
                     next: dice.maybe(2, Self::timeline),
                     vacated: dice.maybe(2, Self::name),
                     unfenced: if dice.one_in(5) { Some(dice.name()) } else { None },
@@ -136,6 +140,7 @@ impl Dice {
                 let addresses = names.into_iter().map(|name| (name, "http://x".to_owned()));
                 Arc::new(addresses.collect())
             }),
+            failover_revision: Revision(self.roll(5) as i64),
             failsafe_revision: Revision(self.roll(5) as i64),
         }
     }

@@ -82,7 +82,7 @@ pub(super) fn prepare(data_dir: &Path, primary: bool) -> Result<bool, Error> {
     } else {
         files::write(&standby, b"", 0o600)?;
         files::remove(&recovery)?;
-        sweep_placeholders(data_dir)?;
+        sweep_histories(data_dir)?;
     }
     Ok(taken)
 }
@@ -133,30 +133,41 @@ pub(super) fn reserve(data_dir: &Path, above: Timeline) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes empty history files that have no real one above them: left by a promotion that did not happen.
-fn sweep_placeholders(data_dir: &Path) -> Result<(), Error> {
-    let wal = data_dir.join("pg_wal");
-    let Ok(entries) = fs::read_dir(&wal) else {
+/// Removes the history files of timelines that nothing here is of: no checkpoint, and no WAL.
+///
+/// An empty one was left by a promotion that did not happen here. Another was fetched from a server that promoted and was lost before any of its
+/// WAL came: PostgreSQL takes the newest file for its target, whatever has become of that timeline, and then finds no server that has it.
+/// One that the upstream does have is fetched again.
+fn sweep_histories(data_dir: &Path) -> Result<(), Error> {
+    let Ok(entries) = fs::read_dir(data_dir.join("pg_wal")) else {
         return Ok(());
     };
-    let own = control::light(data_dir).map_or(1, |light| light.timeline.0);
-    let mut files_found: Vec<(u32, u64)> = entries
+    let names: Vec<String> = entries
         .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let number = u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()?;
-            Some((number, entry.metadata().ok()?.len()))
-        })
+        .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    files_found.sort_unstable();
-    while let Some((timeline, 0)) = files_found.pop() {
-        if timeline <= own {
-            break;
-        }
+    let number = |text: &str| u32::from_str_radix(text, 16).ok();
+    let segment = |name: &String| {
+        let whole = 24 <= name.len() && name.as_bytes()[..24].iter().all(u8::is_ascii_hexdigit);
+        if whole { number(&name[..8]) } else { None }
+    };
+    let own = control::light(data_dir).map_or(1, |light| light.timeline.0);
+    let last = names
+        .iter()
+        .filter_map(segment)
+        .max()
+        .unwrap_or_default()
+        .max(own);
+    let history = |name: &String| number(name.strip_suffix(".history")?);
+    for timeline in names
+        .iter()
+        .filter_map(history)
+        .filter(|timeline| last < *timeline)
+    {
         files::remove(&history_file(data_dir, timeline))?;
         tracing::info!(
             timeline,
-            "removed the empty history file of a promotion that did not happen"
+            "removed the history file of a timeline that no WAL is here of"
         );
     }
     Ok(())
@@ -167,18 +178,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_are_swept_only_above_the_last_real_history() {
+    fn histories_are_swept_above_the_last_timeline_that_wal_is_here_of() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("pg_wal")).unwrap();
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).unwrap();
         reserve(dir.path(), Timeline(3)).unwrap();
         assert!(history_file(dir.path(), 2).exists() && history_file(dir.path(), 3).exists());
         fs::write(history_file(dir.path(), 4), "1\t0/3000000\tx\n").unwrap();
-        reserve(dir.path(), Timeline(5)).unwrap();
-        sweep_placeholders(dir.path()).unwrap();
-        let left: Vec<bool> = (2..=5)
+        fs::write(wal.join("000000040000000000000003.partial"), "").unwrap();
+        fs::write(history_file(dir.path(), 5), "4\t0/3000000\tx\n").unwrap();
+        reserve(dir.path(), Timeline(6)).unwrap();
+        sweep_histories(dir.path()).unwrap();
+        let left: Vec<bool> = (2..=6)
             .map(|number| history_file(dir.path(), number).exists())
             .collect();
-        assert_eq!(left, [true, true, true, false]);
+        assert_eq!(left, [true, true, true, false, false]);
         reserve(dir.path(), Timeline(1)).unwrap();
         assert!(reserve(dir.path(), Timeline(5000)).is_err());
     }

@@ -77,6 +77,7 @@ pub fn status(by: usize, record: &StatusRecord, names: &[NodeName]) -> Held {
         retain_slots: record.retain_slots.clone(),
         ttl: Some(record.ttl),
         timeline: record.timeline,
+        fork: record.fork,
         next: record.next,
         vacated: record.vacated.then(|| names[by].clone()),
         unfenced: record.unfenced.then(|| names[by].clone()),
@@ -138,6 +139,7 @@ pub fn apply(view: &mut ClusterView, key: &Key, kv: Option<&Kv>, names: &[NodeNa
             };
         }
         Key::Failover => {
+            view.failover_revision = revision;
             view.failover = match held {
                 Some(Held::Failover(wish)) => Some(FailoverKey {
                     revision,

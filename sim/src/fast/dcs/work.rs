@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::Order;
+use surus_core::action::Grounds;
 use surus_core::input::Outcome;
 use surus_core::types::{ActionId, LeaseId, MonoTime, NodeName, Revision, Term};
 use surus_core::view::{Initialize, Member};
@@ -330,17 +331,13 @@ impl Work {
                 return Request::Range(range);
             }
             Order::Acquire {
-                config,
-                failsafe,
+                grounds,
                 seen,
                 status,
                 ..
             } => {
-                let mut when = vec![
-                    absent(Key::Leader),
-                    at(Key::Config, config.unwrap_or_default()),
-                    at(Key::Failsafe, *failsafe),
-                ];
+                let mut when = vec![absent(Key::Leader)];
+                when.extend(on(grounds).map(|(key, revision)| at(key, revision)));
                 if worker.bug != Some(Bug::AcquireUnseenReign) {
                     when.push(at(Key::Status, *seen));
                 }
@@ -351,7 +348,9 @@ impl Work {
                 Txn {
                     when,
                     then,
-                    otherwise: vec![get(Key::Leader), get(Key::Config), get(Key::Failsafe)],
+                    otherwise: [Key::Leader, Key::Config, Key::Failover, Key::Failsafe]
+                        .map(get)
+                        .to_vec(),
                 }
             }
             Order::Renew { seen, status, .. } => {
@@ -474,16 +473,20 @@ impl Work {
         let lease = self.lease.map_or(0, |living| living.id);
         let mine = |kv: &Kv| kv.value == Some(Held::Name(worker.node));
         let outcome = match &self.order {
-            Order::Acquire { config, failsafe, .. } => {
+            Order::Acquire { grounds, .. } => {
                 let at = |kv: Option<&Kv>| Revision(kv.map_or(0, |kv| kv.modified));
-                // An attempt of ours that was not answered, or was answered under another term, has created it.
+                // An attempt of ours that was not answered, or was answered under another term, has created it: of this order, or of one
+                // before it, which may have written another `status`.
                 let ours = got(0).is_some_and(|kv| mine(kv) && kv.lease == lease);
-                let unchanged = at(got(1)) == config.unwrap_or_default() && at(got(2)) == *failsafe;
-                let written = if succeeded { header.revision } else { at(got(0)).0 };
+                let unchanged = (1..)
+                    .zip(on(grounds))
+                    .all(|(index, (_, seen))| at(got(index)) == seen);
+                let written = succeeded.then_some(header.revision);
+                let written = written.or((worker.bug == Some(Bug::AcquireTakesAll)).then(|| at(got(0)).0));
                 if !(succeeded || ours && unchanged) {
                     not_locked(got(0), worker)
                 } else if self.one_term(header, worker) {
-                    self.held(header, Some(written), worker)
+                    self.held(header, written, worker)
                 } else {
                     return Next::Ask(self.open(worker));
                 }
@@ -579,6 +582,15 @@ fn not_locked(leader: Option<&Kv>, worker: &Worker<'_>) -> Outcome {
         _ => None,
     };
     Outcome::NotLocked { holder }
+}
+
+/// What an order to take the lock rests on, key by key.
+fn on(grounds: &Grounds) -> [(Key, Revision); 3] {
+    [
+        (Key::Config, grounds.config),
+        (Key::Failover, grounds.failover),
+        (Key::Failsafe, grounds.failsafe),
+    ]
 }
 
 fn absent(key: Key) -> Compare<Key, Held> {

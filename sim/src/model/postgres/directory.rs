@@ -71,6 +71,12 @@ pub struct Label {
 }
 
 impl Cluster {
+    /// Removes the history files of timelines that neither a checkpoint nor any WAL here is of, as the agent does before a replica starts.
+    pub fn sweep_histories(&mut self) {
+        let own = self.log.timeline().max(self.control.timeline);
+        self.histories.sweep(own);
+    }
+
     /// What initdb makes, before its first start.
     #[must_use]
     pub fn new(system_id: SystemId, origin: Origin) -> Self {

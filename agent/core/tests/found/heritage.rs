@@ -1,0 +1,352 @@
+//! What a node must hold to lead, looked at again and again; and for whom it gives up what it holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use surus_core::config::Config;
+use surus_core::input::{Input, Outcome};
+use surus_core::types::*;
+use surus_core::view::*;
+use surus_core::{Lane, Order};
+
+use crate::first::leading;
+use crate::story::*;
+
+fn line(timeline: u32, switch: u64) -> HistoryLine {
+    HistoryLine {
+        timeline: Timeline(timeline),
+        switch: Lsn(switch),
+        reason: String::new(),
+        at: None,
+        leader: None,
+    }
+}
+
+/// A replica of timeline 1 that has received so much, from whom.
+fn at(received: u64, upstream: Option<&str>) -> Process {
+    let role = ServerRole::Replica {
+        received: Some(Lsn(received)),
+        replayed: Lsn(received),
+        streaming: upstream.is_some(),
+    };
+    let Process::Running(mut server) = server(role) else {
+        unreachable!()
+    };
+    server.upstream = upstream.map(str::to_owned);
+    Process::Running(server)
+}
+
+/// Nobody leads, and the last leader left, having said this.
+fn vacated(revision: i64, said: Status) -> ClusterView {
+    let mut view = view(revision, None, revision);
+    view.status = Some(Arc::new(Status {
+        ttl: Some(Duration::from_secs(5)),
+        vacated: Some("b".into()),
+        ..said
+    }));
+    view
+}
+
+fn lived(timeline: u32, optime: u64) -> Status {
+    Status {
+        optime: Lsn(optime),
+        timeline: Some(Timeline(timeline)),
+        ..Status::default()
+    }
+}
+
+fn nobody_answers(story: &mut Story) {
+    story.hear(Input::Peer {
+        name: "b".into(),
+        asked: MonoTime::from_millis(story.now),
+        status: None,
+    });
+}
+
+/// The node has asked for the free lock.
+fn asks_for_the_lock(free: ClusterView, holds: Process) -> Story {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(free);
+    story.probed(holds, ControlState::InArchiveRecovery);
+    nobody_answers(&mut story);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })));
+    story
+}
+
+fn settle(story: &mut Story, holds: Process, renews: bool) {
+    for _ in 0..3 {
+        if story.orders.contains_key(&Lane::Guard) {
+            story.done(Lane::Guard, Outcome::Ok);
+        }
+        if renews && matches!(story.under_way(Lane::Lock), Some(Order::Renew { .. })) {
+            story.locked(30);
+        }
+        story.probed(holds.clone(), ControlState::InArchiveRecovery);
+    }
+}
+
+#[test]
+fn a_replica_that_came_back_with_less_gives_the_lock_back() {
+    let free = vacated(10, lived(1, 5 << 20));
+    for (left, promotes) in [(5 << 20, true), (3 << 20, false)] {
+        let mut story = asks_for_the_lock(free.clone(), at(5 << 20, None));
+        story.probed(at(left, None), ControlState::InArchiveRecovery);
+        story.locked(20);
+        settle(&mut story, at(left, None), true);
+        let promotion = matches!(story.under_way(Lane::Postgres), Some(Order::Promote { .. }));
+        assert_eq!(promotion, promotes);
+        let release = matches!(story.under_way(Lane::Lock), Some(Order::Release { .. }));
+        assert_eq!(release, !promotes);
+    }
+}
+
+#[test]
+fn a_replica_of_an_older_timeline_receives_no_more_when_it_is_compared() {
+    let mut said = lived(2, 900);
+    said.fork = Some(Fork {
+        from: Timeline(1),
+        at: Lsn(1000),
+    });
+    for (received, promotes) in [(1000, true), (1001, false)] {
+        let mut story = asks_for_the_lock(vacated(10, said.clone()), at(1000, Some("b:5432")));
+        story.locked(20);
+        settle(&mut story, at(1000, Some("b:5432")), true);
+        assert!(matches!(
+            story.under_way(Lane::Postgres),
+            Some(Order::Follow { upstream: None })
+        ));
+        story.later(10);
+        story.done(Lane::Postgres, Outcome::Ok);
+        settle(&mut story, at(received, None), true);
+        let promotion = matches!(story.under_way(Lane::Postgres), Some(Order::Promote { .. }));
+        assert_eq!(promotion, promotes);
+    }
+}
+
+#[test]
+fn a_leader_that_was_lost_before_it_recorded_its_history_has_left_where_it_said() {
+    // `history` is of timeline 2, which left timeline 1 later than timeline 3 did.
+    let mut said = lived(3, 500);
+    said.fork = Some(Fork {
+        from: Timeline(1),
+        at: Lsn(500),
+    });
+    let mut free = vacated(10, said);
+    free.history = Arc::new(vec![line(1, 900)]);
+    for (received, may) in [(500, true), (501, false)] {
+        let mut story = Story::new(Config::new("a".into()));
+        story.read(free.clone());
+        story.probed(at(received, None), ControlState::InArchiveRecovery);
+        assert_eq!(story.node.explain().could_take_lock.is_ok(), may);
+    }
+}
+
+#[test]
+fn a_reign_that_published_nothing_does_not_lag() {
+    for (timeline, may) in [(1, true), (2, false)] {
+        let mut story = Story::new(Config::new("a".into()));
+        let mut free = vacated(10, lived(timeline - 1, 5 << 20));
+        free.history = Arc::new(vec![line(1, 5 << 20)]);
+        story.read(free);
+        story.probed(at(1000, None), ControlState::InArchiveRecovery);
+        assert_eq!(story.node.explain().could_take_lock.is_ok(), may, "{timeline}");
+    }
+}
+
+#[test]
+fn what_a_peer_says_in_the_instant_in_which_the_lock_becomes_free_is_hearsay() {
+    let ahead = PeerStatus {
+        running: true,
+        primary: false,
+        position: Some(Lsn(2000)),
+        timeline: Some(Timeline(1)),
+        nofailover: false,
+        failover_priority: 1,
+        can_take_lock: Some(false),
+    };
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(vacated(10, lived(1, 900)));
+    story.probed(at(1000, None), ControlState::InArchiveRecovery);
+    let answer = |story: &mut Story| {
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: Some(ahead.clone()),
+        });
+    };
+    answer(&mut story);
+    assert!(!story.orders.contains_key(&Lane::Lock));
+    story.later(600);
+    answer(&mut story);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })));
+}
+
+#[test]
+fn a_member_whose_key_vanished_with_the_leaders_is_waited_for_a_moment() {
+    let mut led = view(10, Some("b"), 10);
+    let (name, c) = member("c", "replica");
+    led.members.insert(name, c);
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(led);
+    story.probed(at(1000, Some("b:5432")), ControlState::InArchiveRecovery);
+    let mut free = vacated(20, lived(1, 900));
+    free.members = BTreeMap::from([member("a", "replica")]);
+    story.hear(Input::Cluster(free));
+    assert!(!story.orders.contains_key(&Lane::Lock), "where is c?");
+    story.later(600);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })));
+}
+
+#[test]
+fn nothing_is_given_up_for_a_leader_of_an_older_timeline() {
+    let config = Config {
+        reclone_on_divergence: true,
+        use_pg_rewind: true,
+        ..Config::new("a".into())
+    };
+    for (own, gives_up) in [(3, false), (1, true)] {
+        let mut story = Story::new(config.clone());
+        let mut led = view(10, Some("b"), 10);
+        for member in led.members.values_mut() {
+            Arc::make_mut(member).timeline = Some(Timeline(2));
+        }
+        story.read(led);
+        for _ in 0..20 {
+            if !story.orders.contains_key(&Lane::Probe) {
+                story.later(1000);
+            }
+            let control = ControlData {
+                system_id: SystemId(1),
+                state: ControlState::InProduction,
+                timeline: Timeline(own),
+                position: Lsn(1000),
+                rewindable: true,
+            };
+            let view = PostgresView {
+                data: DataDir::Present(control),
+                process: Process::Absent,
+            };
+            let at = MonoTime::from_millis(story.now);
+            story.done(Lane::Probe, Outcome::Probed { at, view });
+            if let Some(Order::CompareHistory { .. }) = story.under_way(Lane::Postgres) {
+                let history = vec![line(1, 500)];
+                let timeline = Timeline(2);
+                story.done(Lane::Postgres, Outcome::Ancestry { timeline, history });
+            }
+        }
+        let given_up = |order: &Order| matches!(order, Order::Rewind { .. } | Order::BaseBackup { .. });
+        assert_eq!(story.given.iter().any(given_up), gives_up);
+    }
+}
+
+#[test]
+fn a_lock_that_an_earlier_order_took_reserves_nothing() {
+    let mut said = lived(1, 900);
+    said.next = Some(Timeline(4));
+    let mut story = asks_for_the_lock(vacated(10, said), at(1000, None));
+    let taken = Outcome::Locked {
+        sent: MonoTime::from_millis(story.now),
+        lease: LeaseId(7),
+        term: Term(1),
+        revision: Revision(20),
+        written: None,
+    };
+    story.done(Lane::Lock, taken);
+    settle(&mut story, at(1000, None), false);
+    assert!(!story.orders.contains_key(&Lane::Postgres));
+    let Some(Order::Renew { status, .. }) = story.under_way(Lane::Lock) else {
+        panic!("no renewal")
+    };
+    assert_eq!(status.next, Some(Timeline(5)), "4 may be another's");
+    story.locked(21);
+    settle(&mut story, at(1000, None), true);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Promote {
+            above: Timeline(4),
+            ..
+        })
+    ));
+}
+
+/// `a` leads `b`, whose key is here or has just vanished, and the failsafe key names these.
+fn with_list(revision: i64, here: bool, names: &[&str]) -> ClusterView {
+    let mut view = view(revision, Some("a"), revision);
+    if !here {
+        view.members.remove(&"b".into());
+    }
+    let list = names
+        .iter()
+        .map(|name| ((*name).into(), format!("http://{name}:8008/patroni")));
+    view.failsafe = Some(Arc::new(list.collect()));
+    view.failsafe_revision = Revision(3);
+    view
+}
+
+/// The list that `a` writes when it leads.
+fn writes(config: Config, views: &[ClusterView]) -> Option<Vec<String>> {
+    let mut story = leading(config);
+    story.given.clear();
+    for view in views {
+        story.read(view.clone());
+        for revision in 40..44 {
+            if matches!(story.under_way(Lane::Lock), Some(Order::Renew { .. })) {
+                story.locked(revision);
+            }
+            if story.orders.contains_key(&Lane::Publish) {
+                story.done(Lane::Publish, Outcome::Ok);
+            }
+            story.later(500);
+        }
+    }
+    let list = story.given.iter().rev().find_map(|order| match order {
+        Order::WriteFailsafe { list, .. } => Some(list.keys().map(|name| name.as_str().to_owned())),
+        _ => None,
+    });
+    list.map(Iterator::collect)
+}
+
+#[test]
+fn the_list_follows_the_members_and_is_emptied_with_the_mode() {
+    let config = |failsafe_mode| Config {
+        failsafe_mode,
+        ..Config::new("a".into())
+    };
+    let names = |list: &[&str]| Some(list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let grown = [with_list(50, true, &["a"])];
+    assert_eq!(writes(config(true), &grown), names(&["a", "b"]));
+    assert_eq!(writes(config(true), &[with_list(50, true, &["a", "b"])]), None);
+    let vanished = [
+        with_list(50, true, &["a", "b"]),
+        with_list(60, false, &["a", "b"]),
+    ];
+    assert_eq!(writes(config(true), &vanished), None, "b is expected back");
+    assert_eq!(writes(config(false), &grown), names(&[]));
+    assert_eq!(writes(config(false), &[with_list(50, true, &[])]), None);
+}
+
+#[test]
+fn who_is_not_on_the_list_may_not_lead_before_the_list_is_emptied() {
+    for (names, ttl, may) in [
+        (&["b"][..], Some(5), false),
+        (&[], Some(5), true),
+        (&["a", "b"], Some(5), true),
+        // Patroni's leader leaves the list when the mode is turned off.
+        (&["b"], None, true),
+    ] {
+        let mut story = Story::new(Config {
+            failsafe_mode: false,
+            ..Config::new("a".into())
+        });
+        let mut free = with_list(10, true, names);
+        free.leader = None;
+        free.status = Some(Arc::new(Status {
+            ttl: ttl.map(Duration::from_secs),
+            ..lived(1, 900)
+        }));
+        story.read(free);
+        story.probed(at(1000, None), ControlState::InArchiveRecovery);
+        assert_eq!(story.node.explain().could_take_lock.is_ok(), may, "{names:?}");
+    }
+}
