@@ -210,8 +210,9 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if let Some(order) = announce(ctx, view) {
         return Some(order);
     }
-    // Also before the promotion: who was named in the reign before may be lost with it.
+    // From the order to promote on: who was named in the reign before may be lost with it.
     if due.keys <= ctx.now
+        && ctx.may_write()
         && let Some(list) = next_failsafe_list(ctx, view)
     {
         due.keys = ctx.now.plus(ctx.config.round() / 2);

@@ -68,6 +68,11 @@ impl Facts {
 
     /// Notes whose keys have vanished.
     fn miss(&mut self, view: &ClusterView, now: MonoTime) {
+        if self.cluster.is_none() {
+            // Who is named there and has no key may have lost it the moment before.
+            let named = view.failsafe.iter().flat_map(|list| list.keys());
+            self.vanished.extend(named.map(|name| (name.clone(), now)));
+        }
         if let Some(known) = &self.cluster {
             let gone = |name: &&NodeName| !view.members.contains_key(*name);
             for name in known.value.members.keys().filter(gone) {

@@ -352,6 +352,8 @@ impl Node {
         if decided && over && self.context().settled() {
             self.state.unsure = false;
         }
+        let stands = self.facts.server().map(|server| server.timeline);
+        self.state.stood = self.state.stood.max(stands);
         if self.context().replica().is_some_and(|(_, streaming)| streaming) {
             self.state.rewound = None;
         }

@@ -80,6 +80,8 @@ pub struct State {
     pub granted: MonoTime,
     /// When an order that brought a deadline of its own to the guard last ended.
     pub armed: MonoTime,
+    /// The highest timeline that this node's data was seen on: the control file names that of the last checkpoint only.
+    pub stood: Option<Timeline>,
     /// Facts about PostgreSQL from before this time do not show what the last order did.
     pub settled: MonoTime,
     /// When the last stop was ordered.
@@ -262,6 +264,7 @@ impl State {
             failure: None,
             granted: MonoTime::ZERO,
             armed: MonoTime::ZERO,
+            stood: None,
             settled: now,
             last_stop: MonoTime::ZERO,
             checkpoint: AfterPromotion::NotNeeded,

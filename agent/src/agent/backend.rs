@@ -8,7 +8,7 @@ use serde_json::Value;
 use surus_core::input::{Input, OperatorOrder};
 use surus_core::types::{MonoTime, NodeName, Revision};
 use surus_core::view::PeerStatus;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::driver::News;
@@ -17,6 +17,7 @@ use crate::config;
 use crate::dcs::Swap;
 use crate::dcs::snapshot::Snapshot;
 use crate::net::Network;
+use crate::published::Published;
 use crate::rest::NodeStatus;
 use crate::rest::backend::{Backend, BoxFuture, DcsError, FailsafeAnswer, FailsafeAsk, Reply};
 
@@ -34,7 +35,7 @@ pub struct Agent {
     /// The driver's inbox.
     pub news: mpsc::UnboundedSender<News>,
     /// What REST answers from.
-    pub statuses: watch::Receiver<Arc<NodeStatus>>,
+    pub statuses: Published<Arc<NodeStatus>>,
 }
 
 /// How long a look at PostgreSQL may hold up an answer to a peer: a healthy server takes a millisecond.
@@ -86,10 +87,12 @@ impl Backend for Agent {
     fn look(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let asked = self.now();
-            let mut statuses = self.statuses.clone();
             self.tell(News::Input(Input::Look));
-            let seen =
-                statuses.wait_for(|status| status.postgres.as_ref().is_some_and(|seen| asked <= seen.at));
+            let since = |status: &Arc<NodeStatus>| {
+                let seen = status.postgres.as_ref()?.at;
+                (asked <= seen).then_some(())
+            };
+            let seen = self.statuses.find(since);
             let _ = tokio::time::timeout(LOOK, seen).await;
         })
     }

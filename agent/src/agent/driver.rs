@@ -9,7 +9,7 @@ use surus_core::action::Order;
 use surus_core::input::Input;
 use surus_core::types::MonoTime;
 use surus_core::{Boot, Decision, Node, Step};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::configuration::Configuration;
 use super::env::Observer;
@@ -17,6 +17,7 @@ use super::executor::{Executor, Limits, Tools};
 use super::facts::Statuses;
 use super::systemd::Systemd;
 use crate::dcs::snapshot::Snapshot;
+use crate::published::Publisher;
 use crate::rest::state::NodeStatus;
 
 /// So much that has happened already is taken before what is known is published again: rendering it costs more than a step.
@@ -66,7 +67,7 @@ pub struct Driver {
     pub(super) configuration: Configuration,
     pub(super) inbox: mpsc::UnboundedReceiver<News>,
     pub(super) statuses: Statuses,
-    pub(super) published: watch::Sender<Arc<NodeStatus>>,
+    pub(super) published: Publisher<Arc<NodeStatus>>,
     pub(super) limits: Arc<RwLock<Limits>>,
     pub(super) systemd: Systemd,
     pub(super) observer: Option<Box<dyn Observer>>,
@@ -218,10 +219,10 @@ impl Driver {
         let now = self.tools.machine.clock.now();
         let next_run = wake.max(now.plus(Duration::from_millis(1)));
         let explanation = node.explain();
-        let old = self.published.borrow().clone();
+        let old = self.published.get();
         let status = self
             .statuses
             .compose(&self.tools.publisher, &explanation, decision, next_run, &old);
-        self.published.send_replace(Arc::new(status));
+        self.published.publish(Arc::new(status));
     }
 }

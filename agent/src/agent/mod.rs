@@ -41,6 +41,7 @@ use crate::machine::Machine;
 use crate::net::{Dial, Listener, Network};
 use crate::peers::member_client;
 use crate::postgres::{Postgres, ProcessControl};
+use crate::published;
 use crate::rest::{NodeStatus, Rest};
 use crate::task;
 use backend::Agent;
@@ -194,7 +195,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
     });
 
     let first = NodeStatus::starting(&settings.scope, &settings.name, timing(&core), clock.now());
-    let (published, statuses) = watch::channel(Arc::new(first));
+    let (published, statuses) = published::channel(Arc::new(first));
     let agent = Arc::new(Agent {
         tools: Arc::clone(&tools),
         net: env.net,

@@ -3,7 +3,6 @@
 //! Any node may serve it. The result is read off the snapshots that the driver publishes as the DCS's watch brings them,
 //! so the answer comes when the change does, not at the next poll.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -235,29 +234,18 @@ async fn await_result(shared: &Shared, wish: &Wish, old: Option<&str>, written: 
         Kind::Switchover => "Switchover",
         Kind::Failover => "Failover",
     };
-    let mut statuses = shared.statuses.clone();
-    let loop_wait = statuses.borrow().timing.loop_wait;
+    let loop_wait = shared.status().timing.loop_wait;
     let patience = loop_wait.max(Duration::from_secs(10)) * 2;
-    let watched = async {
-        loop {
-            let seen = statuses
-                .borrow_and_update()
-                .cluster
-                .as_ref()
-                .map(|seen| Arc::clone(&seen.value));
-            // Snapshots from before our write still show the past.
-            if let Some(cluster) = seen.filter(|cluster| cluster.snapshot.raw.revision >= written) {
-                match cluster.leader() {
-                    Some(leader) if Some(leader) != old => return Some(Ok(leader.to_owned())),
-                    Some(_) if cluster.snapshot.view.failover.is_none() => return Some(Err(())),
-                    _ => {}
-                }
-            }
-            if statuses.changed().await.is_err() {
-                return None;
-            }
+    let watched = shared.statuses.find(|status| {
+        // Snapshots from before our write still show the past.
+        let cluster = &status.cluster.as_ref()?.value;
+        let cluster = Some(cluster).filter(|cluster| cluster.snapshot.raw.revision >= written)?;
+        match cluster.leader() {
+            Some(leader) if Some(leader) != old => Some(Ok(leader.to_owned())),
+            Some(_) if cluster.snapshot.view.failover.is_none() => Some(Err(())),
+            _ => None,
         }
-    };
+    });
     match tokio::time::timeout(patience, watched).await {
         Ok(Some(Ok(leader))) => {
             let verb = wish.kind.verb();

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use surus_core::types::MonoTime;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 
 use super::backend::{Backend, BoxFuture, DcsError};
@@ -28,6 +28,7 @@ use super::{PATRONI_VERSION, route, security};
 use crate::config::settings::{BasicAuth, RestApi};
 use crate::dcs::snapshot::Snapshot;
 use crate::net::{Listener, Stream};
+use crate::published::Published;
 use crate::task::Owned;
 
 /// Bounds on what clients may cost.
@@ -134,7 +135,7 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
 /// What all handlers share.
 pub(super) struct Shared {
     pub(super) backend: Arc<dyn Backend>,
-    pub(super) statuses: watch::Receiver<Arc<NodeStatus>>,
+    pub(super) statuses: Published<Arc<NodeStatus>>,
     pub(super) limits: Limits,
     pub(super) orders: Semaphore,
     pub(super) body_bytes: AtomicUsize,
@@ -148,7 +149,7 @@ pub(super) struct Shared {
 impl Shared {
     /// The newest status.
     pub(super) fn status(&self) -> Arc<NodeStatus> {
-        self.statuses.borrow().clone()
+        self.statuses.get()
     }
 
     /// The settings in force.
@@ -214,7 +215,7 @@ impl Rest {
     /// The certificates of `settings` cannot be used.
     pub fn new(
         backend: Arc<dyn Backend>,
-        statuses: watch::Receiver<Arc<NodeStatus>>,
+        statuses: Published<Arc<NodeStatus>>,
         settings: RestApi,
         limits: Limits,
     ) -> Result<Self, TlsError> {

@@ -11,7 +11,7 @@ use surus::peers::member_client;
 use surus::rest::{Limits, Rest};
 use surus::task::BoxFuture;
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::support::*;
 
@@ -44,7 +44,7 @@ impl Dial for Dialer {
 #[tokio::test]
 async fn members_talk_over_pipes() {
     let fake = Fake::new(cluster(Some("n1"), &[]));
-    let (_statuses, receiver) = watch::channel(Arc::new(primary()));
+    let (_statuses, receiver) = surus::published::channel(Arc::new(primary()));
     let rest = Rest::new(fake, receiver, settings(), Limits::default()).unwrap();
     let (dial, accept) = mpsc::unbounded_channel();
     let server = tokio::spawn(async move { rest.serve(Box::new(Pipes(accept))).await });

@@ -10,6 +10,7 @@ use serde_json::Value;
 use surus::config::settings::{HostPort, RestApi, Tags, VerifyClient};
 use surus::dcs::snapshot::{RawCluster, RawKey, Snapshot};
 use surus::net::Tcp;
+use surus::published::Publisher;
 use surus::rest::backend::{Backend, BoxFuture, DcsError, FailsafeAnswer, FailsafeAsk, Reply};
 use surus::rest::state::{ClusterStatus, Explanation, PostgresStatus, ServerDetail, Timing, WalSender};
 use surus::rest::{Limits, NodeStatus, Rest};
@@ -21,7 +22,6 @@ use surus_core::view::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 pub(crate) const NOW: MonoTime = MonoTime(1_000_000_000_000);
 pub(crate) const WALL: Duration = Duration::from_secs(1_795_166_718);
@@ -395,7 +395,7 @@ pub(crate) fn settings() -> RestApi {
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) fake: Arc<Fake>,
-    pub(crate) statuses: watch::Sender<Arc<NodeStatus>>,
+    pub(crate) statuses: Publisher<Arc<NodeStatus>>,
     pub(crate) rest: Rest,
     task: tokio::task::JoinHandle<()>,
 }
@@ -417,7 +417,7 @@ impl Node {
             .as_ref()
             .map(|seen| Snapshot::clone(&seen.value.snapshot));
         let fake = Fake::new(snapshot.unwrap_or_default());
-        let (statuses, receiver) = watch::channel(Arc::new(status));
+        let (statuses, receiver) = surus::published::channel(Arc::new(status));
         let listener: TcpListener = Tcp::bind(&settings.listen.host, settings.listen.port, 256)
             .await
             .unwrap();
@@ -435,7 +435,7 @@ impl Node {
     }
 
     pub(crate) fn publish(&self, status: NodeStatus) {
-        self.statuses.send_replace(Arc::new(status));
+        self.statuses.publish(Arc::new(status));
     }
 
     pub(crate) fn set_cluster(&self, snapshot: Snapshot) {

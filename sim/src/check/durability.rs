@@ -40,6 +40,8 @@ pub struct Durability {
     taken_after: Option<Timeline>,
     /// When each member's agent began the look at its server that ended last, and the one under way.
     looked: BTreeMap<NodeIndex, [Option<Time>; 2]>,
+    /// When each member's agent had looked that composed its last renewal.
+    composed: BTreeMap<NodeIndex, Time>,
     /// When each member had looked that last published its position as a primary.
     published: BTreeMap<NodeIndex, Time>,
 }
@@ -59,7 +61,7 @@ impl Durability {
                 let own = member
                     .and_then(|member| member.standing)
                     .map(|standing| standing.timeline);
-                let looked = self.looked.get(&node).and_then(|looked| looked[0]);
+                let looked = self.composed.get(&node).copied();
                 let up = member.and_then(|member| member.since).map(|since| since.at);
                 if let Some(looked) = looked.filter(|looked| up.is_some_and(|up| up <= *looked))
                     && own.is_some()
@@ -91,8 +93,19 @@ impl Durability {
                     *ended = begun.take();
                 }
             }
+            (
+                Seen::OrderBegan {
+                    order: Deed::Renew | Deed::Release,
+                    ..
+                },
+                Some(node),
+            ) => match self.looked.get(&node).and_then(|looked| looked[0]) {
+                Some(looked) => drop(self.composed.insert(node, looked)),
+                None => drop(self.composed.remove(&node)),
+            },
             (Seen::AgentBegan, Some(node)) => {
                 self.looked.remove(&node);
+                self.composed.remove(&node);
             }
             _ => {}
         }
@@ -287,6 +300,8 @@ mod tests {
                 if looks {
                     look(&mut run);
                 }
+                let (id, order, about) = (10, Deed::Renew, None);
+                run.see(Some(0), Seen::OrderBegan { id, order, about });
                 run.status(0, 100, false);
             }
             run.take_lock(1, at(1, 100));

@@ -54,8 +54,9 @@ impl Election {
         let forced = scene.forced(node);
         let who = format!("{} takes the lock", name(node));
         let told = scene.status.map(|(_, fact)| fact);
-        // A reign that was over before it published a position is not behind that of the one before.
-        let published = scene.lived.is_none_or(|lived| standing.timeline <= lived);
+        // The last reign, if it was over before it published a position, is not behind that of the one before.
+        let last = scene.reserved.is_some_and(|next| next <= standing.timeline);
+        let published = !last || scene.lived.is_none_or(|lived| standing.timeline <= lived);
         if let Some(optime) = optime.filter(|_| !forced && published) {
             let lag = optime.ahead_of(standing.position);
             if settings.maximum_lag < lag {

@@ -120,6 +120,8 @@ pub struct Scene {
     pub status: Option<(Lsn, Fact)>,
     /// The timeline of that position.
     pub lived: Option<Timeline>,
+    /// The timeline that was reserved last.
+    pub reserved: Option<Timeline>,
     /// The members on the failsafe list.
     pub failsafe: Option<Vec<NodeIndex>>,
     /// A person's wish: (the leader it is meant for, who shall take over).
@@ -204,13 +206,14 @@ impl Scene {
                 Seen::StatusWritten {
                     optime,
                     timeline,
+                    next,
                     unfenced,
                     ..
                 },
                 Some(node),
             ) => {
                 self.status = Some((*optime, fact));
-                self.lived = *timeline;
+                (self.lived, self.reserved) = (*timeline, *next);
                 self.unfenced = unfenced.then_some(node);
             }
             (

@@ -24,8 +24,6 @@ pub struct Grants {
     pub list: Vec<usize>,
     /// The ttl in force.
     pub ttl: Time,
-    /// Failsafe mode is on.
-    pub failsafe: bool,
     /// Of each asker, by whom it was granted, and when it had asked.
     given: BTreeMap<usize, BTreeMap<usize, Time>>,
 }
@@ -54,7 +52,8 @@ impl Hub {
         let now = self.net.now();
         let until = {
             let grants = self.grants();
-            (grants.failsafe && grants.list == [host]).then(|| now + grants.ttl)
+            // Whether it still is in that mode is not asked: it may not have heard that it is not, being cut off.
+            (grants.list == [host]).then(|| now + grants.ttl)
         };
         if let Some(until) = until {
             self.by_grants(host, now, until);

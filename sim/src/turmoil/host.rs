@@ -236,11 +236,13 @@ impl Inside {
     }
 
     /// The clock runs differently: the guard's deadline comes at another time.
-    pub fn retime(&mut self) {
+    pub fn retime(&mut self, now: Time) {
         let (clock, late) = (self.clock, self.rng.below(KILL));
         if let Some(warden) = &mut self.warden
             && let Some(deadline) = warden.guard.deadline
+            && now < clock.world(deadline)
         {
+            // One that has passed is being acted upon.
             warden.kills = clock.world(deadline).saturating_add(late);
         }
     }

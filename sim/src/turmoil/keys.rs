@@ -35,6 +35,8 @@ pub struct Keys {
     term: u64,
     etcd_leader: Option<usize>,
     ttl: Time,
+    /// The keep-alive that last gave a right while etcd had no space.
+    kept: Time,
 }
 
 fn text(key: &Key) -> String {
@@ -65,6 +67,7 @@ impl Keys {
         let before = self.leader;
         self.leader(hub, store, term);
         self.status(hub, store, kept, before, term);
+        self.full(hub, store, kept);
         if let Some(key) = self.changed(store, "initialize") {
             let to = key.map(|key| match text(key).trim().parse() {
                 Ok(id) => Initialize::Done(SystemId(id)),
@@ -108,7 +111,7 @@ impl Keys {
             let settings = settings(&config);
             self.ttl = settings.ttl;
             let mut grants = hub.grants();
-            (grants.ttl, grants.failsafe) = (settings.ttl, settings.failsafe);
+            grants.ttl = settings.ttl;
             drop(grants);
             for host in 0..hub.hosts.len() {
                 hub.see(Some(host), Seen::Configured(settings));
@@ -164,6 +167,19 @@ impl Keys {
             };
             hub.see(now.holder, seen);
         }
+    }
+
+    /// While etcd has no space, a read confirms the lock after a keep-alive, and nothing is written. Reads leave no trace, so each keep-alive counts.
+    fn full(&mut self, hub: &Hub, store: &Store, kept: &BTreeMap<i64, Time>) {
+        let Some(leader) = self.leader.filter(|_| store.full()) else {
+            return;
+        };
+        let Some(sent) = kept.get(&leader.lease).copied().filter(|sent| self.kept < *sent) else {
+            return;
+        };
+        self.kept = sent;
+        let (until, by) = (sent + self.ttl, RightBy::Lock);
+        hub.see(leader.holder, Seen::Right { sent, until, by });
     }
 
     /// `status` is written by whoever holds the lock, together with the proof that it does: that makes a right.

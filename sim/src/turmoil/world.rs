@@ -20,7 +20,7 @@ use super::net::{Driver, Machine, Net};
 use super::postgres::PORT as POSTGRES;
 use super::process::take_panic;
 use super::router;
-use super::story::Armed;
+use super::story::{Armed, Still};
 use crate::clock::{Clock, MS, SEC, Time};
 use crate::model::etcd;
 use crate::record::{Keep, Recorder, Seen};
@@ -49,6 +49,10 @@ pub struct World {
     pub(super) cuts: BTreeMap<(Machine, Machine), u32>,
     /// The hosts that have power.
     pub(super) powered: Vec<bool>,
+    /// What stands still.
+    pub(super) still: Vec<Still>,
+    /// The hosts whose supervisor starts the agent when they go on.
+    pub(super) boots: Vec<bool>,
     /// When a host's agent is started again after its orderly end, if somebody stopped it.
     pub(super) again: Vec<Option<Time>>,
     pub(super) rng: Rng,
@@ -266,6 +270,8 @@ impl World {
             machines,
             cuts: BTreeMap::new(),
             powered: vec![true; count],
+            still: vec![Still::default(); count],
+            boots: vec![false; count],
             again: vec![None; count],
             rng,
             person,
@@ -356,6 +362,11 @@ impl World {
         if self.agents[host].is_some() || !self.powered[host] {
             return;
         }
+        if self.still[host].host() {
+            self.boots[host] = true;
+            return;
+        }
+        self.still[host].forget_agent();
         match Agent::start(&self.hub, host, &self.files[host], self.ending.clone()) {
             Ok(agent) => self.agents[host] = Some(agent),
             Err(text) => {

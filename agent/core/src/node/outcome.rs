@@ -324,8 +324,12 @@ impl Node {
                     self.state.reclone = None;
                     self.state.ancestry = None;
                     self.state.rewound = None;
+                    self.state.stood = None;
                 }
-                Order::Rewind { .. } => self.rewound(),
+                Order::Rewind { .. } => {
+                    self.state.stood = None;
+                    self.rewound();
+                }
                 // Whatever was to become of the last one, this one is a replica.
                 Order::StartReplica { .. } => {
                     self.state.unsure = false;

@@ -8,7 +8,7 @@ use super::{Context, Plan, Trail};
 use crate::action::{Grounds, Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::{Lsn, NodeName, Timeline};
-use crate::view::{ClusterView, FailoverKey, Server};
+use crate::view::{ClusterView, FailoverKey, Server, Status};
 use crate::zoo::{Flaw, lacks};
 
 /// How long a free lock is kept for the candidate that a person named, and from the node that gave it away.
@@ -103,14 +103,18 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     Ok(server)
 }
 
-/// What this replica holds is the cluster's history, and enough of it. A timeline after that of the last published position is of a reign that was
-/// over before it published any, so that position says nothing of it.
+/// What this replica holds is the cluster's history, and enough of it. The timeline that was reserved last, after that of the last published
+/// position, is of a reign that was over before it published any, so that position says nothing of it.
 pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     ancestry(ctx, server)?;
     let status = ctx.facts.view().and_then(|view| view.status.as_ref());
-    let newer = |said: Timeline| said < server.timeline && !lacks(Flaw::NewTimelineLags);
+    let newest = |status: &&Arc<Status>| {
+        let reserved = status.next.is_some_and(|next| next <= server.timeline);
+        let newer = status.timeline.is_some_and(|said| said < server.timeline);
+        reserved && newer && !lacks(Flaw::NewTimelineLags)
+    };
     let last = status
-        .filter(|status| !status.timeline.is_some_and(newer))
+        .filter(|status| !newest(status))
         .map(|status| status.optime)
         .unwrap_or_default();
     let lag = last.ahead_of(server.position());

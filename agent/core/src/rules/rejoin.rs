@@ -277,7 +277,7 @@ impl<'a> Context<'a> {
             Some(DataDir::Present(control)) => Some(control.timeline),
             _ => None,
         };
-        let own = held.max(self.facts.server().map(|server| server.timeline))?;
+        let own = held.max(self.state.stood)?;
         let leader = self.leader_timeline().filter(|leader| *leader < own)?;
         Some(Guard::LeaderOlder { own, leader })
     }

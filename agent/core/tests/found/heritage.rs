@@ -144,9 +144,12 @@ fn a_leader_that_was_lost_before_it_recorded_its_history_has_left_where_it_said(
 
 #[test]
 fn a_reign_that_published_nothing_does_not_lag() {
-    for (timeline, may) in [(1, true), (2, false)] {
+    // What was published, and the timeline that was reserved last.
+    for (timeline, next, may) in [(0, 1, true), (0, 2, false), (1, 1, false), (1, 2, false)] {
         let mut story = Story::new(Config::new("a".into()));
-        let mut free = vacated(10, lived(timeline - 1, 5 << 20));
+        let mut said = lived(timeline, 5 << 20);
+        said.next = Some(Timeline(next));
+        let mut free = vacated(10, said);
         free.history = Arc::new(vec![line(1, 5 << 20)]);
         story.read(free);
         story.probed(at(1000, None), ControlState::InArchiveRecovery);
@@ -324,6 +327,22 @@ fn the_list_follows_the_members_and_is_emptied_with_the_mode() {
     assert_eq!(writes(config(true), &vanished), None, "b is expected back");
     assert_eq!(writes(config(false), &grown), names(&[]));
     assert_eq!(writes(config(false), &[with_list(50, true, &[])]), None);
+}
+
+#[test]
+fn an_agent_that_has_just_begun_leaves_on_the_list_who_has_no_key_yet() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(with_list(50, false, &["a", "b"]));
+    story.probed(primary(), ControlState::InProduction);
+    story.locked(60);
+    for _ in 0..4 {
+        if story.orders.contains_key(&Lane::Publish) {
+            story.done(Lane::Publish, Outcome::Ok);
+        }
+        story.later(500);
+    }
+    let list = |order: &Order| matches!(order, Order::WriteFailsafe { .. });
+    assert!(!story.given.iter().any(list), "b is expected back");
 }
 
 #[test]

@@ -200,7 +200,8 @@ impl Ensemble {
     }
 
     fn tell(&self, before: Point, inner: &Inner) {
-        if inner.point() != before
+        // While it is full, keep-alives are all that is to be seen of the lock.
+        if (inner.point() != before || inner.model.full())
             && let Some(observer) = &mut *self.0.observer.lock().unwrap_or_else(PoisonError::into_inner)
         {
             observer(&inner.model, &inner.kept);

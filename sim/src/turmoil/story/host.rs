@@ -1,6 +1,6 @@
 //! Faults of processes, hosts and clocks; and the end of all faults.
 
-use surus_scenarios::{HostFault, Nanos, Taken};
+use surus_scenarios::{HostFault, Taken};
 
 use super::super::world::{RESTART, World};
 use super::{nobody, void};
@@ -44,21 +44,8 @@ impl World {
                 }
                 self.see(host, Seen::GuardDied);
             }
-            HostFault::FreezeGuard { span, .. } => {
-                if !self.freeze_guard(host, true) {
-                    return void("no guard runs");
-                }
-                self.lasts(*span, move |world| {
-                    world.freeze_guard(host, false);
-                });
-            }
-            HostFault::PauseHost { span, .. } => {
-                if !self.powered[host] {
-                    return void("the host has no power");
-                }
-                self.pause(host, true);
-                self.lasts(*span, move |world| world.pause(host, false));
-            }
+            HostFault::FreezeGuard { span, .. } => return self.freeze_guard(host, *span),
+            HostFault::PauseHost { span, .. } => return self.pause_host(host, *span),
             HostFault::PowerLoss { back, .. } => {
                 if !self.powered[host] {
                     return void("the host has no power");
@@ -76,7 +63,7 @@ impl World {
                 let ppm = *ppm;
                 self.hub.act(host, |now, inside| {
                     inside.clock.steer(now, ppm);
-                    inside.retime();
+                    inside.retime(now);
                 });
             }
             HostFault::ClockJump { ms, .. } => {
@@ -87,103 +74,7 @@ impl World {
         Taken::Done
     }
 
-    fn freeze_agent(&mut self, host: usize, span: Nanos) -> Taken {
-        let Some(agent) = &self.agents[host] else {
-            return void("no agent runs");
-        };
-        let process = agent.process.clone();
-        process.freeze();
-        self.see(host, Seen::AgentFrozen { frozen: true });
-        self.lasts(span, move |world| {
-            if process.alive() {
-                process.thaw();
-                world.see(host, Seen::AgentFrozen { frozen: false });
-            }
-        });
-        Taken::Done
-    }
-
-    /// It gets the processor now and then only.
-    fn slow_agent(&mut self, host: usize, by: Nanos, span: Nanos) -> Taken {
-        if self.agents[host].is_none() {
-            return void("no agent runs");
-        }
-        let until = self.time().saturating_add(span.0);
-        self.starve(host, by, until);
-        self.lasts(span, |_| {});
-        Taken::Done
-    }
-
-    fn starve(&mut self, host: usize, by: Nanos, until: u64) {
-        let (off, on) = (self.rng.below(by.0.max(1)), self.rng.range(MS, 20 * MS));
-        let Some(process) = self.agents[host].as_ref().map(|agent| agent.process.clone()) else {
-            return;
-        };
-        if until <= self.time() {
-            process.thaw();
-            return;
-        }
-        process.freeze();
-        self.after(off, move |world| {
-            process.thaw();
-            world.after(on, move |world| world.starve(host, by, until));
-        });
-    }
-
-    fn freeze_guard(&mut self, host: usize, frozen: bool) -> bool {
-        self.hub.act(host, |_, inside| {
-            let warden = inside.warden.as_mut();
-            warden.map(|warden| warden.frozen = frozen).is_some()
-        })
-    }
-
-    /// The whole host stands still, or goes on.
-    fn pause(&mut self, host: usize, paused: bool) {
-        if paused {
-            self.see(host, Seen::HostFrozen { frozen: true });
-        }
-        if let Some(agent) = &self.agents[host] {
-            if paused {
-                agent.process.freeze();
-            } else {
-                agent.process.thaw();
-            }
-        }
-        self.freeze_guard(host, paused);
-        self.hang(host, paused);
-        for member in self.etcd_on(host) {
-            self.etcd.freeze(member, paused);
-        }
-        if !paused {
-            self.see(host, Seen::HostFrozen { frozen: false });
-        }
-    }
-
-    /// PostgreSQL's processes are stopped, or go on.
-    pub(super) fn hang(&mut self, host: usize, hung: bool) -> bool {
-        let alive = self.hub.look(host, |inside| inside.server.alive());
-        if !alive || self.hub.look(host, |inside| inside.server.hung()) == hung {
-            return alive;
-        }
-        self.hub.act(host, |now, inside| {
-            if let Some(sessions) = &inside.sessions {
-                if hung {
-                    sessions.freeze();
-                } else {
-                    sessions.thaw();
-                }
-            }
-            if hung {
-                inside.server.hang();
-            } else {
-                inside.server.thaw(now);
-            }
-        });
-        self.see(host, Seen::Hung { hung });
-        true
-    }
-
-    fn etcd_on(&self, host: usize) -> Vec<usize> {
+    pub(super) fn etcd_on(&self, host: usize) -> Vec<usize> {
         let machine = self.machines.hosts[host];
         let on = |member: &usize| self.machines.etcd[*member] == machine;
         (0..self.machines.etcd.len()).filter(on).collect()
@@ -208,6 +99,7 @@ impl World {
             self.net.power(machine, false);
             self.powered[host] = false;
             self.kill_agent(host);
+            self.still[host].forget();
             self.hub.act(host, |_, inside| {
                 inside.lose_power();
                 Server::power_off(&mut inside.server);
@@ -229,11 +121,11 @@ impl World {
         }
         for host in 0..self.agents.len() {
             self.power(host, true);
-            self.hang(host, false);
-            self.freeze_guard(host, false);
+            self.still[host].forget();
+            self.boots[host] = false;
+            self.obey_still(host);
             self.hub.act(host, |_, inside| inside.mend());
-            if let Some(agent) = &self.agents[host] {
-                agent.process.thaw();
+            if self.agents[host].is_some() {
                 // One that is on its way out.
                 self.again[host].get_or_insert(RESTART);
             }

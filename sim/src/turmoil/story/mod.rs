@@ -1,6 +1,6 @@
 //! The turmoil world plays a [`Story`](surus_scenarios::Story), as the fast world does: the same steps, judged by the same witness.
 //!
-//! `host`, `postgres`, `net`, `etcd`: the faults; `trap`: those that wait; `operator`: what people do; `target`: who is meant; `judge`: what holds. What this world
+//! `host`, `postgres`, `net`, `etcd`: the faults; `still`: what stands still; `trap`: those that wait; `operator`: what people do; `target`: who is meant; `judge`: what holds. What this world
 //! cannot do it says, so that a story with such a step waits instead of passing.
 
 mod etcd;
@@ -9,6 +9,7 @@ mod judge;
 mod net;
 mod operator;
 mod postgres;
+mod still;
 mod target;
 mod trap;
 
@@ -17,6 +18,7 @@ use surus_scenarios::{Expectation, Fault, Load, Nanos, Operator, Taken, Trap, Ve
 use super::world::World;
 use crate::record::Seen;
 
+pub(super) use still::Still;
 pub(super) use trap::{Armed, Traps};
 
 /// What stories can require of this world.

@@ -23,13 +23,7 @@ impl World {
                 let Some(host) = self.member_at(node) else {
                     return nobody();
                 };
-                if !self.hang(host, true) {
-                    return void("PostgreSQL does not run");
-                }
-                self.lasts(*span, move |world| {
-                    world.hang(host, false);
-                });
-                Taken::Done
+                self.freeze_postgres(host, *span)
             }
             PostgresFault::CrashBackend { node } => {
                 self.inside(node, |now, inside| inside.server.crash_backend(now))
