@@ -13,5 +13,6 @@ pub mod net;
 pub mod peers;
 pub mod postgres;
 pub mod rest;
+pub mod router;
 pub mod task;
 pub mod topology;

@@ -32,6 +32,9 @@ pub enum Swap {
 /// would block every node for ever.
 const CLAIM: &str = "surus/claim";
 
+/// The leader's word that it is about to stop: its name. It binds nobody; routers let new sessions wait, so that none is cut off.
+pub const STOPPING: &str = "surus/stopping";
+
 impl Etcd {
     /// Everything under the prefix, as of the returned time, when the request was sent.
     ///
