@@ -174,6 +174,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
         effective.postgres.clone(),
         settings.bootstrap.clone(),
     ));
+    postgres.announce_with(Arc::new(executor::Word(Arc::clone(&etcd))));
     let core = effective.core.clone();
     let present = Present {
         settings: Arc::new(settings.clone()),

@@ -283,6 +283,15 @@ impl Etcd {
         })
     }
 
+    /// Says that this node, the leader, is about to stop.
+    ///
+    /// # Errors
+    /// [`DcsError::Failed`] if it is not the leader.
+    pub async fn announce_stop(&self, limit: Duration) -> Result<(), DcsError> {
+        self.write_as_leader(STOPPING, self.name.clone(), Vec::new(), limit)
+            .await
+    }
+
     /// Empties the `failover` key, if it is still at `revision`.
     ///
     /// # Errors
