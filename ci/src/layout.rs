@@ -57,7 +57,8 @@ impl Layout {
             ]
         });
         let doors = [self.primary(), self.replicas(), self.stats()];
-        let mut all = members.chain(doors).chain(self.router()).chain(self.tuned());
+        let routers = self.router().into_iter().chain(self.router_of_agent());
+        let mut all = members.chain(doors).chain(routers).chain(self.tuned());
         all.find_map(|address| {
             TcpListener::bind(address)
                 .err()
@@ -107,6 +108,11 @@ impl Layout {
     /// The built-in router's door to the primary, the one to the replicas, and its HTTP endpoint.
     pub(crate) fn router(&self) -> [SocketAddrV4; 3] {
         [6000, 6001, 8009].map(|port| self.at(1, port))
+    }
+
+    /// The door to the primary that an agent opens, and its HTTP endpoint.
+    pub(crate) fn router_of_agent(&self) -> [SocketAddrV4; 2] {
+        [6010, 8010].map(|port| self.at(1, port))
     }
 
     /// The doors of HAProxy as the template that we ship configures it.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::json;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Habit, PASSWORD, Plan, Route, Writer};
+use crate::client::{Habit, PASSWORD, Plan, Route, Writer, look};
 use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
 use crate::error::{Error, Result, chain};
@@ -67,7 +68,9 @@ pub(crate) async fn router(options: &Options, report: Report) -> Result<()> {
     cluster::with(&options.cluster, report, false, async |cluster| {
         let _router = start(cluster)?;
         let _haproxy = Tuned::start(&cluster.layout, &cluster.account, &cluster::program("haproxy")?)?;
-        wait_ready(cluster).await?;
+        let [_, _, status] = cluster.layout.router();
+        wait_ready(status).await?;
+        beside_agent(cluster).await?;
         let (mut broken, mut figures, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         let mut number = 0;
         for fault in &options.faults {
@@ -159,11 +162,39 @@ fn start(cluster: &Cluster) -> Result<Child> {
     proc::start(&cluster.account, &words, &dir, &dir.join("router.log"))
 }
 
+/// Gives the agent of a replica a section `router`, starts it anew, and looks where its door leads.
+async fn beside_agent(cluster: &mut Cluster) -> Result<()> {
+    let primary = cluster.wait_healthy(Duration::from_secs(60)).await?;
+    let replica = (primary + 1) % MEMBERS;
+    let [door, status] = cluster.layout.router_of_agent();
+    let path = cluster.nodes[usize::from(replica)].config();
+    let opened = || format!("open {}", path.display());
+    let before = fs::read_to_string(&path).map_err(Error::io(opened))?;
+    let section = format!("router:\n  primary: {door}\n  status: {status}\n");
+    fs::write(&path, format!("{before}{section}")).map_err(Error::io(opened))?;
+    faults::inject(cluster, Fault::Agent, replica).await?;
+    faults::heal(cluster, Fault::Agent, replica)?;
+    wait_ready(status).await?;
+    let (node, recovering) = look(door)
+        .await
+        .map_err(|error| Error::Unmet(format!("the router beside an agent: {error}")))?;
+    if recovering || cluster.layout.node_at(node) != Some(primary) {
+        return Err(Error::Unmet(format!(
+            "the router beside an agent leads to {node}"
+        )));
+    }
+    fs::write(&path, before).map_err(Error::io(opened))?;
+    let name = &cluster.nodes[usize::from(replica)].name;
+    cluster.report.say(format!(
+        "the router beside the agent of {name} leads to the primary"
+    ));
+    Ok(())
+}
+
 /// Waits until the router says that it is ready.
-async fn wait_ready(cluster: &Cluster) -> Result<()> {
+async fn wait_ready(status: SocketAddrV4) -> Result<()> {
     let limit = Duration::from_secs(20);
     let end = Instant::now() + limit;
-    let [_, _, status] = cluster.layout.router();
     loop {
         let last = match http::get(status, "/readiness", Duration::from_secs(1)).await {
             Ok(answer) if answer.status == 200 => return Ok(()),

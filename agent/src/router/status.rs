@@ -323,3 +323,107 @@ impl Page {
         let _ = writeln!(self.text, "}} {value}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::{Cluster, Leader, Member, Role, State};
+    use super::super::table::Rules;
+    use super::*;
+    use crate::clock::{Clock as _, SystemClock};
+    use crate::config::settings::HostPort;
+
+    fn status() -> Status {
+        let rules = Rules {
+            hold: Duration::from_secs(1),
+            max_waiting: 10,
+            max_connections: 10,
+            maximum_lag: None,
+            fall_back: false,
+        };
+        Status {
+            hub: Hub::new(rules, Arc::new(SystemClock)),
+            doors: vec![Door::Primary],
+            scope: "a \"demo\"".to_owned(),
+            dropped: Arc::default(),
+        }
+    }
+
+    fn get(status: &Status, path: &str) -> u16 {
+        status
+            .answer(&Request::get(path).body(()).unwrap())
+            .status()
+            .as_u16()
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_when_a_client_would_be_connected() {
+        let status = status();
+        assert_eq!(
+            (get(&status, "/liveness"), get(&status, "/readiness")),
+            (200, 503)
+        );
+        assert!(
+            status
+                .metrics()
+                .contains("surus_router_etcd_age_seconds{scope=\"a \\\"demo\\\"\"} -1\n")
+        );
+        let waits = status.hub.arrive(Door::Primary, true);
+        let member = Member {
+            at: HostPort {
+                host: "10.0.0.1".to_owned(),
+                port: 5432,
+            },
+            role: Role::Primary,
+            state: State::Running,
+            streaming: false,
+            balanced: true,
+            lag: 0,
+        };
+        let leader = Leader {
+            name: "n1".to_owned(),
+            reign: 1,
+        };
+        assert_eq!(status.document()["doors"]["primary"]["waiting"], 1);
+        status.hub.confirm(SystemClock.now());
+        status.hub.view(Cluster {
+            leader: Some(leader),
+            stopping: None,
+            members: [("n1".to_owned(), member)].into(),
+        });
+        assert_eq!((get(&status, "/"), get(&status, "/readiness")), (200, 200));
+        let document = status.document();
+        assert_eq!(document["doors"]["primary"]["member"], "n1");
+        assert_eq!(document["doors"]["primary"]["sessions"]["n1"], 1);
+        assert_eq!(document["etcd"]["stale"], false);
+        drop(waits);
+        assert_eq!((get(&status, "/nothing"), get(&status, "/metrics")), (404, 200));
+        let post = Request::post("/").body(()).unwrap();
+        assert_eq!(status.answer(&post).status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[test]
+    fn every_line_of_the_metrics_is_in_prometheus_format() {
+        let page = status().metrics();
+        let mut named = String::new();
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                named = rest.split(' ').next().unwrap().to_owned();
+            } else if !line.starts_with("# HELP ") {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                assert!(series.starts_with(&named) && series.ends_with('}'), "{line}");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        for name in [
+            "primary",
+            "sessions",
+            "waiting",
+            "opened_total",
+            "refused_total",
+            "reset_total",
+            "held_seconds",
+        ] {
+            assert!(page.contains(&format!("# TYPE surus_router_{name} ")), "{name}");
+        }
+    }
+}
