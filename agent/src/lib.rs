@@ -14,5 +14,6 @@ pub mod peers;
 pub mod postgres;
 pub mod published;
 pub mod rest;
+pub mod router;
 pub mod task;
 pub mod topology;

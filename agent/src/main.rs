@@ -7,5 +7,9 @@ fn main() -> ExitCode {
     if let Some(code) = surus::guard::run_if_guard() {
         return code;
     }
-    surus::ctl::main(std::env::args_os().collect(), surus::agent::run_command)
+    let services = surus::ctl::Services {
+        run: surus::agent::run_command,
+        router: surus::router::command::router_command,
+    };
+    surus::ctl::main(std::env::args_os().collect(), services)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use surus::config::settings::{Effective, HostPort, Settings};
-use surus::config::{Problem, Surroundings, effective, load, render};
+use surus::config::{Problem, Surroundings, effective, load, load_router, render};
 
 const FILE: &str = "\
 scope: demo
@@ -461,4 +461,66 @@ fn custom_methods_and_callbacks_are_read() {
         Some("restore")
     );
     assert_eq!(bootstrap.dcs, json!({}));
+}
+
+const ROUTER: &str = "\
+scope: demo
+namespace: /db/
+etcd3: {hosts: 127.0.0.1}
+router:
+  primary: 127.0.0.1
+  replicas: '*:6001'
+  status: '[::1]'
+  hold: 1min
+  max_waiting: 7
+  max_connections: 9
+  connect_timeout: 500ms
+  idle_timeout: 2h
+  keepalive: 3
+  tcp_user_timeout: 0
+  maximum_lag: 16MB
+  replicas_fall_back: on
+  use_proxy_url: on
+  send_proxy: v2
+  accept_proxy: [10.0.0.5, 10.1.0.0/16]
+";
+
+#[test]
+fn a_router_needs_no_more_than_its_cluster_and_its_doors() {
+    let text = |text| surroundings(&[("PATRONI_CONFIGURATION", text)]);
+    let (file, problems) = load_router(None, &text(ROUTER)).unwrap();
+    assert_eq!(problems, []);
+    assert_eq!((file.scope.as_str(), file.namespace.as_str()), ("demo", "db"));
+    let router = file.router;
+    let shown = |at: &Option<HostPort>| at.as_ref().unwrap().to_string();
+    assert_eq!(shown(&router.primary), "127.0.0.1:5000");
+    assert_eq!(shown(&router.replicas), "*:6001");
+    assert_eq!(shown(&router.status), "[::1]:8009");
+    assert_eq!(
+        (router.hold, router.idle_timeout),
+        (Duration::from_secs(60), Some(Duration::from_secs(7200)))
+    );
+    assert_eq!((router.max_waiting, router.max_connections), (7, 9));
+    assert_eq!(router.connect_timeout, Duration::from_millis(500));
+    assert_eq!(
+        (router.keepalive, router.user_timeout),
+        (Duration::from_secs(3), Duration::ZERO)
+    );
+    assert_eq!(router.maximum_lag, Some(16 << 20));
+    assert!(router.fall_back && router.use_pooler && router.send_proxy);
+    let trusted: Vec<String> = router.accept_proxy.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.5/32", "10.1.0.0/16"]);
+
+    // An agent's file will do, and has a router only if it says so.
+    assert_eq!(with_text(FILE).router, None);
+    let both = format!("{FILE}router: {{primary: '127.0.0.1:5000'}}\n");
+    let (file, problems) = load_router(None, &text(&both)).unwrap();
+    assert_eq!(problems, []);
+    assert_eq!(Some(file.router), with_text(&both).router);
+    let problems = load_router(None, &text(FILE)).unwrap_err();
+    assert_eq!(problems[0].path, "router");
+    assert!(
+        problems[0].remedy.contains("primary: 127.0.0.1:5000"),
+        "{problems:?}"
+    );
 }

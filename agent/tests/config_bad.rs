@@ -186,6 +186,17 @@ const CASES: &[Case] = &[
     error("  connect_address: 127.0.0.1:8008", "  http_extra_headers: {'bad name': x}", "restapi.http_extra_headers", 5, "not an HTTP header", "dashes"),
     error("  connect_address: 127.0.0.1:8008", "  keyfile_password: x", "restapi.keyfile_password", 5, "encrypted", "openssl"),
     error("tags:", "watchdog:\n  mode: maybe\ntags:", "watchdog.mode", 27, "maybe", "automatic"),
+    // The router.
+    error("tags:", "router:\n  primary: 127.0.0.1:0\ntags:", "router.primary", 27, "not a port", "host:port"),
+    error("tags:", "router:\n  hold: 5\ntags:", "router.primary", 26, "no door", "primary: 127.0.0.1:5000"),
+    error("tags:", "router:\n  primary: 127.0.0.1:5000\n  replicas: 127.0.0.1:5000\ntags:", "router.replicas", 28, "address of `primary` too", "port of its own"),
+    error("tags:", "router:\n  primary: 127.0.0.1:5000\n  hold: long\ntags:", "router.hold", 28, "number of seconds", "units"),
+    error("tags:", "router:\n  primary: 127.0.0.1:5000\n  connect_timeout: 0\ntags:", "router.connect_timeout", 28, "no time", "above 0"),
+    error("tags:", "router:\n  primary: 127.0.0.1:5000\n  max_connections: 0\ntags:", "router.max_connections", 28, "out of range", "from 1"),
+    error("tags:", "router:\n  primary: 127.0.0.1:5000\n  maximum_lag: far\ntags:", "router.maximum_lag", 28, "size", "MB"),
+    error("tags:", "router:\n  primary: 127.0.0.1:5000\n  send_proxy: v1\ntags:", "router.send_proxy", 28, "not a choice", "v2"),
+    error("tags:", "router:\n  primary: 127.0.0.1:5000\n  accept_proxy:\n    - lb.example\ntags:", "router.accept_proxy", 29, "neither an address nor a network", "10.0.0.0/24"),
+    warning("tags:", "router:\n  primary: 127.0.0.1:5000\n  max_conections: 5\ntags:", "router.max_conections", 28, "unknown key", "did you mean `max_connections`"),
     // Unknown keys.
     warning("  connect_address: 127.0.0.1:8008", "  conect_adress: 127.0.0.1:8008", "restapi.conect_adress", 5, "unknown key", "did you mean `connect_address`"),
     warning("    ttl: 30", "    tttl: 30", "bootstrap.dcs.tttl", 10, "unknown key", "did you mean `ttl`"),

@@ -74,6 +74,45 @@ impl HaProxy {
     }
 }
 
+/// The template for operators, as the package installs it.
+const TEMPLATE: &str = include_str!("../../agent/debian/haproxy.example.cfg");
+
+/// A running HAProxy that the template configures.
+#[derive(Debug)]
+pub(crate) struct Tuned {
+    _process: Child,
+}
+
+impl Tuned {
+    /// Fills the template in and starts HAProxy.
+    pub(crate) fn start(layout: &Layout, account: &Account, program: &Path) -> Result<Self> {
+        let dir: PathBuf = layout.root.join("haproxy-tuned");
+        account.directory(&dir)?;
+        let path = dir.join("haproxy.cfg");
+        fs::write(&path, filled(layout)).map_err(Error::io(|| format!("write {}", path.display())))?;
+        let words =
+            [program, Path::new("-db"), Path::new("-f"), &path].map(|word| word.display().to_string());
+        let process = proc::start(account, &words, &dir, &dir.join("haproxy.log"))?;
+        Ok(Self { _process: process })
+    }
+}
+
+/// The template with the addresses of a cluster.
+fn filled(layout: &Layout) -> String {
+    let [primary, replicas] = layout.tuned();
+    let mut text = TEMPLATE
+        .replace("*:5000", &primary.to_string())
+        .replace("*:5001", &replicas.to_string())
+        .replace(
+            "check port 8008",
+            &format!("check port {}", layout.rest(0).port()),
+        );
+    for i in 0..MEMBERS {
+        text = text.replace(&format!("10.0.0.{}:5432", i + 1), &layout.postgres(i).to_string());
+    }
+    text
+}
+
 /// Waits until HAProxy routes as it must: 5000 to `primary` and nowhere else, 5001 to replicas only, statistics on 7000.
 pub(crate) async fn wait_routed(layout: &Layout, primary: u8, limit: Duration) -> Result<()> {
     let end = tokio::time::Instant::now() + limit;
@@ -152,6 +191,14 @@ mod tests {
         let layout = Layout::find(PathBuf::new()).unwrap();
         let text = configuration(&layout);
         assert!(text.contains("default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions"));
+        accepted(&text);
+        let tuned = filled(&layout);
+        assert!(!tuned.contains("10.0.0.") && !tuned.contains("bind *"), "{tuned}");
+        accepted(&tuned);
+        accepted(TEMPLATE);
+    }
+
+    fn accepted(text: &str) {
         let Ok(program) = crate::cluster::program("haproxy") else {
             eprintln!("SKIPPED: haproxy is not installed");
             return;

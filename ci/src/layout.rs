@@ -56,7 +56,9 @@ impl Layout {
                 self.etcd_peer(i),
             ]
         });
-        let mut all = members.chain([self.primary(), self.replicas(), self.stats()]);
+        let doors = [self.primary(), self.replicas(), self.stats()];
+        let routers = self.router().into_iter().chain(self.router_of_agent());
+        let mut all = members.chain(doors).chain(routers).chain(self.tuned());
         all.find_map(|address| {
             TcpListener::bind(address)
                 .err()
@@ -101,6 +103,21 @@ impl Layout {
     /// HAProxy's statistics page.
     pub(crate) fn stats(&self) -> SocketAddrV4 {
         self.at(1, 7000)
+    }
+
+    /// The built-in router's door to the primary, the one to the replicas, and its HTTP endpoint.
+    pub(crate) fn router(&self) -> [SocketAddrV4; 3] {
+        [6000, 6001, 8009].map(|port| self.at(1, port))
+    }
+
+    /// The door to the primary that an agent opens, and its HTTP endpoint.
+    pub(crate) fn router_of_agent(&self) -> [SocketAddrV4; 2] {
+        [6010, 8010].map(|port| self.at(1, port))
+    }
+
+    /// The doors of HAProxy as the template that we ship configures it.
+    pub(crate) fn tuned(&self) -> [SocketAddrV4; 2] {
+        [5010, 5011].map(|port| self.at(1, port))
     }
 
     /// The index of the node that has this address.

@@ -1,6 +1,6 @@
 //! `cargo ci <verb>`: what CI and people run around the product.
 //!
-//! - on real processes: [`demo`] (one fault, shown), `measure` (many, against limits), [`checks`] (the promises one by one);
+//! - on real processes: [`demo`] (one fault, shown), `measure` (many, against limits), [`checks`] (the promises one by one), [`router`];
 //!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`], hit it with [`faults`], and judge by what [`client`]s
 //!   saw ([`history`]) in a [`trial`]
 //! - on the tree: [`tidy`]
@@ -22,6 +22,7 @@ mod layout;
 mod node;
 mod package;
 mod proc;
+mod router;
 mod stories;
 mod tidy;
 mod trial;
@@ -63,6 +64,8 @@ enum Verb {
         #[command(flatten)]
         suite: checks::Suite,
     },
+    /// Clients behind the built-in router beside direct ones, and switchovers under pgbench -C
+    Router(router::Options),
     /// Memory and processor time of an idle agent and its guard
     Idle(checks::Suite),
     /// Check the rules of the tree that no compiler checks
@@ -97,6 +100,7 @@ async fn run(verb: &Verb, report: Report) -> Result<()> {
         Verb::SplitBrain(suite) => checks::split_brain(suite, report).await,
         Verb::AgentRestart(suite) => checks::agent_restart(suite, report).await,
         Verb::EtcdOutage { seconds, suite } => checks::etcd_outage(suite, *seconds, report).await,
+        Verb::Router(options) => router::router(options, report).await,
         Verb::Idle(suite) => checks::idle(suite, report).await,
         Verb::Tidy => tidy::tidy(report),
         Verb::Package(options) => package::package(options, report),

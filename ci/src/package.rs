@@ -198,7 +198,8 @@ fn try_release(root: &Path, release: &str, deb: &Path, report: Report) -> Result
     run("DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql /root/surus.deb >/dev/null")?;
     run(
         "surus --version && test -e /lib/systemd/system/surus.service -o -e /usr/lib/systemd/system/surus.service \
-         && ls /usr/share/bash-completion/completions/surus /usr/share/doc/surus/examples/surus.yml >/dev/null",
+         && ls /usr/share/bash-completion/completions/surus /usr/share/doc/surus/examples/surus.yml \
+         /usr/share/doc/surus/examples/router.yml /usr/share/doc/surus/examples/haproxy.cfg >/dev/null",
     )?;
     // Step 2.
     run(

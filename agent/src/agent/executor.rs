@@ -16,8 +16,9 @@ use super::facts::Publisher;
 use crate::dcs::{Etcd, member_json};
 use crate::machine::Machine;
 use crate::peers::{Client, FailsafeReply};
-use crate::postgres::{Postgres, ProcessControl};
+use crate::postgres::{Herald, Postgres, ProcessControl};
 use crate::rest::backend::Reply;
+use crate::task::BoxFuture;
 
 /// What orders are carried out with.
 pub struct Tools {
@@ -160,6 +161,21 @@ impl Executor {
                 let _ = news.send(News::Input(Input::Peer { name, asked, status }));
             }));
         }
+    }
+}
+
+/// Tells routers, through etcd, that the primary is about to stop.
+pub(super) struct Word(pub(super) Arc<Etcd>);
+
+impl Herald for Word {
+    fn stopping(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let said = self.0.announce_stop(Duration::from_secs(1)).await;
+            if let Err(error) = &said {
+                tracing::debug!(%error, "cannot announce the stop");
+            }
+            said.is_ok()
+        })
     }
 }
 

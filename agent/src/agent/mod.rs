@@ -81,6 +81,9 @@ pub fn run_command(path: &Path, recording: Option<&Path>) -> ExitCode {
         Ok(recorder) => recorder.map(|recorder| Box::new(recorder) as Box<dyn Observer>),
         Err(error) => return refuse(&format!("error: cannot record: {error}")),
     };
+    if let Err(text) = crate::router::command::beside_agent(&settings) {
+        return refuse(&text);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -172,6 +175,7 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
         effective.postgres.clone(),
         settings.bootstrap.clone(),
     ));
+    postgres.announce_with(Arc::new(executor::Word(Arc::clone(&etcd))));
     let core = effective.core.clone();
     let present = Present {
         settings: Arc::new(settings.clone()),

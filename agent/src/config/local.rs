@@ -9,6 +9,7 @@ use super::dynamic;
 use super::endpoints;
 use super::postgresql;
 use super::problem::Report;
+use super::router;
 use super::section::Section;
 use super::settings::{Log, Settings, Watchdog};
 use super::source::Surroundings;
@@ -53,6 +54,7 @@ pub(super) fn read(root: &Node, around: &Surroundings, report: &Report) -> Optio
     );
     let tags = tags::read(&top);
     let watchdog = watchdog(&top);
+    let router = router::read(&top);
     let raw_timing = timing(&top);
     top.without_effect(&["thread_pool_size", "thread_stack_size"]);
     top.finish();
@@ -68,13 +70,14 @@ pub(super) fn read(root: &Node, around: &Surroundings, report: &Report) -> Optio
         postgresql: postgresql?,
         tags,
         watchdog,
+        router,
         raw_postgresql: root.get("postgresql").map_or(Value::Null, Node::to_json),
         raw_timing,
     })
 }
 
 /// A name that becomes part of etcd's keys.
-fn identifier<'a>(top: &Section<'a>, key: &'a str, remedy: &str) -> Option<String> {
+pub(super) fn identifier<'a>(top: &Section<'a>, key: &'a str, remedy: &str) -> Option<String> {
     let Some(text) = top.text(key) else {
         top.missing(key, remedy);
         return None;
@@ -93,7 +96,7 @@ fn identifier<'a>(top: &Section<'a>, key: &'a str, remedy: &str) -> Option<Strin
     Some(text)
 }
 
-fn namespace(top: &Section<'_>) -> String {
+pub(super) fn namespace(top: &Section<'_>) -> String {
     let written = top.text("namespace").unwrap_or_else(|| "service".to_owned());
     let namespace = written.trim_matches('/').to_owned();
     if namespace.is_empty() {
@@ -123,7 +126,7 @@ fn timing(top: &Section<'_>) -> Value {
     Value::Object(map)
 }
 
-fn log(top: &Section<'_>, around: &Surroundings) -> Log {
+pub(super) fn log(top: &Section<'_>, around: &Surroundings) -> Log {
     let section = top.section("log");
     let loggers = section.section("loggers");
     let mut levels = std::collections::BTreeMap::new();

@@ -11,7 +11,7 @@
 //! - `dynamic`, `timing`: the cluster's side, and the merge
 //! - [`binaries`]: where PostgreSQL's programs are, of which version
 //! - [`validate`]: all of the above and the machine it is to run on, for `surus validate`
-//! - [`operator`]: the part that the command line needs
+//! - [`operator`]: the part that the command line needs; `router`: the part that a router needs
 //! - [`sample`]: a configuration to begin with
 
 use std::path::Path;
@@ -26,6 +26,7 @@ pub mod operator;
 mod parameters;
 mod postgresql;
 mod problem;
+mod router;
 pub mod sample;
 mod scalar;
 mod section;
@@ -38,6 +39,7 @@ mod yaml;
 
 pub use dynamic::{ORIGIN, effective};
 pub use problem::{Mark, Problem, Severity, render};
+pub use router::{RouterFile, load_router};
 pub use settings::{Effective, Settings};
 pub use source::Surroundings;
 

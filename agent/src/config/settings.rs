@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything in the local file (and `PATRONI_*`), checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub tags: Tags,
     /// `watchdog`.
     pub watchdog: Watchdog,
+    /// `router`, if the agent is to run one.
+    pub router: Option<Router>,
     /// The `postgresql` section as written, for merging with the dynamic configuration.
     pub raw_postgresql: serde_json::Value,
     /// Local values of the dynamic keys that Patroni also accepts locally (ttl, loop_wait, retry_timeout), as written.
@@ -311,6 +314,41 @@ pub struct Watchdog {
     pub device: PathBuf,
     /// Seconds.
     pub safety_margin: i64,
+}
+
+/// `router`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Router {
+    /// Where clients of the primary connect.
+    pub primary: Option<HostPort>,
+    /// Where clients of the replicas connect.
+    pub replicas: Option<HostPort>,
+    /// Where the HTTP endpoint listens.
+    pub status: Option<HostPort>,
+    /// How long a client may wait for a server. Default 30 s.
+    pub hold: Duration,
+    /// How many may wait at each door. Default 1000.
+    pub max_waiting: usize,
+    /// How many clients there may be. Default 1000.
+    pub max_connections: usize,
+    /// For a server to take a connection and to answer first. Default 3 s.
+    pub connect_timeout: Duration,
+    /// Silence after which a session is ended; never by default.
+    pub idle_timeout: Option<Duration>,
+    /// Silence after which TCP probes the other end, and the pause between three probes. Default 10 s; zero is off.
+    pub keepalive: Duration,
+    /// How long TCP waits for an acknowledgement. Default 30 s; zero is the system's own bound.
+    pub user_timeout: Duration,
+    /// Bytes that a replica may be behind; any by default.
+    pub maximum_lag: Option<u64>,
+    /// Without a fit replica its clients go to the primary. Default off.
+    pub fall_back: bool,
+    /// Clients go to the pooler that a member announces as `proxy_url`. Default off.
+    pub use_pooler: bool,
+    /// Servers are told who the client is, by the PROXY protocol, version 2. Default off.
+    pub send_proxy: bool,
+    /// Whose connections begin with such a header.
+    pub accept_proxy: Vec<ipnet::IpNet>,
 }
 
 /// The dynamic configuration: the `config` key, checked, and merged with the local settings.

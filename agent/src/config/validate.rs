@@ -330,6 +330,25 @@ impl Check<'_> {
             );
         }
         self.port("restapi.listen", &self.settings.restapi.listen);
+        if let Some(router) = &self.settings.router {
+            let doors = [
+                ("router.primary", &router.primary),
+                ("router.replicas", &router.replicas),
+                ("router.status", &router.status),
+            ];
+            for (key, at) in doors {
+                let Some(at) = at else { continue };
+                // As the router does: `*` is every address, of either kind.
+                let host = if at.host == "*" { "::" } else { &at.host };
+                self.port(
+                    key,
+                    &HostPort {
+                        host: host.to_owned(),
+                        port: at.port,
+                    },
+                );
+            }
+        }
     }
 
     fn port(&self, key: &str, address: &HostPort) {

@@ -60,6 +60,8 @@ pub struct Global {
 pub enum Command {
     /// Run the agent of this node
     Run(Run),
+    /// Route clients to the primary and the replicas, wherever they are
+    Router(ConfigArg),
     /// Show the members of clusters
     List(List),
     /// Show the members of clusters as a tree of replication

@@ -54,8 +54,17 @@ use crate::ctl::terminal::Terminal;
 /// The version of Patroni whose command line this one stands in for; scripts that run it as `patronictl` compare it.
 const PATRONICTL_VERSION: &str = "4.1.5";
 
-/// The whole program. `run` is the agent, which takes over for the verb of that name, with its configuration.
-pub fn main(arguments: Vec<OsString>, run: fn(&Path, Option<&Path>) -> ExitCode) -> ExitCode {
+/// The verbs that stay: they take over the process, with their configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Services {
+    /// The agent, and where it is to record what it is told.
+    pub run: fn(&Path, Option<&Path>) -> ExitCode,
+    /// The router.
+    pub router: fn(&Path) -> ExitCode,
+}
+
+/// The whole program.
+pub fn main(arguments: Vec<OsString>, services: Services) -> ExitCode {
     let program = arguments.first().map(PathBuf::from).unwrap_or_default();
     let as_patronictl = program.file_stem().is_some_and(|name| name == "patronictl");
     let mut command = Cli::command();
@@ -80,7 +89,17 @@ pub fn main(arguments: Vec<OsString>, run: fn(&Path, Option<&Path>) -> ExitCode)
             .clone()
             .or_else(|| cli.global.config_file.clone());
         return match file.map_or_else(settings::find, Ok) {
-            Ok(file) => run(&file, arguments.record.as_deref()),
+            Ok(file) => (services.run)(&file, arguments.record.as_deref()),
+            Err(failure) => report(&mut Terminal::standard(), &failure, "error"),
+        };
+    }
+    if let Command::Router(arguments) = &cli.command {
+        let file = arguments
+            .config
+            .clone()
+            .or_else(|| cli.global.config_file.clone());
+        return match file.map_or_else(settings::find, Ok) {
+            Ok(file) => (services.router)(&file),
             Err(failure) => report(&mut Terminal::standard(), &failure, "error"),
         };
     }
@@ -180,6 +199,7 @@ pub fn dispatch(session: &mut Session, command: &Command) -> Result<(), Failure>
         Command::Dsn(arguments) => info::dsn(session, arguments),
         Command::Version(arguments) => info::version(session, arguments),
         Command::Run(_)
+        | Command::Router(_)
         | Command::Validate(_)
         | Command::Replay { .. }
         | Command::Completions { .. }

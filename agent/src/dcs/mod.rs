@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 
 pub use fault::DcsError;
 pub use lock::Lock;
-pub use publish::Swap;
+pub use publish::{STOPPING, Swap};
 pub use record::{MemberFacts, PATRONI_VERSION, member_json};
 
 use crate::clock::Clock;

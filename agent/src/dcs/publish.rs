@@ -32,6 +32,9 @@ pub enum Swap {
 /// would block every node for ever.
 const CLAIM: &str = "surus/claim";
 
+/// The leader's word that it is about to stop: its name. It binds nobody; routers let new sessions wait, so that none is cut off.
+pub const STOPPING: &str = "surus/stopping";
+
 impl Etcd {
     /// Everything under the prefix, as of the returned time, when the request was sent.
     ///
@@ -278,6 +281,15 @@ impl Etcd {
         } else {
             DcsError::Failed(text)
         })
+    }
+
+    /// Says that this node, the leader, is about to stop.
+    ///
+    /// # Errors
+    /// [`DcsError::Failed`] if it is not the leader.
+    pub async fn announce_stop(&self, limit: Duration) -> Result<(), DcsError> {
+        self.write_as_leader(STOPPING, self.name.clone(), Vec::new(), limit)
+            .await
     }
 
     /// Empties the `failover` key, if it is still at `revision`.

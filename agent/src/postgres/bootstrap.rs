@@ -84,7 +84,7 @@ impl Postgres {
             self.site.post_bootstrap(file, command).await?;
         }
         let until = right.valid_until;
-        self.stop_server(StopMode::Fast { until }, false).await?;
+        self.stop_server(StopMode::Fast { until }, false, false).await?;
         self.site.finish(Operation::Bootstrap).await?;
         let control = self.site.look().await.control;
         control.map(|light| light.system_id).ok_or_else(|| {
@@ -180,7 +180,7 @@ impl Postgres {
 
     /// Stops what was started and moves what was made out of the way.
     async fn give_up(&self) {
-        if let Err(error) = self.stop_server(StopMode::Immediate, false).await {
+        if let Err(error) = self.stop_server(StopMode::Immediate, false, false).await {
             tracing::error!(error = %error.chain(), "cannot stop the half-made cluster; its directory stays where it is");
             return;
         }

@@ -207,10 +207,10 @@ impl Postgres {
         })?
     }
 
-    /// Stops the server. Returns as soon as it can take no more writes: the shutdown checkpoint is written, or the process is gone.
+    /// Stops the server; one that is primary and has leave to make a checkpoint first parts from its clients, see [`super::part`]. Returns as soon as it can take no more writes: the shutdown checkpoint is written, or the process is gone.
     pub async fn stop(&self, mode: StopMode, checkpoint_first: bool) -> Outcome {
         let was_primary = self.memory().primary;
-        let result = self.stop_server(mode, checkpoint_first).await;
+        let result = self.stop_server(mode, checkpoint_first, checkpoint_first).await;
         report("stop", result, |checkpoint| {
             let role = if was_primary == Some(true) {
                 "primary"
@@ -222,10 +222,12 @@ impl Postgres {
         })
     }
 
+    /// Stops it. With `parting` clients are told, and a fast stop waits a moment for what they are at.
     pub(super) async fn stop_server(
         &self,
         mode: StopMode,
         checkpoint_first: bool,
+        parting: bool,
     ) -> Result<Option<Lsn>, Error> {
         let Some(file) = self.site.look().await.postmaster() else {
             // A postmaster that was started a moment ago is known to the guard only.
@@ -266,6 +268,9 @@ impl Postgres {
                 {
                     tracing::warn!(error = %error.chain(), "no checkpoint before the stop; the stop writes it");
                 }
+            }
+            if parting {
+                self.part(until).await;
             }
             self.signal(file.pid, Signal::Fast).await?;
             loop {
@@ -379,7 +384,7 @@ impl Postgres {
             };
             let patience = Duration::from_secs(settings.pg_ctl_timeout.max(1));
             let until = self.clock.now().plus(patience);
-            self.stop_server(StopMode::Fast { until }, true).await?;
+            self.stop_server(StopMode::Fast { until }, true, false).await?;
             let right = Right {
                 guard_until: if standby { None } else { guard_until },
                 // A primary that took longer to stop than its right lasts must not come back.

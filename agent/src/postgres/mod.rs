@@ -15,7 +15,7 @@
 //! these three and runs everything else.
 //!
 //! Map: [`site`], `local`, `process`, [`sql`] (the seams), `probe` (look), `answer` (its row), `conf` and `hba` (what the configuration
-//! says), `connect` (connections and connection strings), `lifecycle` (start, stop, restart, adopt), `promote`, `follow` (upstream,
+//! says), `connect` (connections and connection strings), `lifecycle` (start, stop, restart, adopt), `part` (from clients, before a planned stop), `promote`, `follow` (upstream,
 //! history), `rewind`, `basebackup`, `bootstrap`, `slots`, `reload`, `details`.
 
 use std::collections::BTreeMap;
@@ -46,6 +46,7 @@ mod follow;
 mod hba;
 mod lifecycle;
 mod local;
+mod part;
 mod probe;
 mod process;
 mod promote;
@@ -58,6 +59,7 @@ pub mod sql;
 pub use details::{Details, Walsender};
 pub use error::Error;
 pub use local::Local;
+pub use part::Herald;
 pub use process::{BoxFuture, ControlError, ControlStatus, ProcessControl, Signal, StartRequest};
 pub use reload::{PendingRestart, ReloadReport};
 pub use site::{Progress, Site};
@@ -76,6 +78,8 @@ pub struct Postgres {
     heartbeat: connect::HeartbeatSlot,
     progress: Slot<Progress>,
     memory: Mutex<Memory>,
+    /// Who says that a planned stop is about to come.
+    herald: RwLock<Option<Arc<dyn part::Herald>>>,
     /// A look at the files of the data directory is under way.
     stuck: Arc<AtomicBool>,
 }
@@ -126,6 +130,7 @@ impl Postgres {
             heartbeat: connect::HeartbeatSlot::default(),
             progress: Slot::default(),
             memory: Mutex::default(),
+            herald: RwLock::default(),
             stuck: Arc::default(),
         }
     }

@@ -48,6 +48,15 @@ pub const PROMOTE: &str = "SELECT pg_promote(wait := false)";
 /// Simple protocol.
 pub const CHECKPOINT: &str = "CHECKPOINT";
 
+/// How many sessions have not ended what they were at when parting from clients began, a parameter of type int4 in milliseconds ago: one
+/// int4. Counted are transactions from before that, and sessions that began shortly before or since, unless they have been idle for a
+/// while: whoever opens a session means to use it.
+pub const UNFINISHED: &str = "\
+SELECT count(*)::int4 FROM pg_stat_activity, (SELECT clock_timestamp() - make_interval(secs => $1::int4 / 1000.0) AS at) began \
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND (xact_start <= began.at \
+OR (backend_start > began.at - interval '150 milliseconds' AND application_name NOT LIKE 'Surus %' \
+AND (state IS DISTINCT FROM 'idle' OR state_change > clock_timestamp() - interval '20 milliseconds')))";
+
 /// The slots: name text, physical bool, active bool, restart position text, holds back vacuum bool, lost its WAL bool.
 pub const SLOTS: &str = "\
 SELECT slot_name::text, slot_type = 'physical', active, restart_lsn::text, xmin IS NOT NULL, \

@@ -141,6 +141,7 @@ pub(super) fn describe(statement: &str) -> Option<(&'static [Type], Columns)> {
         sql::CREATE_SLOT | sql::DROP_SLOT => (&[Type::Name], TEXT),
         sql::ADVANCE_SLOT => (&[Type::Name, Type::Text], TEXT),
         sql::ROLE => (&[Type::Name], INT),
+        sql::UNFINISHED => (&[Type::Int4], INT),
         sql::CHECKPOINT => (&[], &[]),
         _ => return None,
     })
@@ -296,6 +297,8 @@ pub(super) async fn answer(
                 one(REPLAY, vec![None, paused, Some(Value::Bool(recovering))])
             }
             sql::ROLE => one(INT, vec![int(1)]),
+            // Clients of the model write in one step: whatever has begun has ended.
+            sql::UNFINISHED => one(INT, vec![int(0)]),
             other => further(&inside.server, other)?,
         })
     })
