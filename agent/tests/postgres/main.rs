@@ -37,7 +37,13 @@ fn a_cluster_is_bootstrapped_with_roles_users_and_script() {
             let Outcome::Bootstrapped { system_id } = outcome else {
                 panic!("{outcome:?}\n{}", node.log());
             };
-            // Nobody can write to it before it is known that this is the cluster.
+            // Nobody can write to it before it is known that this is the cluster. The stop ends with the shutdown checkpoint, and the postmaster
+            // goes a moment later.
+            assert!(matches!(
+                node.look().await.process,
+                Process::Absent | Process::Unresponsive { may_write: false }
+            ));
+            node.until_process(|process| *process == Process::Absent).await;
             assert_eq!(node.look().await.process, Process::Absent);
             node.started().await;
             let server = node.server().await;
