@@ -12,6 +12,7 @@ pub mod machine;
 pub mod net;
 pub mod peers;
 pub mod postgres;
+mod prometheus;
 pub mod published;
 pub mod rest;
 pub mod router;

@@ -14,6 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -70,6 +71,16 @@ pub struct Logging {
     filter: reload::Handle<Targets, Registry>,
     json: Arc<AtomicBool>,
     queue: Queue,
+}
+
+/// Says why the process does not begin, or ended, where a person sees it.
+#[expect(
+    clippy::print_stderr,
+    reason = "what is fatal must be seen whatever the log settings say"
+)]
+pub(crate) fn refuse(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::FAILURE
 }
 
 /// Starts the log of this process.

@@ -314,7 +314,7 @@ fn member(name: &str, role: &str, is_leader: bool, record: &Value, written: Lsn)
 }
 
 /// Host and port of `postgres://user:password@host:port/db?options`; an IPv6 address loses its brackets.
-fn host_and_port(url: &str) -> Option<(String, Option<u16>)> {
+pub(crate) fn host_and_port(url: &str) -> Option<(String, Option<u16>)> {
     let (_, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?']).next()?;
     let address = authority

@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::action::{Lane, MemberRecord, Order};
+use crate::facts::REMEMBERED;
 use crate::rules::{self, Context};
 use crate::slots::slot_name;
 use crate::state::{AfterPromotion, Cadence};
 use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Due, Initialize, Process, ServerRole};
 use crate::zoo::{Flaw, lacks};
-
-/// How long a member whose key vanished stays on the failsafe list.
-const KEPT: Duration = Duration::from_secs(10);
 
 /// The pace of looks at a PostgreSQL that is about to change its state.
 const BRISK: Duration = Duration::from_millis(50);
@@ -309,7 +307,6 @@ fn merged_history(ctx: &Context<'_>) -> Vec<crate::view::HistoryLine> {
     lines
 }
 
-/// Who could be elected without the DCS being asked: every member that may lead, with its address.
 /// What the `failsafe` key should hold and does not: who could be elected, or nobody once the mode is off.
 ///
 /// Whoever is named there may be elected, so while the right rests on grants of those who were named before, nobody is named: first a
@@ -327,6 +324,7 @@ fn next_failsafe_list(ctx: &Context<'_>, view: &ClusterView) -> Option<BTreeMap<
     }
 }
 
+/// Who could be elected without the DCS being asked: every member that may lead, with its address.
 fn failsafe_list(ctx: &Context<'_>) -> BTreeMap<NodeName, String> {
     let members = ctx.facts.view().into_iter().flat_map(|view| &view.members);
     let mut list: BTreeMap<NodeName, String> = members
@@ -350,7 +348,7 @@ fn kept<'a>(
     ctx: &Context<'a>,
     view: &'a ClusterView,
 ) -> impl Iterator<Item = (&'a NodeName, &'a String)> + use<'a> {
-    let missing = ctx.facts.missing(ctx.now.minus(KEPT), None);
+    let missing = ctx.facts.missing(ctx.now.minus(REMEMBERED), None);
     missing.filter_map(move |name| view.failsafe.as_ref()?.get_key_value(name))
 }
 

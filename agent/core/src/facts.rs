@@ -10,8 +10,8 @@ use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server};
 use crate::zoo::{Flaw, lacks};
 
-/// How long a member whose key vanished is remembered.
-const REMEMBERED: Duration = Duration::from_secs(10);
+/// How long a member whose key vanished is remembered, and stays on the failsafe list.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Everything the node has seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -37,6 +37,7 @@ use crate::chain::chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Settings, Surroundings};
 use crate::dcs::Etcd;
+use crate::log::refuse;
 use crate::machine::Machine;
 use crate::net::{Dial, Listener, Network};
 use crate::peers::member_client;
@@ -122,15 +123,6 @@ pub fn run_command(path: &Path, recording: Option<&Path>) -> ExitCode {
             refuse(&text)
         }
     }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "a fatal configuration must be seen whatever the log settings say"
-)]
-fn refuse(text: &str) -> ExitCode {
-    eprintln!("{text}");
-    ExitCode::FAILURE
 }
 
 /// Connects the parts and drives them, in the world of `env`. Returns how it ended; dropped before that, it leaves everything as

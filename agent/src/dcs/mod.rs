@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex};
 
 pub use fault::DcsError;
 pub use lock::Lock;
+pub(crate) use parse::number;
 pub use publish::{STOPPING, Swap};
 pub use record::{MemberFacts, PATRONI_VERSION, member_json};
 

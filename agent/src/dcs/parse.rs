@@ -269,7 +269,7 @@ fn failsafe(value: &Value) -> Option<BTreeMap<NodeName, String>> {
 }
 
 /// A number that is not negative, also as text.
-fn number(value: &Value) -> Option<u64> {
+pub(crate) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.trim().parse().ok(),

@@ -207,7 +207,8 @@ impl Postgres {
         })?
     }
 
-    /// Stops the server; one that is primary and has leave to make a checkpoint first parts from its clients, see [`super::part`]. Returns as soon as it can take no more writes: the shutdown checkpoint is written, or the process is gone.
+    /// Stops the server; one that is primary and has leave to make a checkpoint first parts from its clients, see [`super::part`]. Returns as
+    /// soon as it can take no more writes: the shutdown checkpoint is written, or the process is gone.
     pub async fn stop(&self, mode: StopMode, checkpoint_first: bool) -> Outcome {
         let was_primary = self.memory().primary;
         let result = self.stop_server(mode, checkpoint_first, checkpoint_first).await;

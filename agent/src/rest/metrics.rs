@@ -1,6 +1,6 @@
 //! `/metrics`: Patroni's names in Patroni's order, then our own, in Prometheus' text format.
 
-use std::fmt::Write as _;
+use std::fmt::Display;
 
 use surus_core::types::{MonoTime, Timeline};
 use surus_core::view::ServerRole;
@@ -9,10 +9,11 @@ use super::PATRONI_VERSION;
 use super::health::right_remaining;
 use super::state::{NodeStatus, STATES};
 use crate::dcs::mode::Synchronous;
+use crate::prometheus::Page;
 
 /// The page.
 pub(super) fn metrics(status: &NodeStatus, now: MonoTime) -> String {
-    let mut page = Page::new(status);
+    let mut page = Page::new(&[("scope", &status.scope), ("name", &status.name)]);
     let server = status.server(now);
     let detail = server.map(|(_, detail)| detail);
     let running = status.state_word(now) == "running";
@@ -164,7 +165,10 @@ pub(super) fn metrics(status: &NodeStatus, now: MonoTime) -> String {
         flag(pending),
     );
     page.gauge("patroni_is_paused", "1 in maintenance mode.", flag(status.pause));
-    page.state(state.map_or("-1".to_owned(), |state| state.to_string()));
+    tell_state(
+        &mut page,
+        state.map_or("-1".to_owned(), |state| state.to_string()),
+    );
     let priority = if status.tags.nofailover {
         0
     } else {
@@ -211,7 +215,7 @@ pub(super) fn metrics(status: &NodeStatus, now: MonoTime) -> String {
             progress.total.unwrap_or(0),
         );
     }
-    page.text
+    page.text()
 }
 
 fn version() -> String {
@@ -222,66 +226,41 @@ fn version() -> String {
     format!("{:02}{:02}{:02}", next(), next(), next())
 }
 
-struct Page {
-    text: String,
-    labels: String,
+/// Metrics with one value each.
+trait Simple {
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display);
+    fn counter(&mut self, name: &str, help: &str, value: impl Display);
+    /// A text, as a label of the value 1.
+    fn info(&mut self, name: &str, help: &str, label: &str, value: &str);
 }
 
-impl Page {
-    fn new(status: &NodeStatus) -> Self {
-        Self {
-            text: String::with_capacity(6 << 10),
-            labels: format!(
-                "scope=\"{}\",name=\"{}\"",
-                escape(&status.scope),
-                escape(&status.name)
-            ),
-        }
+impl Simple for Page {
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.metric(name, "gauge", help);
+        self.value(&[], value);
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.metric(name, help, "gauge", value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.metric(name, help, "counter", value);
-    }
-
-    fn metric(&mut self, name: &str, help: &str, kind: &str, value: impl std::fmt::Display) {
-        let labels = &self.labels;
-        let _ = writeln!(
-            self.text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{{{labels}}} {value}"
-        );
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.metric(name, "counter", help);
+        self.value(&[], value);
     }
 
     fn info(&mut self, name: &str, help: &str, label: &str, value: &str) {
-        let (labels, value) = (&self.labels, escape(value));
-        let _ = writeln!(
-            self.text,
-            "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{{labels},{label}=\"{value}\"}} 1"
-        );
-    }
-
-    fn state(&mut self, value: String) {
-        let labels = &self.labels;
-        let values: Vec<_> = STATES
-            .iter()
-            .enumerate()
-            .map(|(index, state)| format!("{index}={state}"))
-            .collect();
-        let _ = writeln!(
-            self.text,
-            "# HELP patroni_postgres_state State of PostgreSQL as a number; -1 if unknown.\n# Values: {}\n\
-             # TYPE patroni_postgres_state gauge\npatroni_postgres_state{{{labels}}} {value}",
-            values.join(", ")
-        );
+        self.metric(name, "gauge", help);
+        self.value(&[(label, value)], 1);
     }
 }
 
-pub(crate) fn escape(label: &str) -> String {
-    label
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+/// The state as a number, with what the numbers mean.
+fn tell_state(page: &mut Page, value: String) {
+    let values: Vec<_> = STATES
+        .iter()
+        .enumerate()
+        .map(|(index, state)| format!("{index}={state}"))
+        .collect();
+    let help = format!(
+        "State of PostgreSQL as a number; -1 if unknown.\n# Values: {}",
+        values.join(", ")
+    );
+    page.gauge("patroni_postgres_state", &help, value);
 }

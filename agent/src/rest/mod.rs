@@ -41,7 +41,6 @@ mod time_text;
 pub(crate) mod tls;
 
 pub use backend::Backend;
-pub(crate) use metrics::escape;
 pub use server::{Limits, Rest, Schedule};
 pub use state::NodeStatus;
 pub use tls::TlsError;

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::config::settings::HostPort;
-use crate::dcs::STOPPING;
+use crate::dcs::mode::truthy;
 use crate::dcs::snapshot::Snapshot;
+use crate::dcs::{STOPPING, number};
+use crate::topology::host_and_port;
 
 /// The cluster at one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -125,7 +127,10 @@ fn member(record: &Value, end: u64, pooler: bool) -> Option<Member> {
         role,
         state,
         streaming,
-        balanced: !truthy(record.get("tags").and_then(|tags| tags.get("noloadbalance"))),
+        balanced: !record
+            .get("tags")
+            .and_then(|tags| tags.get("noloadbalance"))
+            .is_some_and(truthy),
         lag: match role {
             Role::Primary => 0,
             Role::Replica => end.saturating_sub(replayed.unwrap_or(0)),
@@ -135,29 +140,13 @@ fn member(record: &Value, end: u64, pooler: bool) -> Option<Member> {
 
 /// Host and port of a `postgres://` URL.
 fn address(url: &str) -> Option<HostPort> {
-    let uri: http::Uri = url.parse().ok()?;
-    let authority = uri.authority()?;
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    (!host.is_empty()).then(|| HostPort {
-        host: host.to_owned(),
-        port: authority.port_u16().unwrap_or(5432),
-    })
+    let (host, port) = host_and_port(url)?;
+    let port = port.unwrap_or(5432);
+    Some(HostPort { host, port })
 }
 
 fn position(record: &Value, key: &str) -> Option<u64> {
-    let value = record.get(key)?;
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
-}
-
-fn truthy(value: Option<&Value>) -> bool {
-    match value {
-        Some(Value::Bool(value)) => *value,
-        Some(Value::Number(number)) => number.as_i64() != Some(0),
-        Some(Value::String(text)) => {
-            matches!(text.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1")
-        }
-        _ => false,
-    }
+    record.get(key).and_then(number)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::chain::chain;
 use crate::clock::SystemClock;
 use crate::config::settings::{Router, Settings};
 use crate::config::{self, Surroundings};
+use crate::log::refuse;
 use crate::net::Tcp;
 use crate::task::Tokio;
 
@@ -145,13 +146,4 @@ async fn told_to_end() -> Result<(), String> {
             _ = hangup.recv() => tracing::warn!("SIGHUP: a router takes new settings only at its start"),
         }
     }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "a fatal configuration must be seen whatever the log settings say"
-)]
-fn refuse(text: &str) -> ExitCode {
-    eprintln!("{text}");
-    ExitCode::FAILURE
 }

@@ -12,6 +12,17 @@ use tokio::sync::mpsc;
 use super::wire::{Opening, Told};
 use crate::net::Stream;
 
+/// Reads into `buffer`; gives what came.
+fn poll_more<'a>(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    buffer: &'a mut ReadBuf<'_>,
+) -> Poll<io::Result<&'a [u8]>> {
+    let before = buffer.filled().len();
+    ready!(Pin::new(stream).poll_read(cx, buffer))?;
+    Poll::Ready(Ok(&buffer.filled()[before..]))
+}
+
 /// The client's side: counts what passes.
 pub(super) struct Counted<'a> {
     pub(super) stream: Stream,
@@ -28,10 +39,8 @@ impl AsyncRead for Counted<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        let count = buffer.filled().len() - before;
-        this.sent.fetch_add(count as u64, Ordering::Relaxed);
+        let read = ready!(poll_more(&mut this.stream, cx, buffer))?;
+        this.sent.fetch_add(read.len() as u64, Ordering::Relaxed);
         this.busy.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
@@ -90,9 +99,8 @@ impl AsyncRead for Served {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        Poll::Ready(this.look(&buffer.filled()[before..]))
+        let read = ready!(poll_more(&mut this.stream, cx, buffer))?;
+        Poll::Ready(this.look(read))
     }
 }
 

@@ -4,7 +4,6 @@
 //! than wait, else 503. `/metrics` is Prometheus' text format.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use super::hub::Hub;
 use super::table::{Door, Refusal};
 use super::target::Target;
 use crate::net::Listener;
+use crate::prometheus::Page;
 use crate::task::Spawn;
 
 /// Requests that are answered at once; more are closed.
@@ -148,7 +148,7 @@ impl Status {
     }
 
     fn metrics(&self) -> String {
-        let mut page = Page::new(&self.scope);
+        let mut page = Page::new(&[("scope", &self.scope)]);
         let (figures, (open, waiting)) = self
             .hub
             .look(|table, _| (table.figures().clone(), table.census()));
@@ -203,7 +203,7 @@ impl Status {
             "Connections that were closed unheard, for want of room.",
         );
         page.value(&[], self.dropped.load(Ordering::Relaxed));
-        page.text
+        page.text()
     }
 
     fn doors_metrics(&self, page: &mut Page, figures: &super::figures::Figures) {
@@ -282,45 +282,6 @@ impl Status {
             page.part("_sum", &[("door", door)], counts.held.sum.as_secs_f64());
             page.part("_count", &[("door", door)], counts.held.count);
         }
-    }
-}
-
-/// Prometheus' text format.
-struct Page {
-    text: String,
-    scope: String,
-    name: &'static str,
-}
-
-impl Page {
-    fn new(scope: &str) -> Self {
-        Self {
-            text: String::with_capacity(4 << 10),
-            scope: scope.to_owned(),
-            name: "",
-        }
-    }
-
-    fn metric(&mut self, name: &'static str, kind: &str, help: &str) {
-        self.name = name;
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn value(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        self.part("", labels, value);
-    }
-
-    fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let _ = write!(
-            self.text,
-            "{}{suffix}{{scope=\"{}\"",
-            self.name,
-            crate::rest::escape(&self.scope)
-        );
-        for (name, text) in labels {
-            let _ = write!(self.text, ",{name}=\"{}\"", crate::rest::escape(text));
-        }
-        let _ = writeln!(self.text, "}} {value}");
     }
 }
 

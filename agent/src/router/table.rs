@@ -379,14 +379,13 @@ impl Table {
         };
         let door = session.door;
         *self.figures.failed.entry((door, name.clone())).or_default() += 1;
-        let leads = self
-            .known
-            .as_ref()
-            .is_some_and(|known| known.backend.name == name);
-        if let Some(known) = self.known.as_mut().filter(|known| known.backend.name == name) {
-            known.proven = false;
-        }
-        let pause = if leads { TRY_PRIMARY } else { TRY_REPLICA };
+        let pause = match self.known.as_mut().filter(|known| known.backend.name == name) {
+            Some(known) => {
+                known.proven = false;
+                TRY_PRIMARY
+            }
+            None => TRY_REPLICA,
+        };
         let suspect = Suspect {
             next: now.plus(pause),
             trial: None,

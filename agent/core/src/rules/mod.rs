@@ -457,6 +457,21 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Gives the lock back, as soon as nothing else is under way about it.
+    pub(crate) fn give_back(&self) -> Plan {
+        if self.lanes.idle(Lane::Lock) {
+            Plan::order(Rule::GiveUp, self.release())
+        } else {
+            Plan::hold(Rule::GiveUp)
+        }
+    }
+
+    /// etcd was last read longer ago than the lock lives.
+    pub(crate) fn stale_view(&self) -> Option<Guard> {
+        let age = self.facts.read.map_or(Duration::MAX, |read| self.now.since(read));
+        (self.config.ttl < age).then_some(Guard::ViewStale { age })
+    }
+
     /// The order to renew the lock, saying this.
     pub(crate) fn renew(&self, status: StatusRecord) -> Order {
         Order::Renew {

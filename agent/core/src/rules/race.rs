@@ -71,10 +71,9 @@ fn grounds(view: &ClusterView) -> Grounds {
 /// Whether this node may take a free lock, by all that does not depend on other members: this is also what it tells them.
 pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     let view = ctx.facts.view().ok_or(Guard::ViewStale { age: Duration::MAX })?;
-    let age = ctx.facts.read.map_or(Duration::MAX, |read| ctx.now.since(read));
     let manual = chosen(ctx);
-    if ctx.config.ttl < age {
-        return Err(Guard::ViewStale { age });
+    if let Some(guard) = ctx.stale_view() {
+        return Err(guard);
     }
     if ctx.config.pause && !manual && !lacks(Flaw::PauseUnheeded) {
         return Err(Guard::PauseOn);

@@ -269,9 +269,8 @@ impl<'a> Context<'a> {
         if lacks(Flaw::DoomedByHearsay) {
             return None;
         }
-        let age = self.facts.read.map_or(Duration::MAX, |read| self.now.since(read));
-        if self.config.ttl < age {
-            return Some(Guard::ViewStale { age });
+        if let Some(guard) = self.stale_view() {
+            return Some(guard);
         }
         let held = match self.facts.data() {
             Some(DataDir::Present(control)) => Some(control.timeline),

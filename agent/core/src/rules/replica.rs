@@ -26,12 +26,7 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         return None;
     }
     if ctx.state.giving_up || ctx.state.releasing {
-        let idle = ctx.lanes.idle(Lane::Lock);
-        return Some(if idle {
-            Plan::order(Rule::GiveUp, ctx.release())
-        } else {
-            Plan::hold(Rule::GiveUp)
-        });
+        return Some(ctx.give_back());
     }
     if ctx.valid_until() <= ctx.now {
         trail.block(Rule::Promote, Guard::NoRight);
@@ -88,12 +83,7 @@ fn reconsider(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: 
     }
     if let Err(guard) = race::heritage(ctx, server) {
         trail.block(Rule::Promote, guard);
-        let plan = if ctx.lanes.idle(Lane::Lock) {
-            Plan::order(Rule::GiveUp, ctx.release())
-        } else {
-            Plan::hold(Rule::GiveUp)
-        };
-        return Some(plan.intent(Intent::GiveUp));
+        return Some(ctx.give_back().intent(Intent::GiveUp));
     }
     let cluster = ctx.facts.view().and_then(|view| view.timeline());
     if cluster <= Some(server.timeline) {

@@ -1,7 +1,7 @@
 //! PostgreSQL does not run, and this node holds the lock, or nobody does.
 
 use super::{Context, Plan, Trail};
-use crate::action::{Lane, Order};
+use crate::action::Order;
 use crate::decision::{Guard, Rule};
 use crate::view::DataDir;
 
@@ -28,11 +28,7 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             matches!(failure.order, Order::StartReplica { .. }) && STARTS_IN_PLACE <= failure.count
         });
         if (failed || ctx.state.releasing) && ctx.somebody_could_lead() {
-            return Some(if ctx.lanes.idle(Lane::Lock) {
-                Plan::order(Rule::GiveUp, ctx.release())
-            } else {
-                Plan::hold(Rule::GiveUp)
-            });
+            return Some(ctx.give_back());
         }
         return Some(Plan::order(
             Rule::StartReplica,
@@ -48,11 +44,7 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         || ctx.config.primary_start_timeout <= down;
     if hopeless || ctx.state.releasing {
         if ctx.somebody_could_lead() || ctx.state.releasing {
-            return Some(if ctx.lanes.idle(Lane::Lock) {
-                Plan::order(Rule::GiveUp, ctx.release())
-            } else {
-                Plan::hold(Rule::GiveUp)
-            });
+            return Some(ctx.give_back());
         }
         trail.block(Rule::GiveUp, Guard::NoCandidate);
     }

@@ -13,16 +13,6 @@ use surus_core::{Lane, Order};
 use crate::first::leading;
 use crate::story::*;
 
-fn line(timeline: u32, switch: u64) -> HistoryLine {
-    HistoryLine {
-        timeline: Timeline(timeline),
-        switch: Lsn(switch),
-        reason: String::new(),
-        at: None,
-        leader: None,
-    }
-}
-
 /// A replica of timeline 1 that has received so much, from whom.
 fn at(received: u64, upstream: Option<&str>) -> Process {
     let role = ServerRole::Replica {

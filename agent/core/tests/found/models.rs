@@ -105,13 +105,7 @@ fn led_by_b(revision: i64) -> ClusterView {
 fn ancestry(switch: u64) -> Outcome {
     Outcome::Ancestry {
         timeline: Timeline(2),
-        history: vec![HistoryLine {
-            timeline: Timeline(1),
-            switch: Lsn(switch),
-            reason: String::new(),
-            at: None,
-            leader: None,
-        }],
+        history: vec![line(1, switch)],
     }
 }
 

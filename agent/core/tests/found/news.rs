@@ -170,18 +170,11 @@ fn what_the_leader_itself_told_of_its_timeline_counts_for_a_clone() {
         story.under_way(Lane::Postgres),
         Some(Order::CompareHistory { .. })
     ));
-    let switch = HistoryLine {
-        timeline: Timeline(1),
-        switch: Lsn(500),
-        reason: String::new(),
-        at: None,
-        leader: None,
-    };
     story.done(
         Lane::Postgres,
         Outcome::Ancestry {
             timeline: Timeline(2),
-            history: vec![switch],
+            history: vec![line(1, 500)],
         },
     );
     let mut later = with_c(20, 1, 900);
@@ -284,13 +277,7 @@ fn wal_that_was_received_beyond_the_fork_is_not_promoted() {
     for (received, may) in [(500, true), (501, false)] {
         let mut story = Story::new(Config::new("a".into()));
         let mut free = view(10, None, 9);
-        free.history = Arc::new(vec![HistoryLine {
-            timeline: Timeline(1),
-            switch: Lsn(500),
-            reason: String::new(),
-            at: None,
-            leader: None,
-        }]);
+        free.history = Arc::new(vec![line(1, 500)]);
         story.read(free);
         let behind = ServerRole::Replica {
             received: Some(Lsn(received)),

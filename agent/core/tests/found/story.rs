@@ -167,3 +167,14 @@ pub(crate) fn replica() -> Process {
 pub(crate) fn primary() -> Process {
     server(ServerRole::Primary { written: Lsn(1000) })
 }
+
+/// A line of history: where that timeline was left.
+pub(crate) fn line(timeline: u32, switch: u64) -> HistoryLine {
+    HistoryLine {
+        timeline: Timeline(timeline),
+        switch: Lsn(switch),
+        reason: String::new(),
+        at: None,
+        leader: None,
+    }
+}

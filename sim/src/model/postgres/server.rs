@@ -190,6 +190,33 @@ pub struct Server {
     pub(super) effects: Vec<Effect>,
 }
 
+impl Process {
+    /// Tells what happens by itself, and when.
+    fn dues(&self, mut tell: impl FnMut(&'static str, Time)) {
+        let mut at = |what, time: Option<Time>| {
+            if let Some(time) = time {
+                tell(what, time);
+            }
+        };
+        at("the end of an orphan", self.orphaned);
+        at("a step of the start", self.start_due);
+        at("an fsync", self.fsync.map(|(due, _)| due));
+        at("a change of the synchronous standbys", self.sync_due);
+        let stopping = self.stopping.as_ref();
+        at(
+            "a step of the stop",
+            stopping.and_then(|stopping| stopping.due(self)),
+        );
+        at("a checkpoint", self.checkpoint_due());
+        for sender in &self.senders {
+            at("a walsender", sender.due(&self.settings));
+        }
+        if let Some(standby) = &self.standby {
+            at("recovery", standby.due(&self.settings));
+        }
+    }
+}
+
 impl Server {
     /// A host with an empty data directory.
     #[must_use]
@@ -389,26 +416,7 @@ impl Server {
             return None;
         }
         let mut next = Time::MAX;
-        let mut at = |time: Option<Time>| {
-            if let Some(time) = time {
-                next = next.min(time);
-            }
-        };
-        at(process.orphaned);
-        at(process.start_due);
-        at(process.fsync.map(|(due, _)| due));
-        at(process.sync_due);
-        at(process
-            .stopping
-            .as_ref()
-            .and_then(|stopping| stopping.due(process)));
-        at(process.checkpoint_due());
-        for sender in &process.senders {
-            at(sender.due(&process.settings));
-        }
-        if let Some(standby) = &process.standby {
-            at(standby.due(&process.settings));
-        }
+        process.dues(|_, due| next = next.min(due));
         (next != Time::MAX).then_some(next)
     }
 
@@ -421,34 +429,11 @@ impl Server {
             }
             self.tick_once(now);
         }
-        panic!("{} is due at {now} ns, whatever is done", self.overdue(now));
-    }
-
-    /// The first of what is due.
-    fn overdue(&self, now: Time) -> String {
-        let due = |time: Option<Time>| time.is_some_and(|time| time <= now);
-        let Some(process) = &self.process else {
-            return "nothing".to_owned();
-        };
-        let stopping = process.stopping.as_ref();
-        let sender = |sender: &Sender| due(sender.due(&process.settings));
-        if due(process.orphaned) {
-            "the end of an orphan".to_owned()
-        } else if due(process.start_due) {
-            "a step of the start".to_owned()
-        } else if due(process.fsync.map(|(due, _)| due)) {
-            "an fsync".to_owned()
-        } else if due(process.checkpoint_due()) {
-            "a checkpoint".to_owned()
-        } else if due(process.sync_due) {
-            "a change of the synchronous standbys".to_owned()
-        } else if due(stopping.and_then(|stopping| stopping.due(process))) {
-            "a step of the stop".to_owned()
-        } else if let Some(sender) = process.senders.iter().find(|one| sender(one)) {
-            format!("{sender:?}")
-        } else {
-            format!("{:?}", process.standby)
+        let mut overdue = Vec::new();
+        if let Some(process) = &self.process {
+            process.dues(|what, due| overdue.extend((due <= now).then_some(what)));
         }
+        panic!("due at {now} ns, whatever is done: {overdue:?}");
     }
 
     fn tick_once(&mut self, now: Time) {
