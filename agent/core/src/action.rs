@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::input::RequestId;
+use crate::sync::{Names, SyncKey};
 use crate::types::{ActionId, Generation, LeaseId, Lsn, MonoTime, NodeName, Revision, SystemId, Timeline};
 use crate::view::{Fork, HistoryLine};
 
@@ -33,6 +34,8 @@ pub enum Lane {
     Probe,
     /// Small housekeeping inside a running PostgreSQL: slots, checkpoints.
     Upkeep,
+    /// The two sides of synchronous replication.
+    Synchronous,
     /// The guard's deadline.
     Guard,
     /// Questions to the other members.
@@ -52,6 +55,8 @@ pub struct Grounds {
     pub failover: Revision,
     /// `failsafe`: whom a primary without etcd asks.
     pub failsafe: Revision,
+    /// `sync`: who has every acknowledged commit.
+    pub sync: Revision,
 }
 
 /// What to do. Every order is idempotent.
@@ -150,6 +155,8 @@ pub enum Order {
         guard_until: MonoTime,
         /// Refuse to execute later than this.
         valid_until: MonoTime,
+        /// By whom commits are acknowledged from the first on; `None`: as the user has set it.
+        synchronous: Option<Names>,
     },
     /// Postgres: stop. → `Stopped`
     Stop {
@@ -166,6 +173,8 @@ pub enum Order {
         valid_until: MonoTime,
         /// The new timeline must be above this one, whose history the node may not have.
         above: Timeline,
+        /// By whom commits are acknowledged from the first on; `None`: as the user has set it.
+        synchronous: Option<Names>,
     },
     /// Postgres: make the running replica follow `upstream`. → `Ok`
     Follow {
@@ -202,6 +211,19 @@ pub enum Order {
     },
     /// Upkeep: checkpoint, so that the control file shows the new timeline.
     Checkpoint,
+
+    /// Synchronous: the `sync` key, if this node leads and it has not changed since the view. → `Written`
+    WriteSync {
+        /// The `sync` key's revision in the view, zero for "no such key".
+        seen: Revision,
+        /// What to write; `None` deletes it.
+        key: Option<SyncKey>,
+    },
+    /// Synchronous: have PostgreSQL acknowledge commits by these. Returns when every process does. → `Ok`
+    SetSynchronous {
+        /// By these; `None`: as the user has set it.
+        names: Option<Names>,
+    },
 
     /// Guard: this is the deadline now. `None` lifts it: the server is a replica, or the cluster is paused.
     SetDeadline(Option<MonoTime>),
@@ -259,6 +281,7 @@ impl Order {
             | Self::Restart { .. }
             | Self::AdoptPostmaster { .. } => Lane::Postgres,
             Self::SyncSlots { .. } | Self::Checkpoint => Lane::Upkeep,
+            Self::WriteSync { .. } | Self::SetSynchronous { .. } => Lane::Synchronous,
             Self::SetDeadline(_) => Lane::Guard,
             Self::AskPeers(_) => Lane::Peers,
             Self::AskFailsafe(_) => Lane::Failsafe,
@@ -336,4 +359,6 @@ pub struct MemberRecord {
     pub checkpoint_after_promote: Option<bool>,
     /// The pause is recognised.
     pub pause: bool,
+    /// It is about to stop, and waits until no commit waits for it.
+    pub nosync: bool,
 }

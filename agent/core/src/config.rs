@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sync::Settings;
 use crate::types::NodeName;
 
 /// What the core needs to know about its node and cluster.
@@ -29,6 +30,8 @@ pub struct Config {
     pub member_slots_ttl: Duration,
     /// Keeps the primary through a loss of etcd while every electable member grants it. Default on.
     pub failsafe_mode: bool,
+    /// Synchronous replication. Default off.
+    pub synchronous: Settings,
     /// Maintenance: nothing is started, stopped, promoted or demoted by itself.
     pub pause: bool,
     /// This member may never become primary.
@@ -71,6 +74,7 @@ impl Config {
             primary_start_timeout: Duration::from_secs(300),
             member_slots_ttl: Duration::from_secs(1800),
             failsafe_mode: true,
+            synchronous: Settings::default(),
             pause: false,
             nofailover: false,
             failover_priority: 1,

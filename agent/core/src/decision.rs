@@ -257,6 +257,22 @@ pub enum Guard {
     },
     /// No right to be primary at this moment.
     NoRight,
+    /// Commits of the primary wait for this member.
+    CommitsWait,
+    /// The `sync` key does not name this node: commits that it acknowledges would be lost to who is named there.
+    SyncKeyNotWritten,
+    /// The `sync` key does not name this member: it may lack acknowledged commits.
+    NotSynchronous {
+        /// The primary that wrote it.
+        leader: NodeName,
+    },
+    /// Too few of those in the `sync` key have said that they are not ahead: an acknowledged commit may be on others only.
+    VotesMissing {
+        /// So many have.
+        have: usize,
+        /// So many must.
+        need: usize,
+    },
     /// The timeline that a promotion would make is not reserved in the DCS yet.
     NoReservation,
     /// Nobody could take over.
@@ -321,6 +337,10 @@ impl Guard {
             Self::ViewStale { .. } => "view-stale",
             Self::NoRight => "no-right",
             Self::NoReservation => "no-reservation",
+            Self::CommitsWait => "commits-wait",
+            Self::SyncKeyNotWritten => "sync-key-not-written",
+            Self::NotSynchronous { .. } => "not-synchronous",
+            Self::VotesMissing { .. } => "votes-missing",
             Self::NoCandidate => "no-candidate",
             Self::CandidateUnfit(_) => "candidate-unfit",
             Self::CandidateBehind => "candidate-behind",
@@ -386,6 +406,18 @@ impl fmt::Display for Guard {
                 write!(f, "what is known of etcd is {:.1} s old", seconds(age))
             }
             Self::NoRight => f.write_str("no right to be primary at this moment"),
+            Self::CommitsWait => f.write_str("commits wait for this member until the leader has chosen another"),
+            Self::SyncKeyNotWritten => f.write_str("the sync key does not name this node yet"),
+            Self::NotSynchronous { leader } => write!(
+                f,
+                "the sync key of {leader} does not name this member, so it may lack commits that clients were told of; if those \
+                 named there are gone for good, name a member with `surus failover`"
+            ),
+            Self::VotesMissing { have, need } => write!(
+                f,
+                "{have} of the {need} members that must be heard have said that they are not ahead; without them commits that \
+                 clients were told of may be missing here"
+            ),
             Self::NoReservation => f.write_str("the next timeline is not reserved in etcd yet"),
             Self::NoCandidate => f.write_str("no other member could take over"),
             Self::CandidateUnfit(name) => write!(f, "{name} does not stream, or may not be elected"),

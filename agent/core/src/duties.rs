@@ -11,6 +11,7 @@ use crate::facts::REMEMBERED;
 use crate::rules::{self, Context};
 use crate::slots::slot_name;
 use crate::state::{AfterPromotion, Cadence};
+use crate::sync;
 use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Due, Initialize, Process, ServerRole};
 use crate::zoo::{Flaw, lacks};
@@ -36,6 +37,7 @@ pub(crate) fn routine(ctx: &Context<'_>) -> (Vec<Order>, Cadence) {
     orders.extend(ask_peers(ctx, &mut due));
     orders.extend(publish(ctx, &mut due));
     orders.extend(upkeep(ctx, &mut due));
+    orders.extend(sync::duty::order(ctx));
     (orders, due)
 }
 
@@ -169,9 +171,15 @@ fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if addresses.is_empty() {
         return None;
     }
-    pace(ctx, &mut due.peers, every, Lane::Peers, || {
+    let order = pace(ctx, &mut due.peers, every, Lane::Peers, || {
         Order::AskPeers(addresses)
-    })
+    });
+    let votes_count = ctx.facts.view().is_some_and(|view| view.sync.is_some());
+    if votes_count && ctx.now < ctx.rights_end() {
+        // Votes count from then on.
+        due.peers = due.peers.min(ctx.rights_end());
+    }
+    order
 }
 
 /// The keys other than the lock. One write at a time, the most urgent first.
@@ -184,13 +192,19 @@ fn publish(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     }
     let record = member_record(ctx)?;
     let news = ctx.state.published.as_ref().is_none_or(|old| {
-        (old.state, old.role, old.pause, old.checkpoint_after_promote)
-            != (
-                record.state,
-                record.role,
-                record.pause,
-                record.checkpoint_after_promote,
-            )
+        (
+            old.state,
+            old.role,
+            old.pause,
+            old.nosync,
+            old.checkpoint_after_promote,
+        ) != (
+            record.state,
+            record.role,
+            record.pause,
+            record.nosync,
+            record.checkpoint_after_promote,
+        )
     });
     if news {
         due.publish = ctx.now;
@@ -411,6 +425,7 @@ fn member_record(ctx: &Context<'_>) -> Option<MemberRecord> {
         streaming,
         checkpoint_after_promote: (ctx.state.checkpoint == AfterPromotion::Wanted).then_some(false),
         pause: ctx.config.pause,
+        nosync: ctx.state.leaving.is_some(),
     })
 }
 

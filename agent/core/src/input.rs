@@ -80,6 +80,11 @@ pub enum OperatorOrder {
 pub enum Outcome {
     /// Done; nothing more to say.
     Ok,
+    /// The key was written.
+    Written {
+        /// The store's revision of the transaction.
+        revision: Revision,
+    },
     /// Not done, and it certainly had no effect. The text is for people: place, cause, remedy.
     Failed(String),
     /// It may have had its effect: timed out, or the connection broke.

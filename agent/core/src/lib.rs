@@ -23,6 +23,7 @@
 //! - [`types`], [`config`]: values and settings; [`view`]: the facts a node can know
 //! - [`input`], [`action`]: what can happen to a node, and what it orders; [`decision`]: why
 //! - [`node`]: the state machine; [`facts`], [`state`], [`lanes`]: its three memories
+//! - [`sync`]: who acknowledges commits, and who may be elected for it
 //! - [`rules`]: one file a topic; [`duties`]: routine work; [`zoo`]: planted flaws, for simulations only
 pub mod action;
 pub mod config;
@@ -37,6 +38,7 @@ pub mod node;
 pub mod rules;
 pub mod slots;
 pub mod state;
+pub mod sync;
 pub mod types;
 pub mod view;
 pub mod zoo;

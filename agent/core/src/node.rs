@@ -144,6 +144,7 @@ impl Node {
                 self.state.releasing = !lacks(Flaw::ReleaseForgotten);
                 self.state.unfenced &= status.unfenced;
             }
+            Order::SetSynchronous { .. } => self.state.sync.forget(),
             Order::ReadCluster => {
                 self.state.floor = self.facts.view().map(|view| view.revision).unwrap_or_default();
             }
@@ -170,6 +171,7 @@ impl Node {
                 // Which server ended cannot be told: the message may be late, and another run by now. The next look tells.
                 self.state.settled = now;
                 self.state.due.probe = now;
+                self.state.sync.forget();
                 self.short_life();
             }
             Input::GuardLost => {
@@ -208,6 +210,7 @@ impl Node {
             }
             Input::Shutdown => {
                 self.state.shutdown.get_or_insert(now);
+                self.state.leaving.get_or_insert(now);
                 self.state.due.publish = now;
             }
             Input::Peer { name, asked, status } => self.facts.observe_peer(name, asked, status),
@@ -307,6 +310,8 @@ impl Node {
                     return Err((false, "postgres is still starting".to_owned()));
                 }
                 self.state.asked = Some((request, order));
+                self.state.leaving.get_or_insert(self.now);
+                self.state.due.publish = self.now;
                 Ok(())
             }
             OperatorOrder::Reinitialize { force, from_leader } => {
@@ -382,6 +387,7 @@ impl Node {
         } else if self.state.reigned && self.facts.postgres.is_some() {
             self.state.down_since.get_or_insert(now);
         }
+        self.observe_standbys();
         let started = matches!(
             &self.state.failure,
             Some(failure) if matches!(failure.order, Order::StartPrimary { .. } | Order::StartReplica { .. })
@@ -407,6 +413,20 @@ impl Node {
         }
         if known {
             self.state.created = None;
+        }
+    }
+
+    /// Follows what the primary says of its standbys; of a server that is none, or has been ordered to become one, nothing is known.
+    fn observe_standbys(&mut self) {
+        let quiet = self.lanes.outstanding(Lane::Postgres).is_none();
+        match (&self.facts.postgres, self.context().primary().is_some() && quiet) {
+            (Some(seen), true) if self.context().settled() => {
+                if let Process::Running(server) = &seen.value.process {
+                    self.state.sync.observe(server, seen.at);
+                }
+            }
+            (_, true) => {}
+            (_, false) => self.state.sync.forget(),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::action::{MemberRecord, Order};
 use crate::config::Config;
 use crate::input::{OperatorOrder, RequestId};
 use crate::lease::Lease;
+use crate::sync::progress::Progress;
 use crate::types::{Lsn, MonoTime, NodeName, Revision, SystemId, Timeline};
 use crate::view::{Fork, HistoryLine, Server};
 
@@ -17,6 +18,8 @@ pub struct State {
     pub lease: Lease,
     /// The agent was asked to end.
     pub shutdown: Option<MonoTime>,
+    /// Since when PostgreSQL is to be stopped, or stopped and started: no commit shall wait for it then.
+    pub leaving: Option<MonoTime>,
     /// The order to end was given: nothing more is done.
     pub exiting: bool,
     /// An order that makes PostgreSQL writable was given and it has not been seen since what came of it: it may become writable
@@ -90,6 +93,10 @@ pub struct State {
     pub checkpoint: AfterPromotion,
     /// Everybody on the failsafe lists that were sent to replace the one of this revision: whoever is on one may believe in it.
     pub failsafe_sent: Option<(Revision, BTreeMap<NodeName, String>)>,
+    /// How far what was set for synchronous replication has come into force.
+    pub sync: Progress,
+    /// A write of the `sync` key was left without an answer: until another one is confirmed it may still arrive.
+    pub sync_in_doubt: bool,
     /// The guard's deadline, as last confirmed. Outer `None`: not known.
     pub deadline: Option<Option<MonoTime>>,
     /// The member key as last written.
@@ -233,6 +240,7 @@ impl State {
         Self {
             lease,
             shutdown: None,
+            leaving: None,
             exiting: false,
             unsure: false,
             begun_as_replica: false,
@@ -269,6 +277,9 @@ impl State {
             last_stop: MonoTime::ZERO,
             checkpoint: AfterPromotion::NotNeeded,
             failsafe_sent: None,
+            sync: Progress::default(),
+            // The agent before this one may have sent one.
+            sync_in_doubt: true,
             deadline: None,
             published: None,
             known: BTreeMap::new(),
@@ -300,6 +311,7 @@ impl State {
     /// The reign is over.
     pub fn lost_lock(&mut self) {
         self.lease.held = false;
+        self.sync.forget();
         self.reigned = false;
         self.reached = None;
         self.giving_up = false;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sync::{Names, SyncKey};
 use crate::types::{LeaseId, Lsn, MonoTime, NodeName, Revision, SystemId, Term, Timeline};
 use crate::zoo::{Flaw, lacks};
 
@@ -51,6 +52,10 @@ pub struct ClusterView {
     pub failsafe: Option<Arc<BTreeMap<NodeName, String>>>,
     /// When the `failsafe` key last changed.
     pub failsafe_revision: Revision,
+    /// The `sync` key, if it names a leader.
+    pub sync: Option<Arc<SyncKey>>,
+    /// When the `sync` key last changed.
+    pub sync_revision: Revision,
 }
 
 impl ClusterView {
@@ -145,6 +150,10 @@ pub struct Member {
     pub replicatefrom: Option<NodeName>,
     /// The tag: needs no slot, for it does not stream.
     pub nostream: bool,
+    /// The tag: never to acknowledge commits. A member that is about to stop says so as well.
+    pub nosync: bool,
+    /// The tag: preference among those who acknowledge; higher wins.
+    pub sync_priority: u32,
     /// Runs Surus rather than Patroni.
     pub surus: bool,
     /// The member has acknowledged the pause.
@@ -325,14 +334,29 @@ pub struct Server {
     pub version: u32,
     /// It has a guard as its parent, or as adoptive parent.
     pub guarded: bool,
-    /// Members (by application name) that stream from it.
-    pub streaming_to: BTreeSet<String>,
+    /// Who streams from it, by application name.
+    pub standbys: BTreeMap<String, Standby>,
+    /// `synchronous_standby_names`.
+    pub synchronous: Names,
+    /// That setting was written by the agent; else it is the user's own.
+    pub managed: bool,
     /// Its physical slots with their restart positions.
     pub slots: BTreeMap<String, Lsn>,
     /// The history of its timelines that have ended, from its history file.
     pub history: Vec<HistoryLine>,
     /// The `primary_conninfo` names this host and port; `None` when it follows nobody.
     pub upstream: Option<String>,
+}
+
+/// A walsender's standby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Standby {
+    /// It has caught up once and streams.
+    pub streaming: bool,
+    /// How far it has confirmed what `synchronous_commit` demands: written, flushed or replayed.
+    pub position: Lsn,
+    /// More than one walsender serves this name, so it is not known whose position that is.
+    pub doubled: bool,
 }
 
 /// Primary or replica, with the positions of each.
@@ -355,6 +379,12 @@ pub enum ServerRole {
 }
 
 impl Server {
+    /// The names of those who stream from it.
+    #[must_use]
+    pub fn streaming_to(&self) -> BTreeSet<String> {
+        self.standbys.keys().cloned().collect()
+    }
+
     /// It accepts writes.
     #[must_use]
     pub fn is_primary(&self) -> bool {

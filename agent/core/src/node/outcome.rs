@@ -44,6 +44,7 @@ impl Node {
                     }
                 };
             }
+            Lane::Synchronous => self.synchronous_done(outstanding.order, outcome),
             Lane::Failsafe => self.failsafe_done(&outstanding.order, outcome),
             Lane::Peers | Lane::Reply => {}
         }
@@ -376,6 +377,7 @@ impl Node {
             ),
         };
         self.state.asked = None;
+        self.state.leaving = self.state.shutdown;
         self.give(Order::Reply { request, ok, text }, actions);
     }
 
@@ -388,6 +390,33 @@ impl Node {
         } else {
             // The next look will show the slots; until then they seem to be missing still.
             self.lanes.rest(Lane::Upkeep, self.now.plus(self.config.round()));
+        }
+    }
+
+    fn synchronous_done(&mut self, order: Order, outcome: Outcome) {
+        let now = self.now;
+        match (order, outcome) {
+            (Order::SetSynchronous { names }, Outcome::Ok) => {
+                self.state.sync.set(names.unwrap_or_default(), now);
+                self.state.due.probe = now;
+            }
+            (Order::WriteSync { key, .. }, Outcome::Written { revision }) => {
+                self.state.sync_in_doubt = false;
+                if let Some(seen) = &mut self.facts.cluster {
+                    let view = &mut seen.value;
+                    view.sync_revision = if key.is_some() { revision } else { Revision(0) };
+                    view.sync = key.map(Arc::new);
+                    view.revision = view.revision.max(revision);
+                }
+            }
+            (order, outcome) => {
+                if matches!(order, Order::WriteSync { .. }) && !matches!(outcome, Outcome::Failed(_)) {
+                    self.state.sync_in_doubt = true;
+                }
+                self.state.due.read = now;
+                self.state.due.probe = now;
+                self.lanes.rest(Lane::Synchronous, now.plus(REST));
+            }
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) fn begin(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         key: Some(key.revision),
         candidate: key.candidate.clone(),
         stopped: None,
-        streaming: server.streaming_to.clone(),
+        streaming: server.streaming_to(),
     };
     let order = Order::Stop {
         mode: StopMode::Fast {
@@ -81,11 +81,14 @@ pub(crate) fn candidate(ctx: &Context<'_>) -> Result<(), Guard> {
         .view()
         .and_then(|view| view.failover.as_ref())
         .ok_or(Guard::NoCandidate)?;
+    let manual = key.leader.is_none() && key.candidate.is_some();
     let streams = |name: &NodeName| {
         ctx.primary()
-            .is_some_and(|server| server.streaming_to.contains(name.as_str()))
+            .is_some_and(|server| server.standbys.contains_key(name.as_str()))
             && ctx.fit(name)
+            && (manual || ctx.electable(name))
     };
+
     match &key.candidate {
         Some(name) if streams(name) => Ok(()),
         Some(name) => Err(Guard::CandidateUnfit(name.clone())),
@@ -144,10 +147,10 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     };
     let timeline = ctx.state.reached.and_then(|reached| reached.timeline);
     ctx.facts.peers.iter().any(|(name, peer)| {
-        let named = handover
-            .candidate
-            .as_ref()
-            .is_none_or(|candidate| candidate == name);
+        let named = match &handover.candidate {
+            Some(candidate) => candidate == name,
+            None => ctx.electable(name),
+        };
         let fresh = since <= peer.asked;
         named
             && fresh

@@ -20,6 +20,7 @@ mod stopped;
 pub(crate) use handover::{candidate, wanted};
 pub(crate) use race::could_take_lock;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::action::{Lane, Order, StatusRecord, Upstream};
@@ -29,6 +30,7 @@ use crate::facts::Facts;
 use crate::lanes::{Lanes, Outstanding};
 use crate::slots::slot_name;
 use crate::state::{Handover, Reached, State};
+use crate::sync::{self, Mode, SyncKey};
 use crate::types::{MonoTime, NodeName, Revision, SystemId};
 use crate::view::{Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
@@ -367,6 +369,28 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// The leader has commits wait for this replica, which is about to stop and has told it so: it is given two rounds to choose another.
+    pub(crate) fn awaited(&self, trail: &mut Trail, rule: Rule) -> bool {
+        let key = self.facts.view().and_then(|view| view.sync.as_ref());
+        let named = key.is_some_and(|key| key.voters.contains(self.me()));
+        let Some(since) = self.state.leaving.filter(|_| named && self.leader_is_other()) else {
+            return false;
+        };
+        let until = since.plus(self.config.loop_wait * 2);
+        let waits = self.now < until && self.replica().is_some_and(|(_, streaming)| streaming);
+        if waits {
+            trail.block(rule, Guard::CommitsWait);
+        }
+        waits
+    }
+
+    /// In a synchronous mode the `sync` key comes before anything becomes writable.
+    pub(crate) fn named_first(&self, trail: &mut Trail, rule: Rule) -> Option<Plan> {
+        let write = sync::duty::before_writable(self, rule == Rule::Promote)?;
+        trail.block(rule, Guard::SyncKeyNotWritten);
+        Some(write.map_or_else(|| Plan::hold(rule), |write| Plan::order(rule, write)))
+    }
+
     /// Somebody else's right that may still run: the last leader's, one this node has granted, or that of a primary without a
     /// deadline. The lock can have come late, by an order of long ago, so this is looked at again before anything becomes writable.
     pub(crate) fn others_right(&self) -> Option<Guard> {
@@ -383,6 +407,16 @@ impl<'a> Context<'a> {
         let (_, until) = self.state.promise.as_ref()?;
         let left = until.since(self.now);
         (self.now < *until).then_some(Guard::FailsafePromise { left })
+    }
+
+    /// When the rights that this node knows of are over: from then on no other primary acknowledges anything.
+    pub(crate) fn rights_end(&self) -> MonoTime {
+        let granted = self.state.promise.as_ref().map(|(_, until)| *until);
+        self.facts
+            .foreign
+            .until
+            .max(granted.unwrap_or_default())
+            .max(self.facts.leaderless.unwrap_or_default())
     }
 
     /// `initialize` names the cluster in this node's data directory: then nobody can create another beside it, and what is written
@@ -404,7 +438,14 @@ impl<'a> Context<'a> {
     pub(crate) fn somebody_could_lead(&self) -> bool {
         self.facts
             .others(self.me())
-            .any(|(_, member)| member.running() && !member.nofailover)
+            .any(|(name, member)| member.running() && !member.nofailover && self.electable(name))
+    }
+
+    /// Who is not named in the `sync` key cannot take the lock; in quorum mode votes decide.
+    pub(crate) fn electable(&self, name: &NodeName) -> bool {
+        let key = self.facts.view().and_then(|view| view.sync.as_ref());
+        let named = |key: &Arc<SyncKey>| key.leader == *name || key.voters.contains(name);
+        self.config.synchronous.mode != Mode::On || key.is_none_or(named)
     }
 
     /// Another member that runs and could be asked to lead, or the named one.

@@ -26,6 +26,9 @@ pub(super) fn obey(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             if leading && !may_lead && !ctx.config.pause {
                 return None;
             }
+            if ctx.awaited(trail, Rule::ObeyOperator) {
+                return Some(Plan::hold(Rule::ObeyOperator));
+            }
             let guard_until = leading.then(|| ctx.guard_until());
             Some(Plan::order(Rule::ObeyOperator, Order::Restart { guard_until }))
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{Context, Plan, Trail};
 use crate::action::{Grounds, Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
-use crate::types::{Lsn, NodeName, Timeline};
+use crate::sync::Mode;
+use crate::types::{Lsn, MonoTime, NodeName, Timeline};
 use crate::view::{ClusterView, FailoverKey, Server, Status};
 use crate::zoo::{Flaw, lacks};
 
@@ -65,6 +66,7 @@ fn grounds(view: &ClusterView) -> Grounds {
         config: view.config_revision.unwrap_or_default(),
         failover: view.failover_revision,
         failsafe: view.failsafe_revision,
+        sync: view.sync_revision,
     }
 }
 
@@ -94,6 +96,9 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
             left: until.since(ctx.now),
         });
     }
+    if let Some(guard) = unsynchronous(ctx, view) {
+        return Err(guard);
+    }
     if unlisted(ctx, view) && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
         return Err(Guard::NotInFailsafe);
     }
@@ -120,6 +125,46 @@ pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> 
     let limit = ctx.config.maximum_lag_on_failover;
     if limit < lag && !forced(ctx) && !lacks(Flaw::LagUnheeded) {
         return Err(Guard::LagTooHigh { lag, limit });
+    }
+    Ok(())
+}
+
+/// The `sync` key names others: whoever is to lead has every commit that clients were told of. It counts as long as it stands, whatever the
+/// mode is by now, for who wrote it may not have heard of that. In quorum mode votes are counted instead, see [`votes`].
+fn unsynchronous(ctx: &Context<'_>, view: &ClusterView) -> Option<Guard> {
+    let key = view
+        .sync
+        .as_ref()
+        .filter(|_| !forced(ctx) && !lacks(Flaw::SyncUnheeded))?;
+    let named = key.leader == *ctx.me() || key.voters.contains(ctx.me());
+    let by_votes = ctx.config.synchronous.mode == Mode::Quorum && !key.voters.is_empty();
+    let leader = key.leader.clone();
+    (!named && !by_votes).then_some(Guard::NotSynchronous { leader })
+}
+
+/// As many voters as the `sync` key demands have said that they are not ahead of this node, at a time when the last primary could not
+/// acknowledge commits any more.
+fn votes(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
+    let key = ctx.facts.view().and_then(|view| view.sync.as_ref());
+    let Some(key) = key.filter(|key| key.leader != *ctx.me() && !forced(ctx) && !lacks(Flaw::SyncUnheeded))
+    else {
+        return Ok(());
+    };
+    let since = if lacks(Flaw::VotesBeforeTheEnd) {
+        MonoTime::ZERO
+    } else {
+        ctx.rights_end()
+    };
+    let own = (server.timeline, server.position());
+    let not_ahead = |name: &&NodeName| {
+        let peer = ctx.facts.peers.get(*name).filter(|peer| since <= peer.asked);
+        let status = peer.and_then(|peer| peer.status.as_ref());
+        let theirs = status.and_then(|status| status.timeline.zip(status.position));
+        *name == ctx.me() || theirs.is_some_and(|theirs| theirs <= own)
+    };
+    let (have, need) = (key.voters.iter().filter(not_ahead).count(), key.quorum + 1);
+    if have < need {
+        return Err(Guard::VotesMissing { have, need });
     }
     Ok(())
 }
@@ -177,9 +222,10 @@ fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     if lacks(Flaw::PeersUnasked) {
         return Ok(server);
     }
-    let others: Vec<NodeName> = ctx.facts.others(ctx.me()).map(|(name, _)| name.clone()).collect();
-    for name in others {
-        peer(ctx, server, &name)?;
+    votes(ctx, server)?;
+    let electable = |name: &&NodeName| ctx.electable(name);
+    for name in ctx.facts.others(ctx.me()).map(|(name, _)| name).filter(electable) {
+        peer(ctx, server, name)?;
     }
     // An etcd that was away takes the keys of all members with the leader's, and they write them anew.
     let (since, led) = (ctx.now.minus(HEARSAY), ctx.facts.led.as_ref());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Context, Intent, Plan, Trail, race, rejoin};
 use crate::action::{Lane, Order, StopMode, Upstream};
 use crate::decision::{Evidence, Guard, Rule};
+use crate::sync;
 use crate::types::{Lsn, NodeName, Timeline};
 use crate::view::{Member, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
@@ -39,6 +40,9 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if let Some(plan) = reconsider(ctx, trail, server, streaming) {
         return Some(plan);
     }
+    if let Some(plan) = ctx.named_first(trail, Rule::Promote) {
+        return Some(plan);
+    }
     let known = ctx
         .facts
         .view()
@@ -66,6 +70,7 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         guard_until: ctx.guard_until(),
         valid_until: ctx.valid_until(),
         above,
+        synchronous: sync::duty::first_names(ctx),
     };
     Some(
         Plan::order(Rule::Promote, order)

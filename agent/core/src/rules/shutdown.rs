@@ -42,6 +42,9 @@ pub(super) fn leave(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     {
         return Some(Plan::hold(Rule::Leave));
     }
+    if ctx.awaited(trail, Rule::Leave) {
+        return Some(Plan::hold(Rule::Leave));
+    }
     if !ctx.at_rest() || !ctx.lanes.idle(Lane::Postgres) {
         return Some(stop(ctx));
     }
@@ -113,7 +116,7 @@ fn stop(ctx: &Context<'_>) -> Plan {
     }
     let streaming = ctx
         .primary()
-        .map(|server| server.streaming_to.clone())
+        .map(crate::view::Server::streaming_to)
         .unwrap_or_default();
     plan.intent(Intent::BeginHandover(Handover {
         key: None,

@@ -3,6 +3,7 @@
 use super::{Context, Plan, Trail};
 use crate::action::Order;
 use crate::decision::{Guard, Rule};
+use crate::sync;
 use crate::view::DataDir;
 
 /// Starts in place in a row before others get the lock.
@@ -56,9 +57,13 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         trail.block(Rule::RestartPrimary, guard);
         return Some(Plan::hold(Rule::RestartPrimary));
     }
+    if let Some(plan) = ctx.named_first(trail, Rule::RestartPrimary) {
+        return Some(plan);
+    }
     let order = Order::StartPrimary {
         guard_until: ctx.guard_until(),
         valid_until: ctx.valid_until(),
+        synchronous: sync::duty::first_names(ctx),
     };
     Some(Plan::order(Rule::RestartPrimary, order))
 }

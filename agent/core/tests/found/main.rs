@@ -5,3 +5,4 @@ mod heritage;
 mod models;
 mod news;
 mod story;
+mod synchronous;

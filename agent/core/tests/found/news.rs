@@ -297,7 +297,7 @@ fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
         let Process::Running(mut server) = primary() else {
             unreachable!()
         };
-        server.streaming_to.insert("b".to_owned());
+        server.standbys.insert("b".to_owned(), Standby::default());
         story.probed(Process::Running(server), ControlState::InProduction);
         if story.orders.contains_key(&Lane::Lock) {
             story.locked(40);

@@ -1,12 +1,13 @@
 //! A node that is told everything by hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
 use surus_core::node::{Boot, Node};
+use surus_core::sync::Names;
 use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Action, Lane, Order, Step};
@@ -149,7 +150,9 @@ pub(crate) fn server(role: ServerRole) -> Process {
         system_id: SystemId(1),
         version: 150_018,
         guarded: true,
-        streaming_to: BTreeSet::new(),
+        standbys: BTreeMap::new(),
+        synchronous: Names::Alone,
+        managed: false,
         slots: BTreeMap::new(),
         history: Vec::new(),
         upstream: Some("b:5432".to_owned()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use surus_core::Order;
 use surus_core::config::Config;
 use surus_core::input::Outcome;
+use surus_core::sync::{Mode, Names, Settings, SyncKey};
 use surus_core::types::*;
 use surus_core::view::*;
 
@@ -76,6 +77,8 @@ impl Dice {
             clonefrom: self.one_in(6),
             replicatefrom: None,
             nostream: self.one_in(9),
+            nosync: self.one_in(9),
+            sync_priority: 1,
             surus: true,
             pause: false,
         }
@@ -142,6 +145,35 @@ impl Dice {
             }),
             failover_revision: Revision(self.roll(5) as i64),
             failsafe_revision: Revision(self.roll(5) as i64),
+            sync: self.maybe(3, |dice| Arc::new(dice.sync_key())),
+            sync_revision: Revision(self.roll(5) as i64),
+        }
+    }
+
+    fn sync_key(&mut self) -> SyncKey {
+        SyncKey {
+            leader: self.name(),
+            voters: (0..self.roll(4)).map(|_| self.name()).collect(),
+            quorum: self.roll(3) as usize,
+        }
+    }
+
+    fn names(&mut self) -> Names {
+        match self.roll(4) {
+            0 => Names::Alone,
+            1 => Names::Foreign("*".to_owned()),
+            number => {
+                let of = (0..self.roll(4)).map(|_| self.name()).collect();
+                Names::some(self.one_in(2), number as usize - 1, of)
+            }
+        }
+    }
+
+    fn standby(&mut self) -> Standby {
+        Standby {
+            streaming: !self.one_in(4),
+            position: self.lsn(),
+            doubled: self.one_in(9),
         }
     }
 
@@ -160,7 +192,11 @@ impl Dice {
             system_id: SystemId(1),
             version: 150_018,
             guarded: !self.one_in(4),
-            streaming_to: (0..self.roll(3)).map(|_| self.name().0).collect(),
+            standbys: (0..self.roll(3))
+                .map(|_| (self.name().0, self.standby()))
+                .collect(),
+            synchronous: self.names(),
+            managed: self.one_in(2),
             slots: BTreeMap::new(),
             history: self.history(),
             upstream: self.maybe(2, |dice| format!("{}:5432", dice.name())),
@@ -224,6 +260,12 @@ impl Dice {
             reclone_on_rewind_failure: self.one_in(2),
             primary_start_timeout: Duration::from_secs([0, 10, 300][self.roll(3) as usize]),
             failsafe_mode: !self.one_in(3),
+            synchronous: Settings {
+                mode: [Mode::Off, Mode::On, Mode::Quorum][self.roll(3) as usize],
+                strict: self.one_in(3),
+                count: 1 + self.roll(2) as usize,
+                maximum_lag: self.maybe(2, |dice| dice.roll(100)),
+            },
             ..Config::new("a".into())
         }
     }
@@ -250,6 +292,9 @@ impl Dice {
                 term: Term(1),
                 revision: Revision(self.roll(70) as i64),
                 written: self.maybe(5, |dice| Revision(dice.roll(70) as i64)),
+            },
+            Order::WriteSync { .. } => Outcome::Written {
+                revision: Revision(self.roll(70) as i64),
             },
             Order::ReadCluster => Outcome::Read {
                 sent,

@@ -121,6 +121,7 @@ impl Harness {
             | Order::StartPrimary {
                 guard_until,
                 valid_until,
+                ..
             }
             | Order::Bootstrap {
                 guard_until,

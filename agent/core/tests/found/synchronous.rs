@@ -1,0 +1,341 @@
+//! Synchronous replication: the orders, and who is elected.
+
+use std::sync::Arc;
+
+use surus_core::config::Config;
+use surus_core::input::{Input, Outcome};
+use surus_core::sync::{Mode, Names, Settings, SyncKey};
+use surus_core::types::*;
+use surus_core::view::*;
+use surus_core::{Guard, Lane, Order};
+
+use crate::story::*;
+
+fn config(mode: Mode) -> Config {
+    Config {
+        synchronous: Settings {
+            mode,
+            ..Settings::default()
+        },
+        ..Config::new("a".into())
+    }
+}
+
+fn key(leader: &str, voters: &[&str], quorum: usize) -> SyncKey {
+    SyncKey {
+        leader: leader.into(),
+        voters: voters.iter().map(|name| NodeName::from(*name)).collect(),
+        quorum,
+    }
+}
+
+fn with_key(mut view: ClusterView, key: SyncKey) -> ClusterView {
+    view.sync = Some(Arc::new(key));
+    view.sync_revision = Revision(3);
+    view
+}
+
+fn only(names: &[&str]) -> Names {
+    Names::some(
+        false,
+        names.len(),
+        names.iter().map(|name| NodeName::from(*name)).collect(),
+    )
+}
+
+/// `a` as primary with the standby `b` at this position, and this setting.
+fn serving(position: u64, names: &Names) -> Process {
+    let Process::Running(mut server) = primary() else {
+        unreachable!()
+    };
+    let standby = Standby {
+        streaming: true,
+        position: Lsn(position),
+        doubled: false,
+    };
+    server.standbys.insert("b".to_owned(), standby);
+    server.synchronous = names.clone();
+    server.managed = true;
+    Process::Running(server)
+}
+
+/// `a` leads, with this key.
+fn leading(config: Config, key: Option<SyncKey>, names: &Names) -> Story {
+    let mut story = Story::new(config);
+    let view = view(10, Some("a"), 9);
+    story.read(match key {
+        Some(key) => with_key(view, key),
+        None => view,
+    });
+    story.probed(serving(1000, names), ControlState::InProduction);
+    story.locked(12);
+    story
+}
+
+fn wrote(story: &Story) -> Option<Option<SyncKey>> {
+    match story.under_way(Lane::Synchronous) {
+        Some(Order::WriteSync { key, .. }) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+fn set(story: &Story) -> Option<Names> {
+    match story.under_way(Lane::Synchronous) {
+        Some(Order::SetSynchronous { names }) => names.clone(),
+        _ => None,
+    }
+}
+
+fn written(story: &mut Story, revision: i64) {
+    let revision = Revision(revision);
+    story.done(Lane::Synchronous, Outcome::Written { revision });
+}
+
+#[test]
+fn a_standby_is_named_once_commits_wait_for_it_and_it_has_what_was_there_before() {
+    let mut story = leading(config(Mode::On), None, &Names::Alone);
+    assert_eq!(
+        wrote(&story),
+        Some(Some(key("a", &[], 0))),
+        "first nobody but the leader"
+    );
+    written(&mut story, 20);
+    assert_eq!(set(&story), Some(only(&["b"])));
+    story.done(Lane::Synchronous, Outcome::Ok);
+    story.probed(serving(900, &only(&["b"])), ControlState::InProduction);
+    assert_eq!(wrote(&story), None, "it lacks what was committed before");
+    story.probed(serving(1000, &only(&["b"])), ControlState::InProduction);
+    assert_eq!(
+        wrote(&story),
+        Some(Some(key("a", &["b"], 0))),
+        "{:#?}",
+        story.node.explain().state.sync
+    );
+    written(&mut story, 21);
+    story.later(1000);
+    assert_eq!(
+        story.under_way(Lane::Synchronous),
+        None,
+        "at rest nothing is written"
+    );
+}
+
+#[test]
+fn a_standby_that_is_gone_is_taken_from_the_key_before_commits_stop_waiting_for_it() {
+    let mut story = leading(config(Mode::On), Some(key("a", &["b"], 0)), &only(&["b"]));
+    assert_eq!(
+        wrote(&story),
+        Some(Some(key("a", &["b"], 0))),
+        "another agent may have written something"
+    );
+    written(&mut story, 20);
+    let Process::Running(mut gone) = serving(0, &only(&["b"])) else {
+        unreachable!()
+    };
+    gone.standbys.clear();
+    story.probed(Process::Running(gone.clone()), ControlState::InProduction);
+    assert_eq!(wrote(&story), Some(Some(key("a", &[], 0))));
+    story.done(Lane::Synchronous, Outcome::Unknown("no answer".to_owned()));
+    story.later(300);
+    assert_eq!(
+        wrote(&story),
+        Some(Some(key("a", &[], 0))),
+        "again, and nothing before it"
+    );
+    written(&mut story, 22);
+    assert_eq!(set(&story), Some(Names::Alone));
+}
+
+#[test]
+fn a_standby_that_stands_still_is_given_up() {
+    let mut story = leading(config(Mode::On), Some(key("a", &["b"], 0)), &only(&["b"]));
+    written(&mut story, 20);
+    for _ in 0..4 {
+        story.probed(serving(900, &only(&["b"])), ControlState::InProduction);
+        assert_eq!(wrote(&story), None);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(30);
+        }
+        story.later(1000);
+    }
+    for _ in 0..2 {
+        story.probed(serving(900, &only(&["b"])), ControlState::InProduction);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(30);
+        }
+        story.later(1000);
+    }
+    assert_eq!(wrote(&story), Some(Some(key("a", &[], 0))));
+}
+
+#[test]
+fn strict_mode_lets_commits_wait() {
+    let mut config = config(Mode::On);
+    config.synchronous.strict = true;
+    let mut story = leading(config, Some(key("a", &["b"], 0)), &only(&["b"]));
+    written(&mut story, 20);
+    let Process::Running(mut gone) = serving(0, &only(&["b"])) else {
+        unreachable!()
+    };
+    gone.standbys.clear();
+    story.probed(Process::Running(gone), ControlState::InProduction);
+    assert_eq!(story.under_way(Lane::Synchronous), None);
+}
+
+#[test]
+fn a_setting_that_somebody_else_made_is_repaired_from_the_key_on() {
+    let story = leading(
+        config(Mode::On),
+        Some(key("a", &["b"], 0)),
+        &Names::Foreign("*".to_owned()),
+    );
+    assert_eq!(wrote(&story), Some(Some(key("a", &[], 0))));
+}
+
+#[test]
+fn turned_off_the_key_goes_first() {
+    let mut story = leading(config(Mode::Off), Some(key("a", &["b"], 0)), &only(&["b"]));
+    assert_eq!(wrote(&story), Some(None));
+    written(&mut story, 20);
+    assert!(matches!(
+        story.under_way(Lane::Synchronous),
+        Some(Order::SetSynchronous { names: None })
+    ));
+}
+
+/// `a` as a replica when the lock of `b` becomes free; `c` is not behind it.
+fn free(mode: Mode, key: SyncKey) -> Story {
+    let mut story = Story::new(config(mode));
+    let with_c = |mut view: ClusterView| {
+        let (name, member) = member("c", "replica");
+        view.members.insert(name, member);
+        with_key(view, key.clone())
+    };
+    story.read(with_c(view(10, Some("b"), 9)));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.done(Lane::Guard, Outcome::Ok);
+    story.hear(Input::Cluster(with_c(view(11, None, 9))));
+    for _ in 0..30 {
+        story.later(250);
+        if story.orders.contains_key(&Lane::Read) {
+            story.read(with_c(view(11, None, 9)));
+        }
+        let asked = MonoTime::from_millis(story.now);
+        let status = Some(PeerStatus {
+            running: true,
+            primary: false,
+            position: Some(Lsn(1000)),
+            timeline: Some(Timeline(1)),
+            nofailover: false,
+            failover_priority: 1,
+            can_take_lock: Some(false),
+        });
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked,
+            status: None,
+        });
+        story.hear(Input::Peer {
+            name: "c".into(),
+            asked,
+            status,
+        });
+        if story.orders.contains_key(&Lane::Lock) {
+            break;
+        }
+    }
+    story
+}
+
+fn takes_the_lock(story: &Story) -> bool {
+    matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. }))
+}
+
+#[test]
+fn only_who_is_named_in_the_key_takes_the_lock() {
+    assert!(takes_the_lock(&free(Mode::On, key("b", &["a"], 0))));
+    let stays = free(Mode::On, key("b", &["c"], 0));
+    assert!(!takes_the_lock(&stays));
+    let explanation = stays.node.explain();
+    let blocked = &explanation.decision.expect("it has decided").blocked;
+    assert!(
+        blocked
+            .iter()
+            .any(|(_, guard)| matches!(guard, Guard::NotSynchronous { .. }))
+    );
+    assert!(
+        !takes_the_lock(&free(Mode::On, key("b", &[], 0))),
+        "the leader alone has everything"
+    );
+    assert!(
+        !takes_the_lock(&free(Mode::Off, key("b", &["c"], 0))),
+        "the key stands though the mode is off"
+    );
+}
+
+#[test]
+fn a_quorum_is_heard_and_not_before_the_old_right_is_over() {
+    let two = free(Mode::Quorum, key("b", &["a", "c"], 1));
+    assert!(takes_the_lock(&two));
+    assert!(!takes_the_lock(&free(
+        Mode::Quorum,
+        key("b", &["a", "c", "d"], 2)
+    )));
+    let Some(Order::Acquire { grounds, .. }) = two.under_way(Lane::Lock) else {
+        unreachable!()
+    };
+    assert_eq!(grounds.sync, Revision(3), "the key it was counted by");
+}
+
+#[test]
+fn a_promotion_comes_after_the_key() {
+    let mut story = free(Mode::On, key("b", &["a"], 0));
+    story.locked(12);
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    assert!(!story.orders.contains_key(&Lane::Postgres));
+    assert_eq!(wrote(&story), Some(Some(key("a", &[], 0))));
+    written(&mut story, 20);
+    let Some(Order::Promote { synchronous, .. }) = story.under_way(Lane::Postgres) else {
+        panic!("{:?}", story.given);
+    };
+    assert_eq!(*synchronous, Some(Names::Alone));
+}
+
+#[test]
+fn a_primary_that_is_started_again_waits_for_those_who_rely_on_it() {
+    let mut story = leading(config(Mode::On), Some(key("a", &["b"], 0)), &only(&["b"]));
+    written(&mut story, 20);
+    story.hear(Input::PostgresExited);
+    story.probed(Process::Absent, ControlState::InProduction);
+    let Some(Order::StartPrimary { synchronous, .. }) = story.under_way(Lane::Postgres) else {
+        panic!("{:?}", story.given);
+    };
+    assert_eq!(*synchronous, Some(only(&["b"])));
+}
+
+#[test]
+fn a_replica_that_commits_wait_for_stops_once_they_do_not() {
+    let mut story = Story::new(config(Mode::On));
+    let named = |revision, voters: &[&str]| with_key(view(revision, Some("b"), 9), key("b", voters, 0));
+    story.read(named(10, &["a"]));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.hear(Input::Shutdown);
+    assert!(!story.orders.contains_key(&Lane::Postgres));
+    story.hear(Input::Cluster(named(11, &[])));
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Stop { .. })
+    ));
+
+    let mut impatient = Story::new(config(Mode::On));
+    impatient.read(named(10, &["a"]));
+    impatient.probed(replica(), ControlState::InArchiveRecovery);
+    impatient.hear(Input::Shutdown);
+    impatient.later(1900);
+    assert!(!impatient.orders.contains_key(&Lane::Postgres));
+    impatient.later(200);
+    assert!(matches!(
+        impatient.under_way(Lane::Postgres),
+        Some(Order::Stop { .. })
+    ));
+}
