@@ -49,6 +49,15 @@ pub struct History {
 
 impl History {
     pub(super) fn see(&mut self, moment: &Moment<'_>, turn: &Turn, ledger: &Ledger) -> Option<Violation> {
+        if let (Seen::Promoted { .. }, Some(node)) = (moment.seen, moment.fact.node)
+            && moment.charter.sync
+            && moment.scene.by_word(node)
+        {
+            // Commits that wait for standbys may have been read, and are given up with those that were acknowledged.
+            for register in self.registers.values_mut() {
+                register.spoilt = true;
+            }
+        }
         if !turn.changed.is_empty() {
             return self.era(turn, ledger);
         }

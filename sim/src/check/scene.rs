@@ -126,6 +126,10 @@ pub struct Scene {
     pub failsafe: Option<Vec<NodeIndex>>,
     /// A person's wish: (the leader it is meant for, who shall take over).
     pub failover: Option<(Option<NodeIndex>, Option<NodeIndex>)>,
+    /// Who took the lock by a person's word since the promotion before the last one: whoever does may lose it again before it is promoted.
+    by_word: Vec<NodeIndex>,
+    /// Somebody was promoted since the lock was taken.
+    promoted: bool,
     /// The cluster's identity.
     pub identity: Option<SystemId>,
     /// All faults are over.
@@ -156,6 +160,12 @@ impl Scene {
     #[must_use]
     pub fn forced(&self, node: NodeIndex) -> bool {
         self.failover == Some((None, Some(node)))
+    }
+
+    /// If `node` is promoted now, it is by the word of a person, who has given up what it lacks.
+    #[must_use]
+    pub fn by_word(&self, node: NodeIndex) -> bool {
+        self.by_word.contains(&node)
     }
 
     /// Takes in an entry.
@@ -191,13 +201,18 @@ impl Scene {
     fn fold_cluster(&mut self, fact: Fact, seen: &Seen) {
         match (seen, fact.node) {
             (Seen::LockTaken { .. }, Some(node)) => {
+                if std::mem::take(&mut self.promoted) {
+                    self.by_word.clear();
+                }
                 if self.forced(node) {
                     self.overrule(node);
+                    self.by_word.push(node);
                 }
                 self.last_holder = Some(node);
                 self.holder = Some((node, fact));
                 self.leaderless = None;
             }
+            (Seen::Promoted { .. }, _) => self.promoted = true,
             (Seen::LockReleased { .. } | Seen::LockLost { .. }, _) => {
                 self.holder = None;
                 self.leaderless.get_or_insert(fact.at);

@@ -39,7 +39,7 @@ pub fn intersect(one: &Choice, other: &Choice) -> bool {
 pub struct Sync {
     electors: Option<(Choice, Fact)>,
     /// Of the last server that said so.
-    acknowledgers: Option<(NodeIndex, Choice, Fact)>,
+    acknowledgers: Option<(NodeIndex, Vec<Choice>, Fact)>,
 }
 
 impl Sync {
@@ -53,12 +53,13 @@ impl Sync {
                 self.electors = (!members.is_empty()).then_some((electors, moment.fact));
                 self.acknowledgers.as_ref().map(|(.., fact)| *fact)
             }
-            (Seen::SyncStandbys { members, needed }, Some(node)) => {
-                let needed = Choice {
+            (Seen::SyncStandbys { rules }, Some(node)) => {
+                let choice = |(members, number): &(Vec<NodeIndex>, usize)| Choice {
                     members: members.clone(),
-                    number: *needed,
+                    number: *number,
                 };
-                self.acknowledgers = Some((node, needed, moment.fact));
+                let rules: Vec<Choice> = rules.iter().map(choice).collect();
+                self.acknowledgers = (!rules.is_empty()).then_some((node, rules, moment.fact));
                 self.electors.as_ref().map(|(_, fact)| *fact)
             }
             (Seen::Ended { .. }, Some(node)) => {
@@ -70,10 +71,8 @@ impl Sync {
             _ => return None,
         };
         let (electors, _) = self.electors.as_ref()?;
-        let (node, acknowledgers, _) = self.acknowledgers.as_ref()?;
-        if intersect(electors, acknowledgers) {
-            return None;
-        }
+        let (node, rules, _) = self.acknowledgers.as_ref()?;
+        let acknowledgers = rules.iter().find(|rule| !intersect(electors, rule))?;
         let list = |some: &Choice| {
             let names: Vec<String> = some.members.iter().map(|node| name(*node)).collect();
             format!("any {} of [{}]", some.number, names.join(", "))
@@ -133,8 +132,8 @@ mod tests {
     }
 
     fn waits(run: &mut MadeUp, members: &[NodeIndex], needed: usize) -> Fact {
-        let members = members.to_vec();
-        run.see(Some(0), Seen::SyncStandbys { members, needed })
+        let rules = vec![(members.to_vec(), needed)];
+        run.see(Some(0), Seen::SyncStandbys { rules })
     }
 
     #[test]

@@ -7,7 +7,9 @@ use surus_core::Step;
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
 use surus_core::node::{Boot, Node};
+use surus_core::sync::Mode;
 use surus_core::types::{ActionId, MonoTime, NodeName};
+use surus_scenarios::SyncMode;
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::dcs::Adapter;
@@ -38,6 +40,16 @@ impl World {
             reclone_on_rewind_failure: settings.remove_data_directory_on_rewind_failure,
             reclone_on_divergence: settings.remove_data_directory_on_diverged_timelines,
             replicate_from: tags.replicatefrom.as_ref().map(|name| NodeName(name.0.clone())),
+            synchronous: surus_core::sync::Settings {
+                mode: match settings.synchronous_mode {
+                    SyncMode::Off => Mode::Off,
+                    SyncMode::On => Mode::On,
+                    SyncMode::Quorum => Mode::Quorum,
+                },
+                strict: settings.synchronous_mode_strict,
+                count: usize::try_from(settings.synchronous_node_count).unwrap_or(1),
+                maximum_lag: u64::try_from(settings.maximum_lag_on_syncnode).ok(),
+            },
             max_timelines_history: usize::try_from(settings.max_timelines_history).unwrap_or(usize::MAX),
             ..Config::new(self.names[node].clone())
         }

@@ -62,6 +62,7 @@ impl World {
             }
             _ => match lane {
                 Lane::Lock | Lane::Read | Lane::Publish => self.begin_rpc(node, action),
+                _ if matches!(action.order, Order::WriteSync { .. }) => self.begin_rpc(node, action),
                 _ => {
                     let delay = match lane {
                         Lane::Guard => MS / 5,
@@ -155,6 +156,12 @@ impl World {
                     Outcome::Refused("the guard has heard of a younger reign".to_owned())
                 };
                 self.complete(node, id, outcome);
+                return;
+            }
+            Order::SetSynchronous { names } => {
+                if let Some(outcome) = self.synchronous_stage(node, &action, names.as_ref(), stage) {
+                    self.complete(node, id, outcome);
+                }
                 return;
             }
             Order::Checkpoint | Order::SyncSlots { .. } => {

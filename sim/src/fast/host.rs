@@ -17,6 +17,7 @@ use crate::fast::orders::Tool;
 use crate::fast::rivals::Rivalry;
 use crate::fast::story::{Mishap, Trouble};
 use crate::model::guard::Guard;
+use crate::model::postgres::sync::SyncNames;
 use crate::model::postgres::{Server, Txn};
 use crate::record::Deed;
 use crate::rng::Rng;
@@ -110,6 +111,10 @@ pub struct Host {
     pub deaf: Time,
     /// Its watch hangs on this member of etcd only, until then.
     pub pinned: Option<(usize, Time)>,
+    /// `synchronous_standby_names` was written by its agent.
+    pub managed: bool,
+    /// By whom its server may acknowledge commits, as the record knows.
+    pub(crate) acknowledging: Vec<SyncNames>,
     /// The settings that it knows of.
     pub settings: Settings,
     /// Its tags.
@@ -156,6 +161,8 @@ impl Host {
             overdue: 0,
             deaf: 0,
             pinned: None,
+            managed: false,
+            acknowledging: Vec::new(),
             settings: settings.clone(),
             tags: member.tags.clone(),
             again: None,

@@ -1,5 +1,6 @@
 //! What an agent's probe makes of its PostgreSQL: the answer to its one query if there is one, else files and processes.
 
+use surus_core::sync::Names;
 use surus_core::types::{Lsn, MonoTime, SystemId, Timeline};
 use surus_core::view::{ControlData, ControlState, DataDir, PostgresView, Process, Server, ServerRole};
 
@@ -67,7 +68,7 @@ impl World {
                 data: directory(pg),
                 process: silent(pg, &Refusal::Silent, memory),
             },
-            Ok(probe) => self.answered_look(pg, probe, memory),
+            Ok(probe) => self.answered_look(node, pg, probe, memory),
             Err(refusal) => PostgresView {
                 data: directory(pg),
                 process: silent(pg, &refusal, memory),
@@ -75,7 +76,13 @@ impl World {
         }
     }
 
-    fn answered_look(&self, pg: &postgres::Server, mut probe: Probe, memory: &mut Memory) -> PostgresView {
+    fn answered_look(
+        &self,
+        node: usize,
+        pg: &postgres::Server,
+        mut probe: Probe,
+        memory: &mut Memory,
+    ) -> PostgresView {
         let ignorant =
             memory.received.is_none() && probe.written.is_none() && probe.receiver_timeline.is_none();
         if ignorant && memory.asked != Some(pg.epoch()) {
@@ -105,7 +112,9 @@ impl World {
             system_id: probe.control.system_id,
             version: 150_018,
             guarded: true,
-            streaming_to: probe.standbys,
+            standbys: probe.standbys,
+            synchronous: Names::parse(&probe.synchronous),
+            managed: self.hosts[node].managed,
             slots: probe.slots,
             history: histories.map_or_else(Vec::new, |files| files.lines(timeline.0)),
             upstream: upstream

@@ -3,7 +3,8 @@
 //! - [`world`]: the queue and what an event does; [`event`]: what can stand in it; [`host`]: what a member consists of
 //! - [`agents`]: a core is told something and obeyed; [`executor`], [`orders`]: what becomes of its orders
 //! - [`dcs`]: etcd, and the conversations with it; [`peers`]: those between members
-//! - [`servers`]: what PostgreSQL and guards do by themselves; [`wire`]: the connections between servers; [`look`]: what an agent sees
+//! - [`servers`]: what PostgreSQL and guards do by themselves; [`wire`]: the connections between servers; [`look`]: what an agent sees;
+//!   `synchronous`: by whom commits are acknowledged
 //! - [`clients`], [`routers`]: who writes, reads and asks who is primary
 //! - [`outage`]: how long clients go without, to be compared with real clusters
 //! - `story`: what a story can do to it and ask of it; [`play()`]: a run, from its first event to the verdict
@@ -34,6 +35,7 @@ mod rivals;
 pub mod routers;
 pub mod servers;
 pub mod story;
+mod synchronous;
 pub mod wire;
 pub mod world;
 

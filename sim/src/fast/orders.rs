@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use surus_core::action::{StopMode, Upstream};
 use surus_core::input::Outcome;
+use surus_core::sync::Names;
 use surus_core::types::{Lsn, MonoTime, NodeName, SystemId};
 use surus_core::zoo::Flaw;
 use surus_core::{Action, Order};
@@ -63,7 +64,11 @@ impl World {
             Order::Bootstrap { guard_until, .. } => self.bootstrap_stage(node, action, stage, *guard_until),
             Order::BaseBackup { from } => self.clone_stage(node, action, stage, &from.name),
             Order::StartReplica { upstream } => self.start_replica(node, action, upstream.as_ref()),
-            Order::StartPrimary { guard_until, .. } => self.start_primary(node, action, *guard_until),
+            Order::StartPrimary {
+                guard_until,
+                synchronous,
+                ..
+            } => self.start_primary(node, action, *guard_until, synchronous.as_ref()),
             Order::Stop { .. } | Order::Restart { .. } => self.stop_stage(node, action, stage),
             Order::Promote { .. } => self.promote_stage(node, action, stage),
             Order::Follow { upstream } => self.follow_stage(node, upstream.as_ref()),
@@ -267,7 +272,13 @@ impl World {
         Some(self.start_postgres(node).unwrap_or(Outcome::Ok))
     }
 
-    fn start_primary(&mut self, node: usize, action: &Action, guard_until: MonoTime) -> Option<Outcome> {
+    fn start_primary(
+        &mut self,
+        node: usize,
+        action: &Action,
+        guard_until: MonoTime,
+        synchronous: Option<&Names>,
+    ) -> Option<Outcome> {
         if let Some(waits) = self.settling(node, action) {
             return waits;
         }
@@ -277,6 +288,7 @@ impl World {
         if !self.arm(node, action, guard_until) {
             return younger();
         }
+        self.name_standbys(node, synchronous);
         if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
             cluster.standby_signal = false;
         }
@@ -301,7 +313,10 @@ impl World {
 
     fn promote_stage(&mut self, node: usize, action: &Action, stage: u8) -> Option<Outcome> {
         let Order::Promote {
-            guard_until, above, ..
+            guard_until,
+            above,
+            synchronous,
+            ..
         } = &action.order
         else {
             return None;
@@ -317,6 +332,10 @@ impl World {
             }
             if !self.arm(node, action, *guard_until) {
                 return younger();
+            }
+            if self.name_standbys(node, synchronous.as_ref()) {
+                // What it says is looked at again when it is a primary.
+                let _ = self.hosts[node].pg.reload(self.now);
             }
             if let Err(refusal) = self.hosts[node].pg.promote(self.now) {
                 return refused(&refusal);

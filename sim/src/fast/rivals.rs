@@ -62,7 +62,7 @@ impl World {
                 let agent = self.hosts[node].agent.as_ref();
                 let streamed = agent.is_some_and(|agent| {
                     let server = agent.core.explain().facts.server();
-                    server.is_some_and(|server| !server.streaming_to.is_empty())
+                    server.is_some_and(|server| !server.standbys.is_empty())
                 });
                 self.hosts[node].rivalry.hands_over = streamed.then_some(None);
             }

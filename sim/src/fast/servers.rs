@@ -30,6 +30,7 @@ impl World {
             }
             self.effects = effects;
         }
+        self.tell_acknowledging(node);
         let host = &mut self.hosts[node];
         let due = host.pg.next_deadline().unwrap_or(Time::MAX);
         if due < host.ticking {

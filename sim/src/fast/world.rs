@@ -73,11 +73,13 @@ pub struct World {
 const KEEPALIVES: Time = 25 * SEC;
 
 /// A member's PostgreSQL, before there is anything.
-fn server(seed: u64, node: usize) -> Server {
+fn server(seed: u64, node: usize, synchronous: bool) -> Server {
     let peer = Peer(u32::try_from(node).unwrap_or(u32::MAX));
     let mut server = Server::new(peer, Costs::ORDINARY, Rng::new(seed, 100 + u64::from(peer.0)));
     server.settings.connect_timeout = KEEPALIVES;
     server.settings.wal_keep_size = 128 << 20;
+    // What becomes visible by a restart must not come before the `sync` key allows it.
+    server.settings.restart_after_crash = !synchronous;
     server
 }
 
@@ -86,6 +88,7 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, shape: &Shape, keep: Keep) -> Self {
         let mut rng = Rng::new(seed, 2);
+        let synchronous = shape.settings.synchronous_mode != surus_scenarios::SyncMode::Off;
         let names: Vec<_> = shape
             .members
             .iter()
@@ -95,7 +98,9 @@ impl World {
             .members
             .iter()
             .enumerate()
-            .map(|(node, member)| Host::new(member, &shape.settings, server(seed, node), &mut rng))
+            .map(|(node, member)| {
+                Host::new(member, &shape.settings, server(seed, node, synchronous), &mut rng)
+            })
             .collect();
         let mut world = Self {
             now: 0,

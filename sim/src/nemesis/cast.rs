@@ -1,6 +1,6 @@
 //! Who plays: members with their tags, settings, where the members of etcd live, clients and routers.
 
-use surus_scenarios::{Client, EtcdMember, Health, Name, Nanos, Route, Router, Shape, Tags};
+use surus_scenarios::{Client, EtcdMember, Health, Name, Nanos, Route, Router, Shape, SyncMode, Tags};
 
 use super::Temper;
 use crate::rng::Rng;
@@ -78,6 +78,27 @@ fn settings(rng: &mut Rng, temper: Temper, shape: &mut Shape) {
     settings.use_slots = !rng.one_in(5);
     if rng.one_in(6) {
         settings.primary_start_timeout = [0, 5][rng.index(2)];
+    }
+}
+
+/// One world of three replicates synchronously.
+pub(super) fn synchronous(rng: &mut Rng, shape: &mut Shape) {
+    if !rng.one_in(3) {
+        return;
+    }
+    let settings = &mut shape.settings;
+    settings.synchronous_mode = [SyncMode::On, SyncMode::Quorum][rng.index(2)];
+    settings.synchronous_mode_strict = rng.one_in(3);
+    settings.synchronous_node_count = 1 + u64::from(rng.one_in(3));
+    if rng.one_in(4) {
+        settings.maximum_lag_on_syncnode = 1 << 16;
+    }
+    for member in shape.members.iter_mut().skip(1) {
+        match rng.below(12) {
+            0 => member.tags.nosync = true,
+            1 => member.tags.sync_priority = 2,
+            _ => {}
+        }
     }
 }
 

@@ -66,6 +66,9 @@ impl Temper {
     }
 }
 
+/// What the chance of synchronous modes is drawn for, apart from all else: so a seed's faults are the same with them and without.
+const SYNCHRONOUS: u64 = 4;
+
 /// The story of a seed, with so many members if the seed shall not draw their number.
 #[must_use]
 pub fn story(seed: u64, nodes: Option<usize>) -> Story {
@@ -74,7 +77,8 @@ pub fn story(seed: u64, nodes: Option<usize>) -> Story {
     if temper == Temper::Aimed {
         return aimed(seed, nodes, &mut rng);
     }
-    let shape = cast::shape(&mut rng, temper, nodes);
+    let mut shape = cast::shape(&mut rng, temper, nodes);
+    cast::synchronous(&mut Rng::new(seed, SYNCHRONOUS), &mut shape);
     let swarm = swarm::Swarm::new(&mut rng, temper, &shape);
     let (steps, end) = rhythm::steps(&mut rng, temper, &swarm, &shape);
     let mut expectations = vec![Expectation::Healthy { within: BOUND }];

@@ -176,11 +176,19 @@ impl fmt::Display for Seen {
                     .iter()
                     .try_for_each(|index| write!(f, " {}", node(*index)))
             }
-            Self::SyncStandbys { members, needed } => {
-                write!(f, "waits for any {needed} of")?;
-                members
-                    .iter()
-                    .try_for_each(|index| write!(f, " {}", node(*index)))
+            Self::SyncStandbys { rules } => {
+                f.write_str("commits wait for")?;
+                if rules.is_empty() {
+                    f.write_str(" ever")?;
+                }
+                for (index, (members, needed)) in rules.iter().enumerate() {
+                    f.write_str(if index == 0 { "" } else { " or" })?;
+                    write!(f, " any {needed} of")?;
+                    members
+                        .iter()
+                        .try_for_each(|index| write!(f, " {}", node(*index)))?;
+                }
+                Ok(())
             }
             Self::Slot {
                 of,

@@ -316,12 +316,11 @@ pub enum Seen {
         /// The position that had been reached.
         reached: Lsn,
     },
-    /// The node's server waits for so many of these before it acknowledges a commit.
+    /// By whom the node's server may acknowledge a commit from now on: by any one of these rules, while processes reread their settings each in
+    /// its own time. None: it acknowledges nothing.
     SyncStandbys {
-        /// The members.
-        members: Vec<NodeIndex>,
-        /// How many of them; zero: it waits for nobody.
-        needed: usize,
+        /// Of each the members, and how many of them; zero: it waits for nobody.
+        rules: Vec<(Vec<NodeIndex>, usize)>,
     },
     /// A member's slot on the node's server moved, or was dropped.
     Slot {

@@ -83,6 +83,7 @@ bugs! {
     SilenceGrants "in a failsafe round a member that is not there counts as one that granted",
     HealthByRole "`/primary` goes by the server's role, whatever its right",
     SettingsDropped "a change of settings that comes while orders are under way is dropped",
+    NamesSaidTooSoon "the synchronous standbys are reported as set before every process of PostgreSQL goes by them",
     TimerRounded "the driver wakes the core on its rounds only, not when it asked for it",
 }
 

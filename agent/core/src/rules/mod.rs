@@ -386,7 +386,7 @@ impl<'a> Context<'a> {
 
     /// In a synchronous mode the `sync` key comes before anything becomes writable.
     pub(crate) fn named_first(&self, trail: &mut Trail, rule: Rule) -> Option<Plan> {
-        let write = sync::duty::before_writable(self, rule == Rule::Promote)?;
+        let write = sync::duty::before_writable(self)?;
         trail.block(rule, Guard::SyncKeyNotWritten);
         Some(write.map_or_else(|| Plan::hold(rule), |write| Plan::order(rule, write)))
     }

@@ -32,7 +32,7 @@ pub(crate) fn order(ctx: &Context<'_>) -> Option<Order> {
 }
 
 /// The write that comes before a primary of this reign may be started or promoted. The inner `None`: one is under way.
-pub(crate) fn before_writable(ctx: &Context<'_>, promotion: bool) -> Option<Option<Order>> {
+pub(crate) fn before_writable(ctx: &Context<'_>) -> Option<Option<Order>> {
     if ctx.config.synchronous.mode == Mode::Off {
         return None;
     }
@@ -40,15 +40,20 @@ pub(crate) fn before_writable(ctx: &Context<'_>, promotion: bool) -> Option<Opti
     if !ctx.lanes.idle(Lane::Synchronous) {
         return Some(None);
     }
-    let key = plan::before_writable(ctx.me(), view.sync.as_deref(), ctx.state.sync_in_doubt, promotion)?;
+    let key = plan::before_writable(ctx.me(), view.sync.as_deref(), ctx.state.sync_in_doubt)?;
     Some(Some(write(view, Some(key))))
 }
 
-/// By whom commits are acknowledged from the first on.
+/// By whom commits are acknowledged from the first on, while nobody but this node may be elected.
 pub(crate) fn first_names(ctx: &Context<'_>) -> Option<Names> {
     let settings = &ctx.config.synchronous;
-    let key = ctx.facts.view()?.sync.as_ref()?;
-    (settings.mode != Mode::Off).then(|| key.names(settings.mode, settings.strict))
+    let any = settings.mode == Mode::Quorum;
+    let names = if settings.strict {
+        Names::nobody(any)
+    } else {
+        Names::Alone
+    };
+    (settings.mode != Mode::Off).then_some(names)
 }
 
 fn write(view: &ClusterView, key: Option<SyncKey>) -> Order {

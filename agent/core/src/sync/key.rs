@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Names};
+use super::Names;
 use crate::types::NodeName;
 
 /// Who may be elected, as the `sync` key says: its leader, which has every commit that it acknowledged; and whoever is not behind any of
@@ -59,18 +59,6 @@ impl SyncKey {
         self.leader == other.leader
             && (none || self.voters.is_subset(&other.voters) && other.quorum <= self.quorum)
     }
-
-    /// The weakest setting that meets this key; with nobody to vote, commits wait if `strict`.
-    #[must_use]
-    pub fn names(&self, mode: Mode, strict: bool) -> Names {
-        let any = mode == Mode::Quorum;
-        let number = self.voters.len().saturating_sub(self.quorum);
-        match (self.voters.is_empty(), strict) {
-            (false, _) => Names::some(any, number.max(1), self.voters.clone()),
-            (true, true) => Names::nobody(any),
-            (true, false) => Names::Alone,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -121,24 +109,6 @@ mod tests {
                             other_quorum < heard
                         });
                         assert!(!one.within(&other) || within, "{one:?} {other:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_names_of_a_key_meet_it() {
-        for voters in 0..16 {
-            for quorum in 0..4 {
-                let key = SyncKey {
-                    leader: "a".into(),
-                    voters: names(voters),
-                    quorum,
-                };
-                for mode in [Mode::On, Mode::Quorum] {
-                    for strict in [false, true] {
-                        assert!(key.meets(&key.names(mode, strict)), "{key:?}");
                     }
                 }
             }

@@ -60,22 +60,15 @@ pub enum Step {
     Names(Names),
 }
 
-/// What the key must be before a server of this node's reign is started as primary or, with `promotion`, promoted; `None`: it is.
+/// What the key must be before a server of this node's reign is started as primary or promoted; `None`: it is.
 ///
-/// It must name this node, so that nobody is elected by the word of a former leader. A server that runs takes a new setting in each process
-/// at its own time, so a promotion begins with nobody who relies on one. What stands there then is what commits wait by from the first on.
+/// Nobody but this node may be elected then. For what others wrote there is the word of a former leader; and after a crash or a promotion
+/// commits are visible that were never acknowledged and that no standby need have: whoever is named later has what is in the log by then.
 #[must_use]
-pub fn before_writable(
-    me: &NodeName,
-    key: Option<&SyncKey>,
-    doubt: bool,
-    promotion: bool,
-) -> Option<SyncKey> {
-    let named = key.filter(|key| key.leader == *me && (!promotion || key.voters.is_empty()));
-    match named {
-        Some(key) => (doubt && !lacks(Flaw::SyncDoubtIgnored)).then(|| key.clone()),
-        None => (!lacks(Flaw::PromotedUnnamed)).then(|| SyncKey::alone(me.clone())),
-    }
+pub fn before_writable(me: &NodeName, key: Option<&SyncKey>, doubt: bool) -> Option<SyncKey> {
+    let alone = SyncKey::alone(me.clone());
+    let again = doubt && !lacks(Flaw::SyncDoubtIgnored);
+    (key != Some(&alone) && !lacks(Flaw::PromotedUnnamed) || again).then_some(alone)
 }
 
 /// The next step towards `target`.

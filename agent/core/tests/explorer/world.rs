@@ -464,10 +464,11 @@ impl World {
         if leader.life != Life::Serves {
             let (me, key) = (name(leader.who), self.key.map(Key::told));
             let promotion = leader.life == Life::Elected;
-            if let Some(key) = plan::before_writable(&me, key.as_ref(), leader.doubt, promotion) {
+            if let Some(key) = plan::before_writable(&me, key.as_ref(), leader.doubt) {
                 return self.write(leader.who, Key::of(&key), tell);
             }
-            let names = Rule::of(&key.unwrap_or_default().names(settings.mode, settings.strict));
+            let nobody = Names::nobody(settings.mode == Mode::Quorum);
+            let names = Rule::of(if settings.strict { &nobody } else { &Names::Alone });
             return tell(self.led(|leader| {
                 leader.life = Life::Serves;
                 leader.names = names;

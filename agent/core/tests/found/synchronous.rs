@@ -302,15 +302,18 @@ fn a_promotion_comes_after_the_key() {
 }
 
 #[test]
-fn a_primary_that_is_started_again_waits_for_those_who_rely_on_it() {
+fn a_primary_is_started_again_when_nobody_is_named_who_may_lack_what_becomes_visible() {
     let mut story = leading(config(Mode::On), Some(key("a", &["b"], 0)), &only(&["b"]));
     written(&mut story, 20);
     story.hear(Input::PostgresExited);
     story.probed(Process::Absent, ControlState::InProduction);
+    assert!(!story.orders.contains_key(&Lane::Postgres));
+    assert_eq!(wrote(&story), Some(Some(key("a", &[], 0))));
+    written(&mut story, 21);
     let Some(Order::StartPrimary { synchronous, .. }) = story.under_way(Lane::Postgres) else {
         panic!("{:?}", story.given);
     };
-    assert_eq!(*synchronous, Some(only(&["b"])));
+    assert_eq!(*synchronous, Some(Names::Alone));
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Harness {
                 rule == Rule::ObeyOperator && self.reinit_asked || rule == Rule::HandOver && named
             }
             Order::BaseBackup { .. } => empty || self.reinit_asked,
-            Order::Promote { .. } => chosen,
+            Order::Promote { .. } | Order::Follow { upstream: None } => chosen,
             Order::AdoptPostmaster { .. } => true,
             _ => false,
         };

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use surus_core::action::StatusRecord;
+use surus_core::sync::SyncKey;
 use surus_core::types::{LeaseId, NodeName, Revision, Term};
 use surus_core::view::{ClusterView, FailoverKey, HistoryLine, Initialize, LeaderKey, Member, Status};
 
@@ -28,6 +29,8 @@ pub enum Key {
     Member(usize),
     /// `status`.
     Status,
+    /// `sync`.
+    Sync,
     /// `surus/claim`.
     Claim,
 }
@@ -49,6 +52,8 @@ pub enum Held {
     History(Arc<Vec<HistoryLine>>),
     /// `failsafe`: names and addresses.
     Failsafe(Arc<std::collections::BTreeMap<NodeName, String>>),
+    /// `sync`.
+    Sync(Arc<SyncKey>),
     /// A person's wish.
     Failover(Arc<FailoverKey>),
 }
@@ -158,6 +163,13 @@ pub fn apply(view: &mut ClusterView, key: &Key, kv: Option<&Kv>, names: &[NodeNa
             view.failsafe_revision = revision;
             view.failsafe = match held {
                 Some(Held::Failsafe(list)) => Some(list.clone()),
+                _ => None,
+            };
+        }
+        Key::Sync => {
+            view.sync_revision = revision;
+            view.sync = match held {
+                Some(Held::Sync(key)) => Some(key.clone()),
                 _ => None,
             };
         }

@@ -18,6 +18,7 @@ mod follow;
 pub mod keys;
 pub mod pool;
 mod record;
+mod txn;
 pub mod work;
 
 use std::collections::BTreeMap;
@@ -236,6 +237,8 @@ impl World {
                 clonefrom: tags.clonefrom,
                 replicatefrom: tags.replicatefrom.as_ref().map(|name| NodeName(name.0.clone())),
                 nostream: tags.nostream,
+                nosync: tags.nosync || record.nosync,
+                sync_priority: tags.sync_priority,
                 surus: true,
                 pause: record.pause,
             }),

@@ -114,6 +114,13 @@ impl World {
                 let list = list.filter_map(|name| self.index(name)).collect();
                 self.see(holder, Seen::FailsafeWritten { list });
             }
+            Key::Sync => {
+                let key = self.etcd.view.sync.clone();
+                let voters = key.iter().flat_map(|key| &key.voters);
+                let members = voters.filter_map(|name| self.index(name)).collect();
+                let quorum = key.as_ref().map_or(0, |key| key.quorum + 1);
+                self.see(holder, Seen::SyncWritten { members, quorum });
+            }
             Key::Failover if self.etcd.view.failover.is_none() => {
                 self.see(holder, Seen::FailoverCleared);
             }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::Order;
-use surus_core::action::Grounds;
 use surus_core::input::Outcome;
 use surus_core::types::{ActionId, LeaseId, MonoTime, NodeName, Revision, Term};
 use surus_core::view::{Initialize, Member};
 
 use super::keys::{self, Answered, Asked, Held, Key, Kv};
 use super::pool::{Failure, Kind, Round};
+use super::txn::{absent, delete, get, not_locked, on, put, whole_seconds};
 use crate::clock::Time;
 use crate::model::etcd::api::Range;
-use crate::model::etcd::{Compare, Delete, Header, Keys, Op, Put, Request, Response, Target, Txn};
+use crate::model::etcd::{Compare, Header, Keys, Request, Response, Target, Txn};
 use crate::zoo::Bug;
 
 /// The lease of an agent's process.
@@ -348,7 +348,7 @@ impl Work {
                 Txn {
                     when,
                     then,
-                    otherwise: [Key::Leader, Key::Config, Key::Failover, Key::Failsafe]
+                    otherwise: [Key::Leader, Key::Config, Key::Failover, Key::Failsafe, Key::Sync]
                         .map(get)
                         .to_vec(),
                 }
@@ -450,6 +450,14 @@ impl Work {
                 when: vec![at(Key::Failsafe, *seen), mine()],
                 then: vec![put(Key::Failsafe, Held::Failsafe(Arc::new(list.clone())), 0)],
                 otherwise: vec![get(Key::Failsafe)],
+            },
+            Order::WriteSync { seen, key } => Txn {
+                when: vec![at(Key::Sync, *seen), mine()],
+                then: vec![key.as_ref().map_or_else(
+                    || delete(Key::Sync),
+                    |key| put(Key::Sync, Held::Sync(Arc::new(key.clone())), 0),
+                )],
+                otherwise: vec![get(Key::Sync)],
             },
             Order::ClearFailover(revision) => Txn {
                 when: vec![at(Key::Failover, *revision)],
@@ -554,6 +562,24 @@ impl Work {
                 let written = Held::Failsafe(Arc::new(list.clone()));
                 self.written(succeeded, got(0), &written, worker)
             }
+            Order::WriteSync { seen, key } => {
+                let wanted = key.as_ref().map(|key| Held::Sync(Arc::new(key.clone())));
+                let moved = got(0).filter(|kv| Revision(kv.modified) != *seen);
+                let revision = if succeeded {
+                    Some(header.revision)
+                } else if self.ambiguous && wanted.is_none() {
+                    // A key that is gone tells of no revision.
+                    None
+                } else {
+                    moved.filter(|kv| kv.value == wanted).map(|kv| kv.modified)
+                };
+                match revision {
+                    Some(revision) => Outcome::Written {
+                        revision: Revision(revision),
+                    },
+                    None => self.error("the key has changed, or the lock is not this node's", worker),
+                }
+            }
             Order::ClearFailover(_) => self.written(succeeded, got(0), &Held::Empty, worker),
             _ => Outcome::Ok,
         };
@@ -568,51 +594,4 @@ impl Work {
             self.error("a condition did not hold", worker)
         }
     }
-}
-
-/// etcd counts whole seconds; rounded up, for the lease may outlive the right, never the other way round.
-fn whole_seconds(ttl: Duration) -> i64 {
-    let up = ttl.as_secs() + u64::from(0 < ttl.subsec_nanos());
-    i64::try_from(up.max(1)).unwrap_or(i64::MAX)
-}
-
-fn not_locked(leader: Option<&Kv>, worker: &Worker<'_>) -> Outcome {
-    let holder = match leader.and_then(|kv| kv.value.as_ref()) {
-        Some(Held::Name(who)) => Some(worker.names[*who].clone()),
-        _ => None,
-    };
-    Outcome::NotLocked { holder }
-}
-
-/// What an order to take the lock rests on, key by key.
-fn on(grounds: &Grounds) -> [(Key, Revision); 3] {
-    [
-        (Key::Config, grounds.config),
-        (Key::Failover, grounds.failover),
-        (Key::Failsafe, grounds.failsafe),
-    ]
-}
-
-fn absent(key: Key) -> Compare<Key, Held> {
-    Compare::equal(key, Target::Create(0))
-}
-
-fn get(key: Key) -> Op<Key, Held> {
-    Op::Range(Range::new(Keys::One(key)))
-}
-
-fn put(key: Key, held: Held, lease: i64) -> Op<Key, Held> {
-    Op::Put(Put {
-        key,
-        value: Some(held),
-        lease: Some(lease),
-        previous: false,
-    })
-}
-
-fn delete(key: Key) -> Op<Key, Held> {
-    Op::Delete(Delete {
-        keys: Keys::One(key),
-        previous: false,
-    })
 }

@@ -294,6 +294,39 @@ impl Server {
         Ok(())
     }
 
+    /// Every process has reread its configuration. (To the agent that shows in part only.)
+    #[must_use]
+    pub fn names_in_force(&self) -> bool {
+        let process = self.process.as_ref();
+        process.is_none_or(|process| {
+            let mut senders = process.senders.iter();
+            process.sync_due.is_none() && senders.all(|sender| sender.names_due.is_none())
+        })
+    }
+
+    /// By which rules a commit may be acknowledged now: by nobody's leave as long as backends do not wait, else by the names of any
+    /// walsender that counts itself.
+    #[must_use]
+    pub fn acknowledges_by(&self) -> Vec<SyncNames> {
+        let Some(process) = self
+            .process
+            .as_ref()
+            .filter(|process| process.stage == Stage::Primary)
+        else {
+            return Vec::new();
+        };
+        if process.sync == SyncNames::None {
+            return vec![SyncNames::None];
+        }
+        let mut rules: Vec<SyncNames> = Vec::new();
+        for sender in process.senders.iter().filter(|sender| sender.priority != 0) {
+            if !rules.contains(&sender.names) {
+                rules.push(sender.names.clone());
+            }
+        }
+        rules
+    }
+
     pub(super) fn sync_tick(&mut self, now: Time) {
         let Some(process) = &mut self.process else { return };
         let due = |time: Option<Time>| time.is_some_and(|time| time <= now);

@@ -1,9 +1,9 @@
 //! What a client of the server is told: the views and functions that the agent, its tools and people ask.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use surus_core::types::{Lsn, SystemId, Timeline};
-use surus_core::view::HistoryLine;
+use surus_core::view::{self, HistoryLine};
 
 use super::commit::candidates;
 use super::control::ControlFile;
@@ -29,8 +29,10 @@ pub struct Probe {
     pub receiver_timeline: Option<Timeline>,
     /// `pg_control_checkpoint()`, `pg_control_recovery()` and the like.
     pub control: ControlFile,
-    /// The names in `pg_stat_replication` whose walsender streams or catches up.
-    pub standbys: BTreeSet<String>,
+    /// Those in `pg_stat_replication` whose walsender streams or catches up.
+    pub standbys: BTreeMap<String, view::Standby>,
+    /// `synchronous_standby_names`, as a session that is there already has it.
+    pub synchronous: String,
     /// Its physical slots with their `restart_lsn`.
     pub slots: BTreeMap<String, Lsn>,
     /// `primary_conninfo`.
@@ -76,8 +78,20 @@ impl Server {
             .filter(|receiver| receiver.state != ReceiverState::Connecting);
         let received_timeline = standby.map_or(0, |standby| standby.received_timeline);
         let slots = cluster.slots.iter().filter(|(_, slot)| slot.is_physical());
-        let names = process.senders.iter().filter(|sender| sender.streams());
-        let names = names.map(|sender| &sender.application_name);
+        let mut standbys: BTreeMap<String, view::Standby> = BTreeMap::new();
+        for sender in process.senders.iter().filter(|sender| sender.streams()) {
+            let doubled = standbys.contains_key(&sender.application_name);
+            let standby = view::Standby {
+                streaming: sender.caught_up(),
+                position: Lsn(sender.reported[1]),
+                doubled,
+            };
+            standbys.insert(sender.application_name.clone(), standby);
+        }
+        for rogue in &self.ills.rogues {
+            let rogue = standbys.entry(rogue.clone()).or_default();
+            rogue.doubled = rogue.streaming;
+        }
         Ok(Probe {
             written: standby
                 .is_none()
@@ -90,7 +104,8 @@ impl Server {
             }),
             receiver_timeline: receiver.map(|_| Timeline(received_timeline)),
             control: cluster.control,
-            standbys: names.chain(&self.ills.rogues).cloned().collect(),
+            standbys,
+            synchronous: process.settings.synchronous_standby_names.clone(),
             slots: slots
                 .map(|(name, slot)| (name.clone(), Lsn(slot.restart.unwrap_or(0))))
                 .collect(),
