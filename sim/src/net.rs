@@ -48,6 +48,16 @@ struct Links<T> {
     until: Time,
 }
 
+impl<T> Links<T> {
+    fn end(&mut self, now: Time, until: impl Fn(&mut T) -> &mut Time) {
+        for link in self.map.values_mut() {
+            let until = until(link);
+            *until = now.min(*until);
+        }
+        self.until = now.min(self.until);
+    }
+}
+
 impl<T> Default for Links<T> {
     fn default() -> Self {
         Self {
@@ -142,11 +152,12 @@ impl Net {
         self.cut.map.values().copied().filter(|until| now < *until).min()
     }
 
-    /// Everything works again.
-    pub fn heal(&mut self) {
-        self.cut = Links::default();
-        self.refused = Links::default();
-        self.slow = Links::default();
+    /// Everything works again from now on. What has been is remembered.
+    pub fn heal(&mut self, now: Time) {
+        for links in [&mut self.cut, &mut self.refused] {
+            links.end(now, |until| until);
+        }
+        self.slow.end(now, |slow| &mut slow.until);
     }
 
     /// What `links` says of the link, by the ends themselves or by the hosts they are on.
@@ -232,6 +243,16 @@ impl Net {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_was_mended_early_was_cut_all_the_same() {
+        let mut net = Net::default();
+        let (n1, n2) = (Place::Node(0), Place::Node(1));
+        net.cut(n1, n2, 30);
+        net.heal(20);
+        assert!(net.up(20, n1, n2));
+        assert!(!net.calm(15, n1, n2) && net.calm(20, n1, n2));
+    }
 
     #[test]
     fn what_lives_on_a_host_shares_its_cuts_but_reaches_the_host() {

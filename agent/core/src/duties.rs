@@ -439,7 +439,8 @@ fn upkeep(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if leads && ctx.state.checkpoint == AfterPromotion::Wanted {
         return Some(Order::Checkpoint);
     }
-    if !ctx.config.use_slots || ctx.config.pause || server.is_primary() && !leads {
+    let use_slots = ctx.config.use_slots;
+    if ctx.config.pause || server.is_primary() && !leads {
         return None;
     }
     let own = slot_name(ctx.me().as_str());
@@ -449,18 +450,23 @@ fn upkeep(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let wanted = standbys
         .map(|(name, _)| slot_name(name.as_str()))
         .chain(permanent.map(|slot| Cow::Borrowed(slot.as_str())))
-        .filter(|slot| *slot != own);
+        .filter(|slot| use_slots && *slot != own);
+    // Once slots are turned off nobody uses those of members, and each would hold WAL for good.
     let drop: BTreeSet<String> = ctx
         .state
         .known
         .iter()
-        .filter(|(name, seen)| *name != ctx.me() && ctx.config.member_slots_ttl < ctx.now.since(**seen))
+        .filter(|(name, seen)| {
+            let expired = ctx.config.member_slots_ttl < ctx.now.since(**seen);
+            *name != ctx.me() && (expired || !use_slots)
+        })
         .map(|(name, _)| slot_name(name.as_str()))
         .filter(|slot| server.slots.contains_key(&**slot) && !wanted.clone().any(|wanted| wanted == *slot))
+        .filter(|slot| !ctx.config.permanent_slots.iter().any(|kept| kept == &**slot))
         .map(Cow::into_owned)
         .collect();
     let missing = wanted.clone().any(|slot| !server.slots.contains_key(&*slot));
-    let advance = !server.is_primary() && due.slots <= ctx.now;
+    let advance = use_slots && !server.is_primary() && due.slots <= ctx.now;
     if !missing && drop.is_empty() && !advance {
         return None;
     }

@@ -212,13 +212,13 @@ pub struct Reached {
 }
 
 impl Reached {
-    /// How far this primary is.
+    /// How far this server is.
     #[must_use]
-    pub fn by(primary: &Server) -> Self {
-        let line = primary.history.last();
+    pub fn by(server: &Server) -> Self {
+        let line = server.history.last();
         Self {
-            timeline: Some(primary.timeline),
-            position: primary.position(),
+            timeline: Some(server.timeline),
+            position: server.position(),
             fork: line.map(|line| Fork {
                 from: line.timeline,
                 at: line.switch,

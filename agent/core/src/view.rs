@@ -346,6 +346,8 @@ pub struct Server {
     pub history: Vec<HistoryLine>,
     /// The `primary_conninfo` names this host and port; `None` when it follows nobody.
     pub upstream: Option<String>,
+    /// The `primary_slot_name`; `None` when it asks for no slot.
+    pub slot: Option<String>,
 }
 
 /// A walsender's standby.

@@ -337,6 +337,7 @@ impl Postgres {
                     ServerRole::Primary { .. } => None,
                     ServerRole::Replica { .. } => host_and_port(&answer.conninfo),
                 },
+                slot: Some(answer.slot).filter(|slot| !slot.is_empty()),
             }),
         })
     }

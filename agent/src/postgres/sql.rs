@@ -15,7 +15,7 @@ CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn(
 pg_last_wal_replay_lsn()::text AS replayed, \
 pg_last_wal_receive_lsn()::text AS received, \
 r.status AS receiver, \
-r.received_tli AS receiver_timeline, \
+CASE WHEN r.receive_start_lsn < r.flushed_lsn THEN r.received_tli END AS receiver_timeline, \
 k.timeline_id AS checkpoint_timeline, \
 k.checkpoint_lsn::text AS checkpoint, \
 m.min_recovery_end_lsn::text AS recovered, \

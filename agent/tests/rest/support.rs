@@ -301,6 +301,7 @@ pub(crate) fn server(role: ServerRole) -> PostgresStatus {
                 slots: BTreeMap::new(),
                 history: Vec::new(),
                 upstream: None,
+                slot: None,
             }),
         },
         detail: ServerDetail {

@@ -154,7 +154,7 @@ impl Host {
             guard_frozen: 0,
             right: 0,
             rivalry: Rivalry::default(),
-            promises: Duration::MAX,
+            promises: Duration::ZERO,
             denied: None,
             looked: None,
             slept: 0,

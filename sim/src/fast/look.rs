@@ -121,6 +121,7 @@ impl World {
                 .filter(|_| matches!(role, ServerRole::Replica { .. }))
                 .and_then(|upstream| self.names.get(upstream))
                 .map(|name| format!("{name}:5432")),
+            slot: probe.slot,
         };
         PostgresView {
             data: DataDir::Present(data),

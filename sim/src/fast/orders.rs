@@ -267,7 +267,6 @@ impl World {
         self.point(node, upstream);
         if let Some(cluster) = self.hosts[node].pg.cluster_mut() {
             cluster.standby_signal = true;
-            cluster.sweep_histories();
         }
         Some(self.start_postgres(node).unwrap_or(Outcome::Ok))
     }
@@ -299,6 +298,9 @@ impl World {
     fn start_postgres(&mut self, node: usize) -> Option<Outcome> {
         let host = &mut self.hosts[node];
         let primary = host.pg.cluster().is_some_and(|cluster| !cluster.standby_signal);
+        if let Some(cluster) = host.pg.cluster_mut().filter(|_| !primary) {
+            cluster.sweep_histories();
+        }
         if let Err(refusal) = host.pg.start(self.now) {
             return refused(&refusal);
         }

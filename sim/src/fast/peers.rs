@@ -215,8 +215,9 @@ impl World {
                 round.granted.extend(names.iter().cloned());
             }
             if all {
+                // As long as everybody keeps still, whatever was set meanwhile that the agent has not heard of.
                 let own = Duration::from_secs(self.hosts[node].settings.ttl);
-                let ttl = round.promised.map_or(own, |promised| promised.min(own));
+                let ttl = round.promised.unwrap_or(own);
                 self.earn(node, sent, ttl, RightBy::Grants);
             }
             let outcome = Outcome::Failsafe {

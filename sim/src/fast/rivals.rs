@@ -130,8 +130,10 @@ impl World {
         let written = |member: &check::scene::Member| {
             member.is_primary() || member.primary_until.is_some_and(|until| now <= until + SILENT)
         };
+        // The end of the faults ends what the hosts remember of them.
+        let faults = scene.healed.is_some_and(|healed| now <= healed + QUIET);
         let patient = scene.leaderless.is_none_or(|since| now < since + ttl(taker));
-        let quiet = !scene.members.iter().any(written) && scene.failover.is_none() && patient;
+        let quiet = !scene.members.iter().any(written) && scene.failover.is_none() && patient && !faults;
         if !quiet || !self.undisturbed(taker) {
             return BTreeSet::new();
         }

@@ -371,7 +371,7 @@ impl World {
     /// All faults end; whoever is down comes up.
     pub fn heal(&mut self) {
         self.see(None, Seen::Healed);
-        self.net.heal();
+        self.net.heal(self.now);
         self.traps.clear();
         if !self.shape.settings.pause {
             self.spread(&Change::Pause(false), 0);

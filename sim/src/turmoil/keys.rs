@@ -6,6 +6,7 @@ use serde_json::Value;
 use surus_core::types::{LeaseId, Lsn, Revision, SystemId, Term, Timeline};
 use surus_core::view::Initialize;
 
+use super::etcd::Answers;
 use super::host::Inside;
 use super::hub::Hub;
 use crate::clock::Time;
@@ -35,7 +36,7 @@ pub struct Keys {
     term: u64,
     etcd_leader: Option<usize>,
     ttl: Time,
-    /// The keep-alive that last gave a right while etcd had no space.
+    /// The keep-alive that last gave a right by a read.
     kept: Time,
 }
 
@@ -56,8 +57,8 @@ impl Keys {
         (known != revision).then_some(key)
     }
 
-    /// Tells what has changed. `kept` has, of each lease, when its last keep-alive that was answered came to etcd.
-    pub fn observe(&mut self, hub: &Hub, store: &Store, kept: &BTreeMap<i64, Time>) {
+    /// Tells what has changed.
+    pub fn observe(&mut self, hub: &Hub, store: &Store, answers: &Answers) {
         let term = Term(store.term());
         let member = store.leader();
         if (self.term, self.etcd_leader) != (term.0, member) {
@@ -66,8 +67,8 @@ impl Keys {
         }
         let before = self.leader;
         self.leader(hub, store, term);
-        self.status(hub, store, kept, before, term);
-        self.full(hub, store, kept);
+        self.status(hub, store, answers, before, term);
+        self.confirmed(hub, answers);
         if let Some(key) = self.changed(store, "initialize") {
             let to = key.map(|key| match text(key).trim().parse() {
                 Ok(id) => Initialize::Done(SystemId(id)),
@@ -169,28 +170,21 @@ impl Keys {
         }
     }
 
-    /// While etcd has no space, a read confirms the lock after a keep-alive, and nothing is written. Reads leave no trace, so each keep-alive counts.
-    fn full(&mut self, hub: &Hub, store: &Store, kept: &BTreeMap<i64, Time>) {
-        let Some(leader) = self.leader.filter(|_| store.full()) else {
+    /// A renewal that is refused for want of space is confirmed by a read of the leader key instead, and nothing else is read by itself.
+    fn confirmed(&mut self, hub: &Hub, answers: &Answers) {
+        let Some((key, sent)) = answers.read.as_ref().filter(|(_, sent)| self.kept < *sent) else {
             return;
         };
-        let Some(sent) = kept.get(&leader.lease).copied().filter(|sent| self.kept < *sent) else {
+        if key.key != format!("{PREFIX}leader").into_bytes() {
             return;
-        };
-        self.kept = sent;
-        let (until, by) = (sent + self.ttl, RightBy::Lock);
-        hub.see(leader.holder, Seen::Right { sent, until, by });
+        }
+        self.kept = *sent;
+        let (sent, until, by) = (*sent, *sent + self.ttl, RightBy::Lock);
+        hub.see(hub.host_named(&text(key)), Seen::Right { sent, until, by });
     }
 
     /// `status` is written by whoever holds the lock, together with the proof that it does: that makes a right.
-    fn status(
-        &mut self,
-        hub: &Hub,
-        store: &Store,
-        kept: &BTreeMap<i64, Time>,
-        before: Option<Leader>,
-        term: Term,
-    ) {
+    fn status(&mut self, hub: &Hub, store: &Store, answers: &Answers, before: Option<Leader>, term: Term) {
         let Some(Some(key)) = self.changed(store, "status") else {
             return;
         };
@@ -222,7 +216,7 @@ impl Keys {
             };
             hub.see(by, seen);
         }
-        if let Some(sent) = kept.get(&leader.lease).copied() {
+        if let Some(sent) = answers.kept(leader.lease) {
             let ttl = ours
                 .get("ttl")
                 .and_then(Value::as_f64)

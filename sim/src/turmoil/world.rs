@@ -225,9 +225,9 @@ impl World {
         let mut keys = Keys::default();
         // Weak: the observer must not keep alive what keeps it alive.
         let world = Arc::downgrade(&hub);
-        etcd.observe(Box::new(move |store, kept| {
+        etcd.observe(Box::new(move |store, answers| {
             if let Some(hub) = world.upgrade() {
-                keys.observe(&hub, store, kept);
+                keys.observe(&hub, store, answers);
             }
         }));
         // Set once, here.

@@ -456,6 +456,9 @@ impl<'a> Context<'a> {
     }
 
     /// What to write to `status`.
+    ///
+    /// Who takes the lock on a timeline whose reign published nothing publishes what it has of it: it reserves the next one, and if that
+    /// comes to nothing, this timeline is not the one that was reserved last any more.
     pub(crate) fn status(&self, vacated: bool) -> StatusRecord {
         let old = self.facts.view().and_then(|view| view.status.as_ref());
         let server = self.primary();
@@ -464,9 +467,12 @@ impl<'a> Context<'a> {
             position: status.optime,
             fork: status.fork,
         });
+        let inherited = self.replica().map(|(replica, _)| replica);
+        let inherited = inherited.filter(|replica| race::unpublished(self, replica));
         let reached = server
             .map(Reached::by)
             .or(self.state.reached)
+            .or(inherited.map(Reached::by))
             .or(said)
             .unwrap_or_default();
         let mut record = StatusRecord {

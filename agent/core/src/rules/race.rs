@@ -9,7 +9,7 @@ use crate::action::{Grounds, Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::sync::Mode;
 use crate::types::{Lsn, MonoTime, NodeName, Timeline};
-use crate::view::{ClusterView, FailoverKey, Server, Status};
+use crate::view::{ClusterView, FailoverKey, Server};
 use crate::zoo::{Flaw, lacks};
 
 /// How long a free lock is kept for the candidate that a person named, and from the node that gave it away.
@@ -107,18 +107,14 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     Ok(server)
 }
 
-/// What this replica holds is the cluster's history, and enough of it. The timeline that was reserved last, after that of the last published
-/// position, is of a reign that was over before it published any, so that position says nothing of it.
+/// What this replica holds is the cluster's history, and enough of it.
 pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     ancestry(ctx, server)?;
-    let status = ctx.facts.view().and_then(|view| view.status.as_ref());
-    let newest = |status: &&Arc<Status>| {
-        let reserved = status.next.is_some_and(|next| next <= server.timeline);
-        let newer = status.timeline.is_some_and(|said| said < server.timeline);
-        reserved && newer && !lacks(Flaw::NewTimelineLags)
-    };
-    let last = status
-        .filter(|status| !newest(status))
+    let last = ctx
+        .facts
+        .view()
+        .and_then(|view| view.status.as_ref())
+        .filter(|_| !unpublished(ctx, server))
         .map(|status| status.optime)
         .unwrap_or_default();
     let lag = last.ahead_of(server.position());
@@ -127,6 +123,17 @@ pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> 
         return Err(Guard::LagTooHigh { lag, limit });
     }
     Ok(())
+}
+
+/// The server is on the timeline that was reserved last, whose reign was over before it published any position: the last published one is of
+/// an older timeline and says nothing of it.
+pub(super) fn unpublished(ctx: &Context<'_>, server: &Server) -> bool {
+    let status = ctx.facts.view().and_then(|view| view.status.as_ref());
+    status.is_some_and(|status| {
+        let reserved = status.next.is_some_and(|next| next <= server.timeline);
+        let newer = status.timeline.is_some_and(|said| said < server.timeline);
+        reserved && newer && !lacks(Flaw::NewTimelineLags)
+    })
 }
 
 /// The `sync` key names others: whoever is to lead has every commit that clients were told of. It counts as long as it stands, whatever the

@@ -105,28 +105,21 @@ fn reconsider(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: 
     None
 }
 
-/// Follows another leader.
+/// Follows another leader, or the same one with a slot, or without: `use_slots` may have been turned while it runs.
 pub(super) fn follow(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let (server, streaming) = ctx.replica()?;
     if !ctx.leader_is_other() {
         return None;
     }
     let leader = ctx.facts.leader()?.clone();
-    let from = source_name(ctx).and_then(|name| ctx.facts.member(name));
-    let Some(from) = from.filter(|member| !member.conn_url.is_empty()) else {
+    let Some(source) = source(ctx) else {
         trail.block(Rule::Follow, Guard::LeaderNotReady);
         return Some(Plan::hold(Rule::Replicate).because(Evidence::Leader(leader)));
     };
-    if server.upstream.as_deref() != Some(host_and_port(&from.conn_url)) {
-        return Some(
-            Plan::order(
-                Rule::Follow,
-                Order::Follow {
-                    upstream: source(ctx),
-                },
-            )
-            .because(Evidence::Leader(leader)),
-        );
+    let there = server.upstream.as_deref() == Some(host_and_port(&source.conn_url));
+    if !there || server.slot != source.slot {
+        let upstream = Some(source);
+        return Some(Plan::order(Rule::Follow, Order::Follow { upstream }).because(Evidence::Leader(leader)));
     }
     if let Some(plan) = lost(ctx, trail, server, streaming) {
         return Some(plan);

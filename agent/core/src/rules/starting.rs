@@ -40,7 +40,7 @@ pub(super) fn starting(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     Some(Plan::order(Rule::GiveUp, order).intent(Intent::GiveUp))
 }
 
-/// Stops a replica that was started to follow another than it should follow now, and does not come up.
+/// Stops a replica that was started to follow another than it should follow now, or in another way, and does not come up.
 ///
 /// It may need WAL to become consistent that only the present leader has, and it takes no new upstream before it answers. The start
 /// that follows names the right one. One that is started for the right upstream may take as long as it takes.
@@ -52,10 +52,7 @@ fn misled(ctx: &Context<'_>) -> Option<Plan> {
         .leader_is_other()
         .then(|| super::replica::source(ctx))
         .flatten()?;
-    let same = upstream
-        .as_ref()
-        .is_some_and(|upstream| upstream.name == wanted.name);
-    if same || ctx.now < at.plus(STARTS_IN) {
+    if upstream.as_ref() == Some(&wanted) || ctx.now < at.plus(STARTS_IN) {
         return None;
     }
     let until = ctx.now.plus(STARTS_IN);

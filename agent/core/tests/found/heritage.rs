@@ -147,6 +147,46 @@ fn a_reign_that_published_nothing_does_not_lag() {
     }
 }
 
+/// What the order to take the lock says in `status`.
+fn said(story: &Story) -> Status {
+    let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
+        panic!("no order to take the lock")
+    };
+    Status {
+        next: status.next,
+        fork: status.fork,
+        ..lived(status.timeline.expect("a timeline").0, status.optime.0)
+    }
+}
+
+#[test]
+fn who_takes_the_lock_of_a_reign_that_published_nothing_publishes_what_it_has_of_it() {
+    // Timeline 1 was reserved last, and what was published is of the one before.
+    let mut free = vacated(
+        10,
+        Status {
+            next: Some(Timeline(1)),
+            ..lived(0, 5 << 20)
+        },
+    );
+    let mut story = asks_for_the_lock(free.clone(), at(1000, None));
+    let status = said(&story);
+    assert_eq!((status.timeline, status.optime), (Some(Timeline(1)), Lsn(1000)));
+    assert_eq!(status.next, Some(Timeline(2)));
+    story.locked(20);
+    let mut led = view(20, Some("a"), 20);
+    led.status = Some(Arc::new(status.clone()));
+    story.hear(Input::Cluster(led));
+    settle(&mut story, at(1000, None), true);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Promote { .. })
+    ));
+    // It was lost before its promotion: the others do not lag behind a timeline that never was.
+    free = vacated(30, status);
+    asks_for_the_lock(free, at(1000, None));
+}
+
 #[test]
 fn what_a_peer_says_in_the_instant_in_which_the_lock_becomes_free_is_hearsay() {
     let ahead = PeerStatus {

@@ -346,3 +346,56 @@ fn who_holds_the_lock_and_cannot_start_its_replica_gives_it_up() {
     }
     assert!(3 <= starts);
 }
+
+fn without_slots() -> Config {
+    Config {
+        use_slots: false,
+        ..Config::new("a".into())
+    }
+}
+
+#[test]
+fn a_replica_goes_on_without_its_slot_when_slots_are_turned_off_and_with_one_when_on() {
+    for (config, asks_for, follows_with) in [
+        (without_slots(), Some("a"), Some(None)),
+        (without_slots(), None, None),
+        (Config::new("a".into()), None, Some(Some("a"))),
+        (Config::new("a".into()), Some("a"), None),
+    ] {
+        let mut story = Story::new(config);
+        story.read(view(10, Some("b"), 9));
+        let Process::Running(mut server) = replica() else {
+            panic!("it runs");
+        };
+        server.slot = asks_for.map(str::to_owned);
+        story.probed(Process::Running(server), ControlState::InArchiveRecovery);
+        let told = match story.under_way(Lane::Postgres) {
+            Some(Order::Follow {
+                upstream: Some(upstream),
+            }) => Some(upstream.slot.as_deref()),
+            _ => None,
+        };
+        assert_eq!(told, follows_with, "{asks_for:?}");
+    }
+}
+
+#[test]
+fn slots_that_nobody_uses_any_more_hold_no_wal() {
+    let mut story = leading(without_slots());
+    story.read(view(12, Some("a"), 11));
+    for slots in [&["b", "x"][..], &["x"]] {
+        story.given.clear();
+        let Process::Running(mut server) = primary() else {
+            panic!("it runs");
+        };
+        server.slots = slots.iter().map(|name| ((*name).to_owned(), Lsn(1))).collect();
+        story.probed(Process::Running(server), ControlState::InProduction);
+        let dropped = story.given.iter().find_map(|order| match order {
+            Order::SyncSlots { ensure, drop } if ensure.is_empty() => Some(drop.clone()),
+            _ => None,
+        });
+        assert_eq!(dropped, slots.contains(&"b").then(|| ["b".to_owned()].into()));
+        end(&mut story, Lane::Upkeep, Outcome::Ok);
+        story.later(2000);
+    }
+}

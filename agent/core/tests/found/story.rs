@@ -156,6 +156,7 @@ pub(crate) fn server(role: ServerRole) -> Process {
         slots: BTreeMap::new(),
         history: Vec::new(),
         upstream: Some("b:5432".to_owned()),
+        slot: Some("a".to_owned()),
     })
 }
 

@@ -200,6 +200,7 @@ impl Dice {
             slots: BTreeMap::new(),
             history: self.history(),
             upstream: self.maybe(2, |dice| format!("{}:5432", dice.name())),
+            slot: self.maybe(2, |dice| dice.name().0),
         }
     }
 

@@ -55,7 +55,7 @@ impl World {
                 span,
             } => self.split(part, bridge, *way, *span),
             NetFault::HealNetwork {} => {
-                self.net.heal();
+                self.net.heal(self.now);
                 Taken::Done
             }
         }

@@ -25,7 +25,7 @@ pub struct Probe {
     pub received: Option<Lsn>,
     /// `pg_stat_wal_receiver.status`; `None` without a walreceiver that is connected.
     pub receiver: Option<&'static str>,
-    /// `pg_stat_wal_receiver.received_tli`.
+    /// `pg_stat_wal_receiver.received_tli`, once something of that timeline has been received.
     pub receiver_timeline: Option<Timeline>,
     /// `pg_control_checkpoint()`, `pg_control_recovery()` and the like.
     pub control: ControlFile,
@@ -102,7 +102,9 @@ impl Server {
                 ReceiverState::Waiting => "waiting",
                 ReceiverState::Connecting | ReceiverState::Streaming => "streaming",
             }),
-            receiver_timeline: receiver.map(|_| Timeline(received_timeline)),
+            receiver_timeline: receiver
+                .filter(|receiver| Some(receiver.start) < standby.and_then(|standby| standby.received))
+                .map(|_| Timeline(received_timeline)),
             control: cluster.control,
             standbys,
             synchronous: process.settings.synchronous_standby_names.clone(),

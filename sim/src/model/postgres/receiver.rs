@@ -51,6 +51,7 @@ impl Server {
             link,
             state: ReceiverState::Connecting,
             timeline,
+            start: segment_start(end),
             heard: now,
             pinged: false,
             next_report: now + process.settings.wal_receiver_status_interval,

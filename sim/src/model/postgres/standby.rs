@@ -31,6 +31,8 @@ pub(super) struct Receiver {
     pub(super) link: Link,
     pub(super) state: ReceiverState,
     pub(super) timeline: u32,
+    /// `receive_start_lsn`.
+    pub(super) start: u64,
     pub(super) heard: Time,
     pub(super) pinged: bool,
     pub(super) next_report: Time,

@@ -1,13 +1,13 @@
 //! Servers and what is on their disks: promotions, hand-overs, diverged histories, clusters half made and rebuilds at the wrong moment.
 
 use surus_scenarios::{
-    End, EtcdFault, Fault, HostFault, Keys, Nanos, Operator, PostgresFault, PostgresStep, Shape, Target,
+    End, EtcdFault, EtcdTarget, Fault, HostFault, Keys, Nanos, Operator, PostgresStep, Shape, Target,
     Trigger, Way,
 };
 
 use super::{
-    Steps, act, cut, cut_etcd, fault, host, isolate, kill, kill_postgres, lease_early, power_loss, slow, ttl,
-    when, who,
+    Steps, act, cut, cut_etcd, fail, fault, host, isolate, kill, kill_postgres, lease_early, power_loss,
+    slow, ttl, when, who,
 };
 use crate::clock::{MS, SEC};
 use crate::rng::Rng;
@@ -128,6 +128,14 @@ pub(super) fn half_a_cluster(rng: &mut Rng, shape: &Shape) -> Steps {
     )]
 }
 
+fn rebuild(rng: &mut Rng, node: Target, force: bool) -> Operator {
+    Operator::Reinit {
+        node,
+        force,
+        from_leader: rng.one_in(2),
+    }
+}
+
 /// A rebuild is asked for just before the lock is lost, the member wins the lock, and then its server crashes.
 pub(super) fn rebuilt_and_elected(rng: &mut Rng, shape: &Shape) -> Steps {
     let (leader, node) = (who(shape, 0), who(shape, 1));
@@ -135,14 +143,7 @@ pub(super) fn rebuilt_and_elected(rng: &mut Rng, shape: &Shape) -> Steps {
     let crash = ttl(shape) + rng.range(6 * SEC, 12 * SEC);
     vec![
         fault(0, power_loss(leader.clone(), 60 * SEC)),
-        act(
-            asked,
-            Operator::Reinit {
-                node: node.clone(),
-                force: false,
-                from_leader: rng.one_in(2),
-            },
-        ),
+        act(asked, rebuild(rng, node.clone(), false)),
         fault(asked + lost, lease_early(leader)),
         fault(crash, kill_postgres(node.clone())),
         fault(crash + 15 * SEC, kill_postgres(node)),
@@ -183,15 +184,58 @@ pub(super) fn slow_checkpoint(rng: &mut Rng, shape: &Shape) -> Steps {
 /// PostgreSQL cannot be stopped, and its agent is to end.
 pub(super) fn failing_stop(rng: &mut Rng, shape: &Shape) -> Steps {
     let node = who(shape, rng.index(2));
-    let (step, count) = (PostgresStep::Stop, 0);
-    let fails = PostgresFault::Fail {
-        node: node.clone(),
-        step,
-        count,
-    };
     let back = Nanos::secs(10);
     vec![
-        fault(0, Fault::Postgres(fails)),
+        fault(0, fail(node.clone(), PostgresStep::Stop, 0)),
         fault(MS, host(HostFault::StopAgent { node, back })),
     ]
+}
+
+/// A member that streams from a replica comes to the next timeline with it and has not heard of the election, when a person has it rebuilt:
+/// the leader that it knows is the one before.
+pub(super) fn rebuilt_by_hearsay(rng: &mut Rng, shape: &Shape) -> Steps {
+    let [leader, next, node] = [0, 1, 2].map(|index| who(shape, index));
+    let deaf = 2 * ttl(shape) + 20 * SEC;
+    let asked = ttl(shape) + rng.range(2 * SEC, 6 * SEC);
+    let rebuild = rebuild(rng, node.clone(), true);
+    vec![
+        fault(0, cut_etcd(node, deaf)),
+        fault(rng.below(500 * MS), cut_etcd(leader.clone(), deaf)),
+        fault(500 * MS, cut(leader, End::Node(next), Way::Both, deaf)),
+        act(asked, rebuild),
+    ]
+}
+
+/// The same, and the member reaches one member of etcd only, which stands still meanwhile and answers with what it has as it goes on. The
+/// agent has begun anew, its server cannot be started at once, and so nobody has looked at what that holds when the person asks.
+pub(super) fn rebuilt_by_an_old_etcd(rng: &mut Rng, shape: &Shape) -> Steps {
+    let [leader, next, node] = [0, 1, 2].map(|index| who(shape, index));
+    // An agent that begins asks the member of its own place first.
+    let only = 2 % shape.etcd.len();
+    let end = |index: usize| End::EtcdMember(shape.etcd[index].name.clone());
+    let anew = ttl(shape) + rng.range(3 * SEC, 5 * SEC);
+    let back = rng.range(200 * MS, SEC);
+    let answers = anew + back + rng.range(50 * MS, 500 * MS);
+    let apart = 2 * ttl(shape) + 30 * SEC;
+    let still = EtcdFault::Freeze {
+        member: EtcdTarget::Member(shape.etcd[only].name.clone()),
+        span: Nanos(answers),
+    };
+    let rebuild = rebuild(rng, node.clone(), true);
+    let mut steps = vec![
+        fault(0, Fault::Etcd(still)),
+        fault(0, cut_etcd(leader.clone(), apart)),
+        fault(500 * MS, cut(leader, End::Node(next), Way::Both, apart)),
+        fault(anew, fail(node.clone(), PostgresStep::Start, 3)),
+        fault(anew, kill(node.clone(), back)),
+        fault(anew + 10 * MS, kill_postgres(node.clone())),
+        fault(
+            answers + rng.range(100_000, 3 * MS),
+            cut_etcd(node.clone(), apart),
+        ),
+        act(answers + rng.range(300 * MS, 2 * SEC), rebuild),
+    ];
+    let others = (0..shape.etcd.len()).filter(|index| *index != only);
+    steps.extend(others.map(|index| fault(0, cut(node.clone(), end(index), Way::Both, apart))));
+    steps
 }

@@ -1,9 +1,9 @@
 //! A leader that lives without etcd by grants of the others: who is asked, what each has promised, and what they have heard.
 
-use surus_scenarios::{End, Fault, Nanos, NetFault, Shape, Trigger, Way};
+use surus_scenarios::{End, Fault, HostFault, Lost, Nanos, NetFault, Rpc, Shape, Target, Trigger, Way};
 
-use super::{Steps, cut, cut_etcd, fault, kill, set_ttl, ttl, when, who};
-use crate::clock::{MS, SEC};
+use super::{Steps, cut, cut_etcd, fault, freeze, host, isolate, kill, lose, set, set_ttl, ttl, when, who};
+use crate::clock::{MS, SEC, Time};
 use crate::rng::Rng;
 
 /// A leader that lives by grants hears of a longer ttl before those who grant, and is cut off just then.
@@ -80,5 +80,63 @@ pub(super) fn nobody_there(rng: &mut Rng, shape: &Shape) -> Steps {
     vec![
         fault(0, kill(absent, back)),
         fault(rng.range(10 * MS, SEC), cut_etcd(who(shape, 0), 40 * SEC)),
+    ]
+}
+
+/// The mode is turned off while a leader lives by grants, and there is a member that it need not ask.
+pub(super) fn mode_off(rng: &mut Rng, shape: &Shape) -> Steps {
+    let (leader, last) = (who(shape, 0), who(shape, shape.members.len() - 1));
+    let away = unlisted(shape) + rng.range(SEC, 2 * SEC);
+    let apart = cut(leader.clone(), End::Node(last.clone()), Way::Both, 90 * SEC);
+    // A member that begins waits for a ttl, whoever led.
+    let off = away + ttl(shape) + rng.range(1500 * MS, 3 * SEC);
+    vec![
+        fault(0, kill(last, away)),
+        fault(away - rng.range(100 * MS, SEC), cut_etcd(leader, 90 * SEC)),
+        fault(away - 50 * MS, apart),
+        set(off, "failsafe_mode", "false"),
+    ]
+}
+
+/// A leader that cannot renew, and reads and writes all the same, finds a new member while it lives by grants of the others.
+pub(super) fn named_on_grants(rng: &mut Rng, shape: &Shape) -> Steps {
+    let (leader, last) = (who(shape, 0), who(shape, shape.members.len() - 1));
+    let unable_for = |node: Target, span| lose(node, Lost::Request, Rpc::KeepAlive, 0, span);
+    let unable = unlisted(shape) + rng.range(SEC, 2 * SEC);
+    let back = unable + rng.range(ttl(shape) / 2, ttl(shape) * 3 / 4);
+    let apart = cut(leader.clone(), End::Node(last.clone()), Way::Both, 60 * SEC);
+    vec![
+        fault(0, unable_for(last, back)),
+        fault(unable, unable_for(leader.clone(), 60 * SEC)),
+        fault(unable, apart),
+        when(
+            unable,
+            Trigger::WriteFailsafe,
+            leader,
+            rng.range(50 * MS, 500 * MS),
+            cut_etcd(Target::Here, 60 * SEC),
+        ),
+    ]
+}
+
+/// A member whose key cannot be renewed any more is off the failsafe list after so long: a ttl, and while it is remembered.
+fn unlisted(shape: &Shape) -> Time {
+    ttl(shape) + 10 * SEC + 2 * shape.settings.loop_wait * SEC
+}
+
+/// A leader that lives by grants stands still while its guard dies; the next grants come just after it has ordered to start again, and
+/// are the last.
+pub(super) fn granted_in_a_start(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let round = shape.settings.loop_wait * SEC;
+    let still = ttl(shape) / 2 + rng.range(round, 3 * round);
+    let span = round + rng.range(500 * MS, 1500 * MS);
+    let dies = HostFault::KillGuard { node: leader.clone() };
+    let woken = still + span;
+    vec![
+        fault(0, cut_etcd(leader.clone(), 60 * SEC)),
+        fault(still, freeze(leader.clone(), span)),
+        fault(still + span / 2, host(dies)),
+        fault(woken + rng.range(10 * MS, round / 2), isolate(leader, 40 * SEC)),
     ]
 }

@@ -5,10 +5,10 @@ use surus_scenarios::{
 };
 
 use super::{
-    Steps, act, cut, cut_etcd, delay, fault, freeze, host, isolate, kill, lease_early, lock_limit,
-    power_loss, set_ttl, ttl, when, who,
+    Steps, act, cut, cut_etcd, delay, fault, freeze, host, isolate, kill, kill_postgres, lease_early,
+    lock_limit, lose, power_loss, set_ttl, ttl, watch_gap, when, who,
 };
-use crate::clock::{MS, SEC};
+use crate::clock::{MS, SEC, Time};
 use crate::rng::Rng;
 
 /// A renewal is answered as late as it may be, and it is the last: the agent stands still from then on.
@@ -16,13 +16,7 @@ pub(super) fn late_answer(rng: &mut Rng, shape: &Shape) -> Steps {
     let (leader, (limit, share)) = (who(shape, 0), lock_limit(shape));
     let armed = limit + shape.settings.loop_wait * SEC;
     let (late, answered) = if rng.one_in(2) {
-        let lost = Fault::Etcd(EtcdFault::Lose {
-            node: leader.clone(),
-            part: Lost::Request,
-            rpc: Rpc::Txn,
-            count: 2,
-            span: Nanos(armed),
-        });
+        let lost = lose(leader.clone(), Lost::Request, Rpc::Txn, 2, armed);
         (lost, 2 * share)
     } else {
         // It arrives while the next attempt is under way.
@@ -52,12 +46,9 @@ pub(super) fn order_after_sleep(rng: &mut Rng, shape: &Shape) -> Steps {
 pub(super) fn unseen_reign(rng: &mut Rng, shape: &Shape) -> Steps {
     let (node, other) = (who(shape, 1), who(shape, 2));
     let late = rng.range(1500 * MS, ttl(shape) / 2);
-    let span = Nanos(late + 200 * MS);
-    let gap = Fault::Etcd(EtcdFault::WatchGap {
-        node: node.clone(),
-        span,
-    });
-    let deaf = cut(node.clone(), End::Etcd, Way::Back, span.0);
+    let span = late + 200 * MS;
+    let gap = watch_gap(node.clone(), span);
+    let deaf = cut(node.clone(), End::Etcd, Way::Back, span);
     let late_txn = delay(node.clone(), Rpc::Txn, late, 8, late);
     let lost = rng.range(300 * MS, late - 500 * MS);
     vec![
@@ -143,27 +134,28 @@ pub(super) fn shorter_ttl_unheard(rng: &mut Rng, shape: &Shape) -> Steps {
     steps
 }
 
-/// The leader announces a shorter ttl and hears no answer, and then nothing more.
+/// The leader announces a shorter ttl, perhaps hears no answer, and then nothing more.
 pub(super) fn shorter_ttl_unconfirmed(rng: &mut Rng, shape: &Shape) -> Steps {
     let node = who(shape, 0);
-    let mute = Fault::Etcd(EtcdFault::Lose {
-        node: node.clone(),
-        part: Lost::Reply,
-        rpc: Rpc::Txn,
-        count: 0,
-        span: Nanos(ttl(shape)),
-    });
-    vec![
-        fault(0, mute),
+    let mute = lose(node.clone(), Lost::Reply, Rpc::Txn, 0, ttl(shape));
+    let mut steps = vec![
         set_ttl(100 * MS, 3),
         fault(rng.range(3 * SEC, 6 * SEC), cut_etcd(node, 2 * ttl(shape))),
-    ]
+    ];
+    if rng.one_in(2) {
+        steps.push(fault(0, mute));
+    }
+    steps
 }
 
 /// The lock is handed over, and whoever gave it away hears of nothing from then on, the answer included.
 pub(super) fn release_and_isolation(rng: &mut Rng, shape: &Shape) -> Steps {
     let leader = who(shape, 0);
-    let gone = isolate(Target::Here, 40 * SEC);
+    let gone = if rng.one_in(2) {
+        isolate(Target::Here, 40 * SEC)
+    } else {
+        cut_etcd(Target::Here, 40 * SEC)
+    };
     let to = rng.one_in(2).then(|| who(shape, 1));
     vec![
         when(0, Trigger::Release, leader, rng.range(50_000, MS), gone),
@@ -255,5 +247,47 @@ pub(super) fn killed_in_a_start(rng: &mut Rng, shape: &Shape) -> Steps {
     vec![
         when(0, Trigger::Start, leader, killed, kill(Target::Here, back)),
         fault(MS, host(HostFault::KillGuard { node })),
+    ]
+}
+
+/// A renewal from before a pause arrives after one that said that the primary runs without a deadline; then the leader is cut off, and
+/// hears of nothing when the pause ends.
+pub(super) fn late_renewal_in_a_pause(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let (limit, share) = lock_limit(shape);
+    let late = limit + rng.range(350 * MS, 700 * MS);
+    let txn = delay(leader.clone(), Rpc::Txn, late, 0, limit - share / 2);
+    let deaf = cut_etcd(Target::Here, 60 * SEC);
+    let span = Nanos(ttl(shape) + rng.range(4 * SEC, 8 * SEC));
+    vec![
+        when(0, Trigger::Renew, leader.clone(), 0, txn),
+        when(
+            0,
+            Trigger::Renew,
+            leader,
+            late + rng.range(20 * MS, 300 * MS),
+            deaf,
+        ),
+        act(
+            shape.settings.loop_wait * SEC + rng.below(limit / 2),
+            Operator::Pause { span },
+        ),
+    ]
+}
+
+/// A primary asks for the lock that it has just lost, and crashes. The order is carried out when it is a replica and about to ask again, now
+/// with a timeline reserved; it is cut off as it makes that.
+pub(super) fn order_of_before(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let (limit, _) = lock_limit(shape);
+    let late = limit + rng.range(10 * MS, 190 * MS);
+    let first = |after: Time, strike: Fault| when(0, Trigger::Acquire, leader.clone(), after, strike);
+    let gone = isolate(Target::Here, 60 * SEC);
+    vec![
+        first(0, delay(leader.clone(), Rpc::Txn, late, 0, limit)),
+        first(0, watch_gap(leader.clone(), 2 * limit)),
+        first(rng.range(5 * MS, 50 * MS), kill_postgres(leader.clone())),
+        when(0, Trigger::Promote, leader.clone(), rng.range(0, 20 * MS), gone),
+        fault(rng.range(10 * MS, SEC), lease_early(leader)),
     ]
 }

@@ -7,10 +7,11 @@
 mod data;
 mod grants;
 mod lock;
+mod race;
 
 use surus_scenarios::{
-    End, EtcdFault, Fault, HostFault, Name, Nanos, NetFault, Operator, PostgresFault, PostgresStep, Rpc,
-    Shape, Step, Strike, Target, Trap, Trigger, Way,
+    End, EtcdFault, Fault, HostFault, Lost, Name, Nanos, NetFault, Operator, PostgresFault, PostgresStep,
+    Rpc, Shape, Step, Strike, Target, Trap, Trigger, Way,
 };
 
 use crate::clock::{SEC, Time};
@@ -76,6 +77,18 @@ pub(super) const PLOTS: &[Plot] = &[
     plot(3, failsafe, grants::listener_returns),
     plot(3, usual, lock::lost_at_once),
     plot(3, failsafe, grants::nobody_there),
+    plot(3, long_failsafe, grants::mode_off),
+    plot(3, long_failsafe, grants::named_on_grants),
+    plot(3, usual, lock::late_renewal_in_a_pause),
+    plot(3, alone, race::vanished_key),
+    plot(3, slow_alone, race::stale_rival),
+    plot(4, alone, race::unrecorded_fork),
+    plot(3, long_alone, race::past_the_fork),
+    plot(3, long_alone, lock::order_of_before),
+    plot(3, cascading, data::rebuilt_by_hearsay),
+    plot(3, long_failsafe, grants::granted_in_a_start),
+    plot(3, cascading, data::rebuilt_by_an_old_etcd),
+    plot(2, diverging, race::unpublished_reign),
 ];
 
 fn usual(_: &mut Rng, _: &mut Shape) {}
@@ -89,6 +102,22 @@ fn alone(_: &mut Rng, shape: &mut Shape) {
 fn long_alone(rng: &mut Rng, shape: &mut Shape) {
     alone(rng, shape);
     long(rng, shape);
+}
+
+/// The last member streams from the second.
+fn cascading(rng: &mut Rng, shape: &mut Shape) {
+    alone(rng, shape);
+    let upstream = shape.members.get(1).map(|member| member.name.clone());
+    if let Some(last) = shape.members.last_mut() {
+        last.tags.replicatefrom = upstream;
+    }
+}
+
+/// No failsafe, and rounds so long that much can happen between two.
+fn slow_alone(rng: &mut Rng, shape: &mut Shape) {
+    alone(rng, shape);
+    let settings = &mut shape.settings;
+    (settings.ttl, settings.loop_wait, settings.retry_timeout) = ([8, 10][rng.index(2)], 2, 2);
 }
 
 fn long(rng: &mut Rng, shape: &mut Shape) {
@@ -137,6 +166,12 @@ fn only_rewinding(rng: &mut Rng, shape: &mut Shape) {
 fn who(shape: &Shape, index: usize) -> Target {
     let last = shape.members.len().saturating_sub(1);
     Target::Node(shape.members[index.min(last)].name.clone())
+}
+
+/// Two replicas, by chance.
+fn two_replicas(rng: &mut Rng, shape: &Shape) -> (Target, Target) {
+    let one = 1 + rng.index(2);
+    (who(shape, one), who(shape, 3 - one))
 }
 
 fn ttl(shape: &Shape) -> Time {
@@ -193,6 +228,22 @@ fn delay(node: Target, rpc: Rpc, by: Time, count: u64, span: Time) -> Fault {
     })
 }
 
+/// So many of these requests of the node (zero is all) or their replies get lost.
+fn lose(node: Target, part: Lost, rpc: Rpc, count: u64, span: Time) -> Fault {
+    Fault::Etcd(EtcdFault::Lose {
+        node,
+        part,
+        rpc,
+        count,
+        span: Nanos(span),
+    })
+}
+
+fn watch_gap(node: Target, span: Time) -> Fault {
+    let span = Nanos(span);
+    Fault::Etcd(EtcdFault::WatchGap { node, span })
+}
+
 fn lease_early(node: Target) -> Fault {
     Fault::Etcd(EtcdFault::LeaseEarly { node })
 }
@@ -204,6 +255,11 @@ fn slow(node: Target, step: PostgresStep, by: Time) -> Fault {
         by: Nanos(by),
         count: 1,
     })
+}
+
+/// The next so many of these steps fail; zero is all.
+fn fail(node: Target, step: PostgresStep, count: u64) -> Fault {
+    Fault::Postgres(PostgresFault::Fail { node, step, count })
 }
 
 fn kill_postgres(node: Target) -> Fault {
@@ -218,10 +274,13 @@ fn act(at: Time, act: Operator) -> (Time, Step) {
     (at, Step::Operator(act))
 }
 
-fn set_ttl(at: Time, seconds: u64) -> (Time, Step) {
-    let value = Name::from(seconds.to_string().as_str());
-    let key = Name::from("ttl");
+fn set(at: Time, key: &str, value: &str) -> (Time, Step) {
+    let (key, value) = (Name::from(key), Name::from(value));
     act(at, Operator::Set { key, value })
+}
+
+fn set_ttl(at: Time, seconds: u64) -> (Time, Step) {
+    set(at, "ttl", &seconds.to_string())
 }
 
 /// From `at` on: when that happens on `on`, so long after it, this.

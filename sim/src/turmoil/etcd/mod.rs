@@ -6,7 +6,7 @@
 mod proto;
 mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::net::{Machine, Net};
 use super::process::Process;
 use crate::clock::Time;
-use crate::model::etcd::{Call, Error, Etcd, Header, Links, Output, Request, Settings, Told, Watch};
+use crate::model::etcd::{
+    Call, Error, Etcd, Header, KeyValue, Keys, Links, Output, Request, Settings, Told, Watch,
+};
 use proto::{Answered, Asked, Octets};
 
 /// The port of etcd's clients.
@@ -35,14 +37,57 @@ struct Inner {
     watches: BTreeMap<u64, mpsc::UnboundedSender<Message>>,
     next: u64,
     members: Vec<Process>,
-    /// When the last keep-alive of each lease came that was answered.
-    kept: BTreeMap<i64, Time>,
+    answers: Answers,
     /// The keep-alives under way: whose, and when they came.
     keeping: BTreeMap<u64, (i64, Time)>,
+    /// The linearizable reads of one key that are under way.
+    reading: BTreeSet<u64>,
 }
 
-/// Is told of every change of the agreed store, with when each lease was last kept alive.
-pub type Observer = Box<dyn FnMut(&Etcd<Octets, Octets>, &BTreeMap<i64, Time>) + Send>;
+/// What has been answered and leaves no trace in the store.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// When the last keep-alive of each lease came that was answered, and in which term it was.
+    kept: BTreeMap<i64, (Time, u64)>,
+    /// The last linearizable read of one key that found one: what, and when the last keep-alive of its lease came, if that was in the same term.
+    pub read: Option<(KeyValue<Octets, Octets>, Time)>,
+    /// Counts such reads.
+    reads: u64,
+}
+
+impl Answers {
+    /// When the last keep-alive of a lease came that was answered.
+    #[must_use]
+    pub fn kept(&self, lease: i64) -> Option<Time> {
+        self.kept.get(&lease).map(|(came, _)| *came)
+    }
+
+    fn take(
+        &mut self,
+        now: Time,
+        header: Header,
+        answer: &Answered,
+        keeping: Option<(i64, Time)>,
+        reading: bool,
+    ) {
+        match (answer, keeping) {
+            (Answered::KeepAlive { ttl, .. }, Some((lease, came))) if 0 < *ttl => {
+                self.kept.insert(lease, (came, header.term));
+            }
+            (Answered::Grant { id, .. }, _) => drop(self.kept.insert(*id, (now, header.term))),
+            (Answered::Range { kvs, .. }, _) if reading => {
+                let Some(key) = kvs.first() else { return };
+                let kept = self.kept.get(&key.lease).filter(|(_, term)| *term == header.term);
+                self.reads += 1;
+                self.read = kept.map(|(came, _)| (key.clone(), *came));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Is told of every change of the agreed store, and of reads of one key.
+pub type Observer = Box<dyn FnMut(&Etcd<Octets, Octets>, &Answers) + Send>;
 
 /// A cluster of etcd.
 #[derive(Clone)]
@@ -84,8 +129,9 @@ impl Ensemble {
                 watches: BTreeMap::new(),
                 next: 0,
                 members,
-                kept: BTreeMap::new(),
+                answers: Answers::default(),
                 keeping: BTreeMap::new(),
+                reading: BTreeSet::new(),
             }),
             net: Arc::clone(net),
             machines: machines.to_vec(),
@@ -200,11 +246,10 @@ impl Ensemble {
     }
 
     fn tell(&self, before: Point, inner: &Inner) {
-        // While it is full, keep-alives are all that is to be seen of the lock.
-        if (inner.point() != before || inner.model.full())
+        if inner.point() != before
             && let Some(observer) = &mut *self.0.observer.lock().unwrap_or_else(PoisonError::into_inner)
         {
-            observer(&inner.model, &inner.kept);
+            observer(&inner.model, &inner.answers);
         }
     }
 
@@ -236,8 +281,12 @@ impl Ensemble {
             inner.next += 1;
             let id = inner.next;
             inner.calls.insert(id, sender);
-            if let Asked::KeepAlive(lease) = asked {
-                inner.keeping.insert(id, (lease, now));
+            match &asked {
+                Asked::KeepAlive(lease) => drop(inner.keeping.insert(id, (*lease, now))),
+                Asked::Range(range) if matches!(range.keys, Keys::One(_)) && !range.serializable => {
+                    inner.reading.insert(id);
+                }
+                _ => {}
             }
             let call = Call {
                 require_leader,
@@ -291,12 +340,13 @@ impl Ensemble {
     }
 }
 
-/// Revision, term and leader: what an observer wants to know of.
-type Point = (i64, u64, Option<usize>);
+/// Revision, term, leader and reads of one key: what an observer wants to know of.
+type Point = (i64, u64, Option<usize>, u64);
 
 impl Inner {
     fn point(&self) -> Point {
-        (self.model.revision(), self.model.term(), self.model.leader())
+        let model = &self.model;
+        (model.revision(), model.term(), model.leader(), self.answers.reads)
     }
 
     fn collect(&mut self) {
@@ -317,12 +367,9 @@ impl Inner {
                     call, header, result, ..
                 } => {
                     let keeping = self.keeping.remove(&call);
-                    match (&result, keeping) {
-                        (Ok(Answered::KeepAlive { ttl, .. }), Some((lease, came))) if 0 < *ttl => {
-                            self.kept.insert(lease, came);
-                        }
-                        (Ok(Answered::Grant { id, .. }), _) => drop(self.kept.insert(*id, now)),
-                        _ => {}
+                    let reading = self.reading.remove(&call);
+                    if let Ok(answer) = &result {
+                        self.answers.take(now, header, answer, keeping, reading);
                     }
                     if let Some(caller) = self.calls.remove(&call) {
                         let _ = caller.send(result.map(|response| (header, response)));

@@ -29,6 +29,7 @@ scripts! {
     promotion_of_a_primary,
     promotion_of_two,
     promotion_twice,
+    replay_past_a_known_fork,
     reserved_timelines,
     rewind,
     rewind_before_the_checkpoint,
