@@ -325,6 +325,9 @@ impl Node {
                     return Err((false, format!("{busy} already in progress")));
                 }
                 self.state.asked = Some((request, OperatorOrder::Reinitialize { force, from_leader }));
+                self.state.asked_at = self.now;
+                self.state.due.read = self.now;
+                self.state.due.probe = self.now;
                 self.state.failure = None;
                 Err((true, "reinitialize started".to_owned()))
             }

@@ -63,6 +63,8 @@ pub struct State {
     pub last_start: Option<(MonoTime, Order)>,
     /// What an operator asked of PostgreSQL.
     pub asked: Option<(RequestId, OperatorOrder)>,
+    /// When that was asked.
+    pub asked_at: MonoTime,
     /// The data directory is to be cloned anew, from the leader if true.
     pub reclone: Option<bool>,
     /// What was known of the store's revision when the read under way was sent: a linearizable answer cannot be older.
@@ -262,6 +264,7 @@ impl State {
             refused: None,
             last_start: None,
             asked: None,
+            asked_at: MonoTime::ZERO,
             reclone: None,
             floor: Revision(0),
             receded: None,
@@ -311,6 +314,7 @@ impl State {
     /// The reign is over.
     pub fn lost_lock(&mut self) {
         self.lease.held = false;
+        self.reserved = None;
         self.sync.forget();
         self.reigned = false;
         self.reached = None;

@@ -50,6 +50,7 @@ flaws! {
     SyncUnconfirmed "the sync key names a standby that has not got what was committed before",
     SyncDoubtIgnored "a write of the sync key that was not answered is taken not to arrive any more",
     VotesBeforeTheEnd "votes count that were given while the last primary could still acknowledge commits",
+    VotesOfThePast "a vote of an older timeline counts whatever its position",
     PromotedUnnamed "a primary is promoted while the sync key still names those of the reign before",
     PauseUnheeded "a replica takes part in a race during a pause",
     NofailoverUnheeded "a member that may never lead takes part in the race",

@@ -6,8 +6,8 @@
 //! either set too.
 //!
 //! Judged at each change of the `sync` key and of what the primary's server waits for. Not counted: a server that waits for nobody (it
-//! acknowledges alone: with a `sync` key that names others that is a violation, without one it is asynchronous and S3's matter), and servers
-//! that are no primary.
+//! acknowledges alone: with a `sync` key that names others that is a violation, without one it is asynchronous and S3's matter), servers
+//! that are no primary, and one that serves on beside the reign that wrote the key (S1 and S4 judge it).
 
 use super::{Fact, Invariant, Moment, Violation, name};
 use crate::record::{NodeIndex, Seen};
@@ -70,8 +70,11 @@ impl Sync {
             }
             _ => return None,
         };
-        let (electors, _) = self.electors.as_ref()?;
+        let (electors, written) = self.electors.as_ref()?;
         let (node, rules, _) = self.acknowledgers.as_ref()?;
+        if written.node.is_some_and(|leader| leader != *node) {
+            return None;
+        }
         let acknowledgers = rules.iter().find(|rule| !intersect(electors, rule))?;
         let list = |some: &Choice| {
             let names: Vec<String> = some.members.iter().map(|node| name(*node)).collect();

@@ -103,14 +103,6 @@ impl Node {
             Order::Renew { ttl, status, .. } => (*ttl, status, false),
             _ => return,
         };
-        if let Some(written) = written {
-            self.state.reserved = status.next;
-            self.state.unfenced = status.unfenced;
-            self.state.lease.confirmed = self.state.lease.confirmed.max(written);
-        } else if !acquired {
-            // Who waits for what `status` says must not ask for it as fast as etcd answers.
-            self.lanes.rest(Lane::Lock, self.now.plus(REST));
-        }
         if !self.state.lease.held {
             self.state.lost_lock();
             // What failed for want of a right may be tried at once under a new one.
@@ -120,6 +112,14 @@ impl Node {
                 self.state.reclone = None;
             }
             self.state.due.publish = self.now;
+        }
+        if let Some(written) = written {
+            self.state.reserved = status.next;
+            self.state.unfenced = status.unfenced;
+            self.state.lease.confirmed = self.state.lease.confirmed.max(written);
+        } else if !acquired {
+            // Who waits for what `status` says must not ask for it as fast as etcd answers.
+            self.lanes.rest(Lane::Lock, self.now.plus(REST));
         }
         self.state.lease.confirm(ttl, sent, id);
         self.facts.leaderless = None;

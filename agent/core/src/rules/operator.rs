@@ -2,7 +2,7 @@
 
 use super::{Context, Intent, Plan, Trail};
 use crate::action::{Order, StopMode};
-use crate::decision::Rule;
+use crate::decision::{Guard, Rule};
 use crate::input::OperatorOrder;
 use crate::view::{Process, Server};
 use crate::zoo::{Flaw, lacks};
@@ -29,11 +29,14 @@ pub(super) fn obey(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             if ctx.awaited(trail, Rule::ObeyOperator) {
                 return Some(Plan::hold(Rule::ObeyOperator));
             }
+            if leading && let Some(plan) = ctx.named_first(trail, Rule::ObeyOperator) {
+                return Some(plan);
+            }
             let guard_until = leading.then(|| ctx.guard_until());
             Some(Plan::order(Rule::ObeyOperator, Order::Restart { guard_until }))
         }
         OperatorOrder::Reinitialize { from_leader, .. } => {
-            if let Some(guard) = ctx.outdated() {
+            if let Some(guard) = ctx.outdated().or_else(|| unheard(ctx)) {
                 trail.block(Rule::ObeyOperator, guard);
                 return Some(Plan::hold(Rule::ObeyOperator));
             }
@@ -52,4 +55,14 @@ pub(super) fn obey(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             Some(plan.intent(Intent::Reclone(*from_leader)))
         }
     }
+}
+
+/// A data directory is given up only for what is known since it was asked for: a replica may have come to a newer timeline than its agent and
+/// the agent's view of the cluster know of.
+fn unheard(ctx: &Context<'_>) -> Option<Guard> {
+    let asked = ctx.state.asked_at;
+    let looked = ctx.facts.postgres.as_ref().is_some_and(|seen| asked <= seen.at);
+    let read = ctx.facts.read.is_some_and(|read| asked <= read);
+    let age = ctx.now.since(asked);
+    (!(looked && read)).then_some(Guard::ViewStale { age })
 }

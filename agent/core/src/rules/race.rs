@@ -1,5 +1,6 @@
 //! The race for the free lock.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +108,8 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     Ok(server)
 }
 
-/// What this replica holds is the cluster's history, and enough of it.
+/// What this replica holds is the cluster's history, and enough of it. Who leads by the `sync` key has every acknowledged commit, or a
+/// person's word; if it were kept out, nobody could lead.
 pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     ancestry(ctx, server)?;
     let last = ctx
@@ -119,7 +121,9 @@ pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> 
         .unwrap_or_default();
     let lag = last.ahead_of(server.position());
     let limit = ctx.config.maximum_lag_on_failover;
-    if limit < lag && !forced(ctx) && !lacks(Flaw::LagUnheeded) {
+    let key = ctx.facts.view().and_then(|view| view.sync.as_ref());
+    let named = key.is_some_and(|key| key.leader == *ctx.me());
+    if limit < lag && !named && !forced(ctx) && !lacks(Flaw::LagUnheeded) {
         return Err(Guard::LagTooHigh { lag, limit });
     }
     Ok(())
@@ -162,18 +166,30 @@ fn votes(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     } else {
         ctx.rights_end()
     };
-    let own = (server.timeline, server.position());
     let not_ahead = |name: &&NodeName| {
         let peer = ctx.facts.peers.get(*name).filter(|peer| since <= peer.asked);
         let status = peer.and_then(|peer| peer.status.as_ref());
         let theirs = status.and_then(|status| status.timeline.zip(status.position));
-        *name == ctx.me() || theirs.is_some_and(|theirs| theirs <= own)
+        *name == ctx.me() || theirs.is_some_and(|theirs| holds(server, theirs))
     };
     let (have, need) = (key.voters.iter().filter(not_ahead).count(), key.quorum + 1);
     if have < need {
         return Err(Guard::VotesMissing { have, need });
     }
     Ok(())
+}
+
+/// This server has whatever one has that says it is there. Beyond the end of a timeline that this server has left, the other may have come to
+/// a newer one without its agent having seen it.
+fn holds(server: &Server, (timeline, position): (Timeline, Lsn)) -> bool {
+    let left = server.history.iter().find(|line| line.timeline == timeline);
+    let end = match timeline.cmp(&server.timeline) {
+        Ordering::Less if !lacks(Flaw::VotesOfThePast) => left.map(|line| line.switch),
+        Ordering::Less => Some(position),
+        Ordering::Equal => Some(server.position()),
+        Ordering::Greater => None,
+    };
+    end.is_some_and(|end| position <= end)
 }
 
 /// The leader would not ask this node before it stays primary without etcd.

@@ -324,3 +324,60 @@ fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
         assert_eq!(story.given.iter().any(releases), gives, "timeline {timeline}");
     }
 }
+
+/// Takes the free lock as soon as it may; `written`: the transaction is known to be this order's.
+fn takes(story: &mut Story, free: &ClusterView, written: bool) {
+    story.hear(Input::Cluster(free.clone()));
+    for _ in 0..40 {
+        if matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })) {
+            break;
+        }
+        story.later(500);
+        if story.orders.contains_key(&Lane::Read) {
+            story.read(free.clone());
+        }
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: None,
+        });
+    }
+    let revision = Revision(free.revision.0 + 1);
+    let outcome = Outcome::Locked {
+        sent: MonoTime::from_millis(story.now),
+        lease: LeaseId(7),
+        term: Term(1),
+        revision,
+        written: written.then_some(revision),
+    };
+    story.done(Lane::Lock, outcome);
+}
+
+#[test]
+fn a_timeline_reserved_in_an_earlier_reign_is_not_made() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(10, Some("b"), 9));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.done(Lane::Guard, Outcome::Ok);
+    takes(&mut story, &view(11, None, 9), true);
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Promote { .. })
+    ));
+    story.done(Lane::Postgres, Outcome::Refused("too late".to_owned()));
+    story.hear(Input::Cluster(view(20, Some("b"), 19)));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    let promotions = |story: &Story| {
+        let promotes = |order: &&Order| matches!(order, Order::Promote { .. });
+        story.given.iter().filter(promotes).count()
+    };
+    let before = promotions(&story);
+    takes(&mut story, &view(30, None, 29), false);
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    assert_eq!(promotions(&story), before);
+    assert!(
+        matches!(story.under_way(Lane::Lock), Some(Order::Renew { .. })),
+        "it reserves one first"
+    );
+}

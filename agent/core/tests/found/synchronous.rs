@@ -205,10 +205,18 @@ fn turned_off_the_key_goes_first() {
 
 /// `a` as a replica when the lock of `b` becomes free; `c` is not behind it.
 fn free(mode: Mode, key: SyncKey) -> Story {
+    free_at(mode, key, 1000)
+}
+
+/// The same, with this position published.
+fn free_at(mode: Mode, key: SyncKey, published: u64) -> Story {
     let mut story = Story::new(config(mode));
     let with_c = |mut view: ClusterView| {
         let (name, member) = member("c", "replica");
         view.members.insert(name, member);
+        if let Some(status) = &mut view.status {
+            Arc::make_mut(status).optime = Lsn(published);
+        }
         with_key(view, key.clone())
     };
     story.read(with_c(view(10, Some("b"), 9)));
@@ -271,6 +279,13 @@ fn only_who_is_named_in_the_key_takes_the_lock() {
         !takes_the_lock(&free(Mode::Off, key("b", &["c"], 0))),
         "the key stands though the mode is off"
     );
+}
+
+#[test]
+fn who_leads_by_the_key_is_not_kept_out_by_what_was_not_acknowledged() {
+    let beyond = 1000 + (2 << 20);
+    assert!(takes_the_lock(&free_at(Mode::On, key("a", &[], 0), beyond)));
+    assert!(!takes_the_lock(&free_at(Mode::On, key("b", &["a"], 0), beyond)));
 }
 
 #[test]
