@@ -137,4 +137,12 @@ pub fn has(feature: &str) -> bool {
 }
 
 /// What stories can require of this world.
-const FEATURES: &[&str] = &["clients", "routers", "histories", "pause", "traps", "clocks"];
+const FEATURES: &[&str] = &[
+    "clients",
+    "routers",
+    "histories",
+    "pause",
+    "traps",
+    "clocks",
+    "synchronous_mode",
+];

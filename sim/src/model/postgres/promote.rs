@@ -57,7 +57,7 @@ impl Server {
                 self.advance(now);
             }
             Some(Promotion::Ending(due)) if due <= now => self.fork(now),
-            Some(Promotion::Opening(due, at)) if due <= now => self.opened(now, at),
+            Some(Promotion::Opening(due, fork)) if due <= now => self.opened(now, fork),
             _ => {}
         }
     }
@@ -106,20 +106,20 @@ impl Server {
         cluster.control.min_recovery = cluster.log.inserted;
         cluster.control.min_recovery_timeline = timeline;
         standby.replayed = cluster.log.inserted;
-        standby.promotion = Some(Promotion::Opening(now + spent, at));
+        standby.promotion = Some(Promotion::Opening(now + spent, Fork { timeline: parent, at }));
         let from = parent;
         self.happened(Happening::Forked { from, timeline, at });
         self.promotion_tick(now);
     }
 
-    fn opened(&mut self, now: Time, at: u64) {
+    fn opened(&mut self, now: Time, fork: Fork) {
         let spread = self.costs.spread_checkpoint.draw(&mut self.rng);
         if let Some(process) = &mut self.process {
             process.standby = None;
             process.checkpoint = Some(now + spread);
         }
-        let log = self.cluster().map(|cluster| &cluster.log);
-        let (from, timeline) = log.map_or((0, 0), |log| (log.timeline_at(at), log.timeline()));
+        let (from, at) = (fork.timeline, fork.at);
+        let timeline = self.cluster().map_or(0, |cluster| cluster.log.timeline());
         self.open(now);
         self.happened(Happening::Promoted { from, timeline, at });
         if let Some(process) = &mut self.process {

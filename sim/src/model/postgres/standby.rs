@@ -11,6 +11,7 @@ use super::message::Link;
 use super::server::{Happening, Server, Stage};
 use super::settings::Settings;
 use super::stop::Ended;
+use super::timeline::Fork;
 use super::wal::Kind;
 use crate::clock::Time;
 
@@ -47,8 +48,8 @@ pub(super) enum Promotion {
     Replaying,
     /// The end of recovery is written then.
     Ending(Time),
-    /// Writes are accepted then.
-    Opening(Time, u64),
+    /// Writes are accepted then, on a timeline that began here.
+    Opening(Time, Fork),
 }
 
 /// Recovery, as the startup process and the walreceiver know it.
