@@ -3,8 +3,10 @@
 link https://github.com/patroni/patroni/issues/3307
 requires synchronous_mode
 cluster n1 n2 n3 synchronous_mode=quorum
-at 20s switchover to=candidate
-at 20s expect role former-leader replica within=20s
+node n2 bootstrap=off
+node n3 bootstrap=off
+at 20s switchover to=n2
+at 20s expect role n1 replica within=2s
 end 50s
 expect no-dual-primary
 expect lost=0
