@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use surus::config::settings::{Effective, HostPort, Settings};
 use surus::config::{Problem, Surroundings, effective, load, load_router, render};
+use surus_core::sync::Mode;
 
 const FILE: &str = "\
 scope: demo
@@ -369,7 +370,10 @@ fn bad_dynamic_values_are_refused_with_their_key() {
         (json!({"ttl": [5]}), "ttl"),
         (json!({"pause": "perhaps"}), "pause"),
         (json!({"maximum_lag_on_failover": -1}), "maximum_lag_on_failover"),
-        (json!({"synchronous_mode": "quorum"}), "synchronous_mode"),
+        (json!({"synchronous_mode": "sometimes"}), "synchronous_mode"),
+        (json!({"synchronous_mode": ["on"]}), "synchronous_mode"),
+        (json!({"synchronous_node_count": 0}), "synchronous_node_count"),
+        (json!({"maximum_lag_on_syncnode": -2}), "maximum_lag_on_syncnode"),
         (json!({"standby_cluster": {"host": "h"}}), "standby_cluster"),
         (json!({"slots": ["a"]}), "slots"),
         (json!({"slots": {"UPPER": {}}}), "slots.UPPER"),
@@ -403,6 +407,41 @@ fn bad_dynamic_values_are_refused_with_their_key() {
                 .all(|problem| problem.origin == surus::config::ORIGIN),
             "{problems:?}"
         );
+    }
+}
+
+#[test]
+fn synchronous_modes_are_read_as_people_write_them() {
+    let settings = with_text(FILE);
+    let read = |dynamic: serde_json::Value| effective(&settings, &dynamic).expect("good").0.core.synchronous;
+    for (mode, expected) in [
+        (json!("off"), Mode::Off),
+        (json!(false), Mode::Off),
+        (json!(null), Mode::Off),
+        (json!("on"), Mode::On),
+        (json!("On"), Mode::On),
+        (json!(true), Mode::On),
+        (json!("true"), Mode::On),
+        (json!("Quorum"), Mode::Quorum),
+    ] {
+        assert_eq!(
+            read(json!({ "synchronous_mode": mode.clone() })).mode,
+            expected,
+            "{mode}"
+        );
+    }
+    let default = read(json!({}));
+    assert_eq!(
+        (default.mode, default.strict, default.count, default.maximum_lag),
+        (Mode::Off, false, 1, None)
+    );
+    let all = read(
+        json!({"synchronous_mode": "quorum", "synchronous_mode_strict": true, "synchronous_node_count": 2,
+            "maximum_lag_on_syncnode": 1_048_576}),
+    );
+    assert_eq!((all.strict, all.count, all.maximum_lag), (true, 2, Some(1 << 20)));
+    for none in [-1, 0] {
+        assert_eq!(read(json!({ "maximum_lag_on_syncnode": none })).maximum_lag, None);
     }
 }
 

@@ -9,6 +9,7 @@ use etcd_support::*;
 use surus::dcs::snapshot::Snapshot;
 use surus::dcs::{DcsError, Swap};
 use surus_core::action::{Grounds, StatusRecord};
+use surus_core::sync::SyncKey;
 use surus_core::types::{Revision, SystemId};
 use surus_core::view::{Due, Initialize};
 use tokio::sync::watch;
@@ -105,6 +106,7 @@ async fn the_keys_of_a_clusters_life() {
         config: snapshot.view.config_revision.unwrap_or_default(),
         failover: snapshot.view.failover_revision,
         failsafe: Revision(0),
+        sync: Revision(0),
     };
     a.acquire(TTL, grounds, None, &StatusRecord::default(), LIMIT)
         .await
@@ -145,6 +147,70 @@ async fn the_keys_of_a_clusters_life() {
     a.delete_prefix(LIMIT).await.unwrap();
     assert!(a.read(LIMIT).await.unwrap().1.raw.keys.is_empty());
     assert!(cluster.ctl(&["get", "/service/batman2/leader"]).contains('x'));
+}
+
+#[tokio::test]
+async fn the_sync_key_is_the_leaders_and_changes_only_from_what_was_seen() {
+    if !etcd_is_here() {
+        return;
+    }
+    let cluster = Cluster::start(1, &[]);
+    let (a, b) = (cluster.node("a"), cluster.node("b"));
+    let view = async || a.read(LIMIT).await.unwrap().1.view;
+    let mut key = SyncKey::alone("a".into());
+    let error = a.write_sync(Some(&key), Revision(0), LIMIT).await.unwrap_err();
+    assert!(
+        matches!(&error, DcsError::Failed(text) if text.contains("not the leader")),
+        "{error}"
+    );
+    a.acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
+        .await
+        .unwrap();
+    let first = a.write_sync(Some(&key), Revision(0), LIMIT).await.unwrap();
+    let seen = view().await;
+    assert_eq!((seen.sync_revision, seen.sync.as_deref()), (first, Some(&key)));
+    let raw = a.read(LIMIT).await.unwrap().1.raw;
+    assert_eq!(
+        raw.text("sync"),
+        Some(r#"{"leader":"a","quorum":0,"sync_standby":null}"#)
+    );
+
+    // Only from what was seen; the same again gives it a new revision, so that an older write is void.
+    key.voters = ["c".into(), "b".into()].into();
+    key.quorum = 1;
+    for seen in [Revision(0), Revision(first.0 - 1), Revision(first.0 + 1)] {
+        let error = a.write_sync(Some(&key), seen, LIMIT).await.unwrap_err();
+        assert!(matches!(error, DcsError::Failed(_)), "{error}");
+    }
+    assert!(b.write_sync(Some(&key), first, LIMIT).await.is_err());
+    let second = a.write_sync(Some(&key), first, LIMIT).await.unwrap();
+    let third = a.write_sync(Some(&key), second, LIMIT).await.unwrap();
+    assert!(first < second && second < third);
+    assert_eq!(view().await.sync.as_deref(), Some(&key));
+    assert!(a.write_sync(None, second, LIMIT).await.is_err());
+    a.write_sync(None, third, LIMIT).await.unwrap();
+    let seen = view().await;
+    assert_eq!((seen.sync_revision, seen.sync), (Revision(0), None));
+    let again = a.write_sync(Some(&key), Revision(0), LIMIT).await.unwrap();
+
+    // A deposed leader's write changes nothing, and who takes over looks at the key as it is.
+    a.release(&StatusRecord::default(), None, LIMIT).await.unwrap();
+    let error = a.write_sync(None, again, LIMIT).await.unwrap_err();
+    assert!(matches!(error, DcsError::Failed(_)), "{error}");
+    let lock = b
+        .acquire(TTL, Grounds::default(), None, &StatusRecord::default(), LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(lock, surus::dcs::Lock::NotHeld { holder: None });
+    let grounds = Grounds {
+        sync: again,
+        ..Grounds::default()
+    };
+    let lock = b
+        .acquire(TTL, grounds, None, &StatusRecord::default(), LIMIT)
+        .await
+        .unwrap();
+    assert!(matches!(lock, surus::dcs::Lock::Held { .. }), "{lock:?}");
 }
 
 /// Waits until the watched state is as wanted.

@@ -111,8 +111,18 @@ async fn acquire_refuses_when_the_view_is_out_of_date() {
         config,
         failover: Revision(failover),
         failsafe: Revision(failsafe),
+        sync: Revision(0),
     };
     assert_eq!(acquire(&a).await, not_held(None), "config came up meanwhile");
+    let sync = Grounds {
+        sync: Revision(9),
+        ..grounds(0, 0)
+    };
+    let lock = a
+        .acquire(TTL, sync, None, &StatusRecord::default(), LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(lock, not_held(None), "another sync");
     let lock = a
         .acquire(TTL, grounds(0, 9), None, &StatusRecord::default(), LIMIT)
         .await

@@ -9,6 +9,7 @@ use etcd_support::*;
 use surus::clock::{Clock, SystemClock};
 use surus::dcs::{DcsError, Etcd, Lock, Swap};
 use surus_core::action::{Grounds, StatusRecord};
+use surus_core::sync::SyncKey;
 use surus_core::types::{Revision, SystemId, Term};
 use tonic::Code;
 
@@ -201,6 +202,7 @@ async fn a_write_that_was_done_and_not_answered_is_told_from_one_that_was_not() 
             config: at.config_revision.unwrap_or_default(),
             failover: after.failover_revision,
             failsafe: Revision(0),
+            sync: Revision(0),
         };
         let lock = node
             .acquire(TTL, grounds, None, &StatusRecord::default(), LIMIT)
@@ -211,6 +213,22 @@ async fn a_write_that_was_done_and_not_answered_is_told_from_one_that_was_not() 
         node.write_failsafe(&[("a".into(), "u".to_owned())].into(), Revision(0), LIMIT)
             .await
             .unwrap();
+        let key = SyncKey::alone("a".into());
+        again();
+        let written = node.write_sync(Some(&key), Revision(0), LIMIT).await.unwrap();
+        let read = async || node.read(LIMIT).await.unwrap().1.view;
+        assert_eq!(read().await.sync_revision, written, "{misdeed:?}");
+        again();
+        let doubt = node
+            .write_sync(Some(&SyncKey::alone("b".into())), Revision(1), LIMIT)
+            .await;
+        assert!(
+            matches!(doubt, Err(DcsError::Unknown(_))),
+            "{misdeed:?}: {doubt:?}"
+        );
+        again();
+        node.write_sync(None, written, LIMIT).await.unwrap();
+        assert_eq!(read().await.sync_revision, Revision(0), "{misdeed:?}");
         again();
         assert_eq!(
             node.release(&status(1), None, LIMIT).await.unwrap(),

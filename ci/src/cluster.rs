@@ -277,7 +277,7 @@ impl Cluster {
             .collect();
         let replicas = members
             .iter()
-            .filter(|m| text(m, "role") == "replica" && text(m, "state") == "streaming")
+            .filter(|m| text(m, "role") != "leader" && text(m, "state") == "streaming")
             .count();
         let timelines: BTreeSet<Option<u64>> = members
             .iter()

@@ -1,6 +1,7 @@
 //! `cargo ci <verb>`: what CI and people run around the product.
 //!
-//! - on real processes: [`demo`] (one fault, shown), `measure` (many, against limits), [`checks`] (the promises one by one), [`router`];
+//! - on real processes: [`demo`] (one fault, shown), `measure` (many, against limits), [`checks`] (the promises one by one), [`router`],
+//!   [`synchronous`];
 //!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`], hit it with [`faults`], and judge by what [`client`]s
 //!   saw ([`history`]) in a [`trial`]
 //! - on the tree: [`tidy`]
@@ -24,6 +25,7 @@ mod package;
 mod proc;
 mod router;
 mod stories;
+mod synchronous;
 mod tidy;
 mod trial;
 mod watch;
@@ -66,6 +68,8 @@ enum Verb {
     },
     /// Clients behind the built-in router beside direct ones, and switchovers under pgbench -C
     Router(router::Options),
+    /// Synchronous replication in each mode: who stands in for whom, how long commits wait, and that none is lost
+    Synchronous(synchronous::Plays),
     /// Memory and processor time of an idle agent and its guard
     Idle(checks::Suite),
     /// Check the rules of the tree that no compiler checks
@@ -101,6 +105,7 @@ async fn run(verb: &Verb, report: Report) -> Result<()> {
         Verb::AgentRestart(suite) => checks::agent_restart(suite, report).await,
         Verb::EtcdOutage { seconds, suite } => checks::etcd_outage(suite, *seconds, report).await,
         Verb::Router(options) => router::router(options, report).await,
+        Verb::Synchronous(options) => synchronous::synchronous(options, report).await,
         Verb::Idle(suite) => checks::idle(suite, report).await,
         Verb::Tidy => tidy::tidy(report),
         Verb::Package(options) => package::package(options, report),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use surus_core::action::{Action, Lane, Order};
 use surus_core::input::{Input, Outcome, RequestId};
+use surus_core::sync::SyncKey;
 use surus_core::types::{ActionId, Generation, NodeName};
 use surus_core::view::HistoryLine;
 use tokio::sync::{mpsc, oneshot};
@@ -164,6 +165,25 @@ impl Executor {
     }
 }
 
+/// Says for people who may be elected now.
+fn tell(key: Option<&SyncKey>) {
+    match key {
+        None => tracing::info!("the sync key is deleted: synchronous_mode is off"),
+        Some(key) if key.voters.is_empty() => {
+            tracing::info!(leader = %key.leader, "no standby is synchronous: nobody else may be elected");
+        }
+        Some(key) => {
+            let standbys: Vec<&str> = key.voters.iter().map(NodeName::as_str).collect();
+            tracing::info!(
+                leader = %key.leader,
+                standbys = standbys.join(","),
+                quorum = key.quorum,
+                "synchronous standbys, which may be elected"
+            );
+        }
+    }
+}
+
 /// Tells routers, through etcd, that the primary is about to stop.
 pub(super) struct Word(pub(super) Arc<Etcd>);
 
@@ -215,6 +235,7 @@ impl Tools {
                 .execute(generation, &order)
                 .await
                 .unwrap_or_else(|| Outcome::Failed("not an order for PostgreSQL".to_owned())),
+            Lane::Synchronous => self.synchronous(generation, order).await,
             Lane::Peers | Lane::Reply => Outcome::Ok,
         }
     }
@@ -292,6 +313,28 @@ impl Tools {
                 tracing::debug!(%error, "cannot write to etcd");
                 error.into()
             }
+        }
+    }
+
+    async fn synchronous(&self, generation: Generation, order: Order) -> Outcome {
+        let limit = self.limits().retry;
+        match order {
+            Order::SetSynchronous { names } => {
+                self.postgres
+                    .set_synchronous(names.as_ref(), limit, generation)
+                    .await
+            }
+            Order::WriteSync { seen, key } => match self.etcd.write_sync(key.as_ref(), seen, limit).await {
+                Ok(revision) => {
+                    tell(key.as_ref());
+                    Outcome::Written { revision }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the sync key is not written");
+                    error.into()
+                }
+            },
+            _ => Outcome::Failed("not an order of synchronous replication".to_owned()),
         }
     }
 

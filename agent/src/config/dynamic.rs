@@ -14,9 +14,9 @@ use serde_json::Value;
 use super::parameters;
 use super::postgresql;
 use super::problem::{Mark, Problem, Report};
-use super::scalar;
 use super::section::Section;
 use super::settings::{Effective, PostgresSettings, Settings};
+use super::synchronous;
 use super::timing::{self, Written};
 use super::yaml::{Data, Entry, Node};
 
@@ -31,6 +31,7 @@ pub(super) struct Dynamic {
     primary_start_timeout: Option<Duration>,
     member_slots_ttl: Option<Duration>,
     failsafe_mode: Option<bool>,
+    synchronous: surus_core::sync::Settings,
     pause: Option<bool>,
     max_timelines_history: Option<usize>,
     permanent_slots: Vec<String>,
@@ -46,20 +47,17 @@ impl Dynamic {
             primary_start_timeout: either(section, "primary_start_timeout", "master_start_timeout"),
             member_slots_ttl: section.seconds("member_slots_ttl"),
             failsafe_mode: section.boolean("failsafe_mode"),
+            synchronous: synchronous::read(section),
             pause: section.boolean("pause"),
             max_timelines_history: section
                 .integer("max_timelines_history", 0..=1_000_000)
                 .and_then(|lines| usize::try_from(lines).ok()),
             permanent_slots: slots(section),
         };
-        // Known, checked, and without effect as long as replication is asynchronous.
+        // Known, checked, and without effect.
         either(section, "primary_stop_timeout", "master_stop_timeout");
-        section.integer("maximum_lag_on_syncnode", -1..=i64::MAX);
-        section.integer("synchronous_node_count", 1..=i64::MAX);
-        section.boolean("synchronous_mode_strict");
         section.boolean("check_timeline");
         section.without_effect(&["primary_race_backoff"]);
-        refuse_synchronous(section);
         refuse_standby_cluster(section);
         postgres(section);
         section.finish();
@@ -92,36 +90,6 @@ pub(super) fn written_timing(section: &Section<'_>) -> Written {
         ttl: whole("ttl"),
         loop_wait: whole("loop_wait"),
         retry_timeout: whole("retry_timeout"),
-    }
-}
-
-fn refuse_synchronous(section: &Section<'_>) {
-    let Some(node) = section.node("synchronous_mode") else {
-        return;
-    };
-    let Data::Scalar { text, .. } = &node.data else {
-        section.error(
-            "synchronous_mode",
-            format!("expected off, found {}", node.kind()),
-            "write `off`",
-        );
-        return;
-    };
-    let asked = scalar::boolean(text).unwrap_or(true);
-    let known = scalar::boolean(text).is_some() || text.eq_ignore_ascii_case("quorum");
-    if !known {
-        section.error(
-            "synchronous_mode",
-            format!("`{text}` is not a choice here"),
-            "write off, on or quorum",
-        );
-    } else if asked {
-        // To go on asynchronously would lose writes that the user was promised to keep.
-        section.error(
-            "synchronous_mode",
-            "synchronous replication is not supported yet, and to go on without it could lose acknowledged writes",
-            "set it to off if asynchronous replication will do; otherwise keep Patroni for this cluster for now",
-        );
     }
 }
 
@@ -272,6 +240,7 @@ pub fn effective(settings: &Settings, dynamic: &Value) -> Result<(Effective, Vec
             .unwrap_or(defaults.primary_start_timeout),
         member_slots_ttl: global.member_slots_ttl.unwrap_or(defaults.member_slots_ttl),
         failsafe_mode: global.failsafe_mode.unwrap_or(defaults.failsafe_mode),
+        synchronous: global.synchronous,
         pause: global.pause.unwrap_or(defaults.pause),
         nofailover: settings.tags.nofailover,
         failover_priority: settings.tags.failover_priority,

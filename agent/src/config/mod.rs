@@ -8,7 +8,7 @@
 //! - `source`: file, directory, environment
 //! - `section`, `address`, `problem`: reading with expectations
 //! - `local`, `endpoints`, `bootstrap`, `postgresql`, `parameters`, `tags`: the sections
-//! - `dynamic`, `timing`: the cluster's side, and the merge
+//! - `dynamic`, `timing`, `synchronous`: the cluster's side, and the merge
 //! - [`binaries`]: where PostgreSQL's programs are, of which version
 //! - [`validate`]: all of the above and the machine it is to run on, for `surus validate`
 //! - [`operator`]: the part that the command line needs; `router`: the part that a router needs
@@ -32,6 +32,7 @@ mod scalar;
 mod section;
 pub mod settings;
 mod source;
+mod synchronous;
 mod tags;
 mod timing;
 pub mod validate;

@@ -137,6 +137,7 @@ impl Etcd {
             ("config", grounds.config),
             ("failover", grounds.failover),
             ("failsafe", grounds.failsafe),
+            ("sync", grounds.sync),
         ];
         loop {
             let lease = self.living_lease(ttl, work).await?;
@@ -152,7 +153,7 @@ impl Etcd {
                     TxnOp::put(self.key("status"), status.as_str(), None),
                 ])
                 .or_else(
-                    ["leader", "config", "failover", "failsafe"]
+                    ["leader", "config", "failover", "failsafe", "sync"]
                         .map(|key| get(self.key(key)))
                         .to_vec(),
                 );

@@ -45,14 +45,14 @@ pub fn follows_another(config: &Value) -> bool {
 #[must_use]
 pub fn sync_standbys(raw: &RawCluster) -> BTreeSet<String> {
     let sync = raw.json("sync").unwrap_or(Value::Null);
+    listed(&sync).map(str::to_owned).collect()
+}
+
+/// The members that a `sync` key lists.
+pub(super) fn listed(sync: &Value) -> impl Iterator<Item = &str> {
     let names = sync.get("sync_standby").and_then(Value::as_str);
-    names
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let names = names.unwrap_or_default().split(',').map(str::trim);
+    names.filter(|name| !name.is_empty())
 }
 
 /// A value that means yes, as YAML and Patroni write it.

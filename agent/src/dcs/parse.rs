@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use surus_core::sync::SyncKey;
 use surus_core::types::{LeaseId, Lsn, NodeName, Revision, SystemId, Term, Timeline};
 use surus_core::view::{
     ClusterView, Due, FailoverKey, Fork, HistoryLine, Initialize, LeaderKey, Member, Status,
@@ -57,6 +58,12 @@ pub fn view(raw: &RawCluster, wall: Duration, before: &Snapshot) -> ClusterView 
             raw.json("failsafe").as_ref().and_then(failsafe).map(Arc::new)
         },
         failsafe_revision: revision("failsafe").unwrap_or_default(),
+        sync: if same("sync") {
+            before.view.sync.clone()
+        } else {
+            raw.json("sync").as_ref().and_then(sync).map(Arc::new)
+        },
+        sync_revision: revision("sync").unwrap_or_default(),
     }
 }
 
@@ -94,9 +101,8 @@ fn member(record: &Value) -> Member {
     let empty = Map::new();
     let tags = record.get("tags").and_then(Value::as_object).unwrap_or(&empty);
     let tag = |key: &str| tags.get(key).and_then(boolean);
-    let priority = tags.get("failover_priority").and_then(integer);
-    // `nofailover` wins over a priority that contradicts it.
-    let nofailover = tag("nofailover").unwrap_or_else(|| priority.is_some_and(|priority| priority <= 0));
+    let (nofailover, failover_priority) = switch_and_priority(tags, "nofailover", "failover_priority");
+    let (nosync, sync_priority) = switch_and_priority(tags, "nosync", "sync_priority");
     let conn_url = text("conn_url");
     // Old members carried the address of their REST API within the connection string.
     let (conn_url, embedded) = match conn_url.split_once("?application_name=") {
@@ -116,11 +122,7 @@ fn member(record: &Value) -> Member {
         timeline: record.get("timeline").and_then(timeline),
         checkpoint_after_promote: record.get("checkpoint_after_promote").and_then(boolean),
         nofailover,
-        failover_priority: match priority {
-            Some(priority) if priority > 0 => u32::try_from(priority).unwrap_or(u32::MAX),
-            Some(_) if nofailover => 0,
-            _ => 1,
-        },
+        failover_priority,
         clonefrom: tag("clonefrom").unwrap_or(false),
         replicatefrom: tags
             .get("replicatefrom")
@@ -128,9 +130,26 @@ fn member(record: &Value) -> Member {
             .filter(|name| !name.is_empty())
             .map(NodeName::from),
         nostream: tag("nostream").unwrap_or(false),
+        nosync,
+        sync_priority,
         surus: record.get("surus").is_some(),
         pause: record.get("pause").and_then(boolean).unwrap_or(false),
     }
+}
+
+/// A tag that is on or off, and the number that says the same; the first wins over one that contradicts it.
+fn switch_and_priority(tags: &Map<String, Value>, switch: &str, priority: &str) -> (bool, u32) {
+    let number = tags.get(priority).and_then(integer);
+    let off = tags
+        .get(switch)
+        .and_then(boolean)
+        .unwrap_or_else(|| number.is_some_and(|number| number <= 0));
+    let number = match number {
+        Some(number) if number > 0 => u32::try_from(number).unwrap_or(u32::MAX),
+        Some(_) if off => 0,
+        _ => 1,
+    };
+    (off, number)
 }
 
 fn status(raw: &RawCluster) -> Option<Status> {
@@ -266,6 +285,17 @@ fn failsafe(value: &Value) -> Option<BTreeMap<NodeName, String>> {
     value
         .as_object()
         .map(|members| members.iter().map(entry).collect())
+}
+
+/// Who may be elected; `None` for a key that names no leader.
+fn sync(value: &Value) -> Option<SyncKey> {
+    let leader = value.get("leader").and_then(Value::as_str)?;
+    let quorum = value.get("quorum").and_then(number).unwrap_or(0);
+    (!leader.is_empty()).then(|| SyncKey {
+        leader: leader.into(),
+        voters: super::mode::listed(value).map(NodeName::from).collect(),
+        quorum: usize::try_from(quorum).unwrap_or(usize::MAX - 1),
+    })
 }
 
 /// A number that is not negative, also as text.

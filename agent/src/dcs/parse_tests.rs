@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use surus_core::action::{MemberRecord, StatusRecord};
 
-use super::super::record::{MemberFacts, failsafe_json, history_json, member_json, status_json};
+use super::super::record::{MemberFacts, failsafe_json, history_json, member_json, status_json, sync_json};
 use super::super::snapshot::RawKey;
 use super::*;
 
@@ -173,6 +173,7 @@ fn garbage_is_read_as_absent_or_empty() {
         *facts(&[("members/a", odd)]).members[&"a".into()],
         Member {
             failover_priority: 1,
+            sync_priority: 1,
             ..Member::default()
         }
     );
@@ -283,6 +284,56 @@ fn nofailover_wins_over_a_contradicting_priority() {
 }
 
 #[test]
+fn nosync_wins_over_a_contradicting_priority() {
+    let read = |tags: &str| {
+        let key = format!(r#"{{"tags":{tags}}}"#);
+        let view = facts(&[("members/a", &key)]);
+        let member = &view.members[&"a".into()];
+        (member.nosync, member.sync_priority)
+    };
+    assert_eq!(read("{}"), (false, 1));
+    assert_eq!(read(r#"{"sync_priority":3}"#), (false, 3));
+    assert_eq!(read(r#"{"sync_priority":0}"#), (true, 0));
+    assert_eq!(read(r#"{"nosync":true}"#), (true, 1));
+    assert!(read(r#"{"nosync":true,"sync_priority":3}"#).0);
+    assert_eq!(read(r#"{"nosync":false,"sync_priority":0}"#), (false, 1));
+}
+
+#[test]
+fn a_sync_key_that_names_no_leader_is_none() {
+    let read = |text: &str| {
+        let view = facts(&[("sync", text)]);
+        assert_eq!(view.sync_revision, Revision(11), "{text}");
+        let key = view.sync.map(Arc::unwrap_or_clone)?;
+        let voters: Vec<String> = key.voters.into_iter().map(|name| name.0).collect();
+        Some((key.leader.0, voters.join("+"), key.quorum))
+    };
+    let some = |leader: &str, voters: &str, quorum| Some((leader.to_owned(), voters.to_owned(), quorum));
+    assert_eq!(
+        read(r#"{"leader":"a","quorum":1,"sync_standby":"c, b"}"#),
+        some("a", "b+c", 1)
+    );
+    assert_eq!(
+        read(r#"{"leader":"a","quorum":0,"sync_standby":null}"#),
+        some("a", "", 0)
+    );
+    assert_eq!(read(r#"{"leader":"a","sync_standby":""}"#), some("a", "", 0));
+    assert_eq!(read(r#"{"leader":"a","quorum":-1}"#), some("a", "", 0));
+    for text in [
+        "",
+        "nonsense",
+        "7",
+        "{}",
+        r#"{"leader":""}"#,
+        r#"{"leader":null,"sync_standby":"b"}"#,
+    ] {
+        assert_eq!(read(text), None, "{text}");
+    }
+    let none = facts(&[]);
+    assert_eq!((none.sync, none.sync_revision), (None, Revision(0)));
+}
+
+#[test]
 fn what_we_write_is_what_we_read() {
     let status = StatusRecord {
         optime: Lsn(5),
@@ -309,7 +360,11 @@ fn what_we_write_is_what_we_read() {
         streaming: true,
         checkpoint_after_promote: Some(false),
         pause: true,
+        nosync: true,
     };
+    let mut sync = SyncKey::alone("n1".into());
+    sync.voters = ["n3".into(), "n2".into()].into();
+    sync.quorum = 1;
     let lines = vec![HistoryLine {
         timeline: Timeline(1),
         switch: Lsn(7),
@@ -323,7 +378,9 @@ fn what_we_write_is_what_we_read() {
         ("history", &history_json(&lines)),
         ("members/n1", &member_json(&record, &MemberFacts::default())),
         ("status", &status_json(&status, "n1")),
+        ("sync", &sync_json(&sync)),
     ]);
+    assert_eq!(view.sync.as_deref(), Some(&sync));
     assert_eq!(view.failsafe.as_deref(), Some(&failsafe));
     assert_eq!(*view.history, lines);
     let read = Arc::unwrap_or_clone(view.status.unwrap());
@@ -341,6 +398,7 @@ fn what_we_write_is_what_we_read() {
         )
     );
     let member = &view.members[&"n1".into()];
+    assert!(member.nosync && member.sync_priority == 0);
     assert_eq!(
         (member.position, member.timeline),
         (record.position, record.timeline)

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, DeleteOptions, PutOptions, Txn, TxnOp};
+use surus_core::sync::SyncKey;
 use surus_core::types::{MonoTime, NodeName, Revision, SystemId};
 use surus_core::view::HistoryLine;
 
@@ -16,7 +17,7 @@ use super::endpoint::{Reply, Request};
 use super::fault::{DcsError, Failure, Kind};
 use super::lock::{Found, absent, get};
 use super::parse::view;
-use super::record::{failsafe_json, history_json};
+use super::record::{failsafe_json, history_json, sync_json};
 use super::snapshot::{RawCluster, Snapshot};
 
 /// Whether a compare-and-swap took place.
@@ -274,6 +275,53 @@ impl Etcd {
         }
         let text = format!(
             "{key} is for the leader to write: {} is not the leader, or the key has changed",
+            self.name
+        );
+        Err(if work.ambiguous {
+            work.error(Failure::refused(text))
+        } else {
+            DcsError::Failed(text)
+        })
+    }
+
+    /// Writes the `sync` key or, for `None`, deletes it, if the leader key is ours and it is still at `seen` (zero: absent). Returns the
+    /// revision of that transaction.
+    ///
+    /// # Errors
+    /// [`DcsError::Failed`] if this node does not lead, or the key has changed.
+    pub async fn write_sync(
+        &self,
+        key: Option<&SyncKey>,
+        seen: Revision,
+        limit: Duration,
+    ) -> Result<Revision, DcsError> {
+        let (name, value) = (self.key("sync"), key.map(sync_json));
+        let write = match &value {
+            Some(value) => TxnOp::put(name.as_str(), value.as_str(), None),
+            None => TxnOp::delete(name.as_str(), None),
+        };
+        let unchanged = Compare::mod_revision(name.as_str(), CompareOp::Equal, seen.0);
+        let txn = Txn::new()
+            .when(vec![self.leader_is_me(), unchanged])
+            .and_then(vec![write])
+            .or_else(vec![get(name.clone())]);
+        let mut work = self.pool.work(limit);
+        let found = self
+            .commit(&mut work, txn)
+            .await
+            .map_err(|failure| work.error(failure))?;
+        if found.succeeded {
+            return Ok(Revision(found.revision));
+        }
+        let present = found.gets.first().and_then(Option::as_ref);
+        let at = Revision(present.map_or(found.revision, |present| present.mod_revision));
+        let changed = seen != Revision(present.map_or(0, |present| present.mod_revision));
+        // An attempt that was not answered has written it; or nothing tells whether it did before the key was changed again.
+        if work.ambiguous && changed && present.map(|present| &present.value) == value.as_ref() {
+            return Ok(at);
+        }
+        let text = format!(
+            "{name} is for the leader to write: {} is not the leader, or the key has changed",
             self.name
         );
         Err(if work.ambiguous {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use surus_core::action::{MemberRecord, StatusRecord};
+use surus_core::sync::SyncKey;
 use surus_core::types::NodeName;
 use surus_core::view::HistoryLine;
 
@@ -47,8 +48,13 @@ pub fn member_json(record: &MemberRecord, facts: &MemberFacts) -> String {
     if let Some(done) = record.checkpoint_after_promote {
         put("checkpoint_after_promote", json!(done));
     }
-    if !facts.tags.is_empty() {
-        put("tags", Value::Object(facts.tags.clone()));
+    let mut tags = facts.tags.clone();
+    if record.nosync {
+        tags.insert("nosync".to_owned(), json!(true));
+        tags.insert("sync_priority".to_owned(), json!(0));
+    }
+    if !tags.is_empty() {
+        put("tags", Value::Object(tags));
     }
     if facts.pending_restart {
         put("pending_restart", json!(true));
@@ -150,6 +156,13 @@ pub(super) fn failsafe_json(members: &BTreeMap<NodeName, String>) -> String {
     Value::Object(members).to_string()
 }
 
+/// The value of `sync`.
+pub(super) fn sync_json(key: &SyncKey) -> String {
+    let voters: Vec<&str> = key.voters.iter().map(NodeName::as_str).collect();
+    let voters = (!voters.is_empty()).then(|| voters.join(","));
+    json!({"leader": key.leader, "quorum": key.quorum, "sync_standby": voters}).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -171,6 +184,7 @@ mod tests {
             streaming: true,
             checkpoint_after_promote: None,
             pause: true,
+            nosync: false,
         };
         let mut facts = MemberFacts {
             conn_url: "postgres://10.0.0.1:5432/postgres".into(),
@@ -200,6 +214,46 @@ mod tests {
             format!(
                 r#"{{"conn_url":"","api_url":"","state":"running","role":"primary","version":"4.1.5","checkpoint_after_promote":false,"pending_restart":true,"xlog_location":100,"timeline":3,"surus":"{version}"}}"#
             )
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_about_to_stop_is_no_synchronous_standby() {
+        let record = MemberRecord {
+            ttl: Duration::from_secs(5),
+            lease: None,
+            state: "running",
+            role: "replica",
+            position: None,
+            replayed: None,
+            timeline: None,
+            streaming: false,
+            checkpoint_after_promote: None,
+            pause: false,
+            nosync: true,
+        };
+        let mut facts = MemberFacts::default();
+        facts.tags.insert("clonefrom".into(), json!(true));
+        facts.tags.insert("sync_priority".into(), json!(3));
+        let member: Value = serde_json::from_str(&member_json(&record, &facts)).unwrap();
+        assert_eq!(
+            member["tags"],
+            json!({"clonefrom": true, "nosync": true, "sync_priority": 0})
+        );
+    }
+
+    #[test]
+    fn a_sync_key_names_its_standbys_in_order() {
+        let mut key = SyncKey::alone("a".into());
+        assert_eq!(
+            sync_json(&key),
+            r#"{"leader":"a","quorum":0,"sync_standby":null}"#
+        );
+        key.voters = ["c".into(), "b".into()].into();
+        key.quorum = 1;
+        assert_eq!(
+            sync_json(&key),
+            r#"{"leader":"a","quorum":1,"sync_standby":"b,c"}"#
         );
     }
 

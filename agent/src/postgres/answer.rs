@@ -1,9 +1,10 @@
 //! What the row of a probe says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use surus_core::sync::Names;
 use surus_core::types::{Lsn, SystemId, Timeline};
-use surus_core::view::{ControlData, ControlState};
+use surus_core::view::{ControlData, ControlState, Standby};
 use tokio_postgres::Row;
 
 /// A row of [`PROBE`](super::sql::PROBE).
@@ -22,11 +23,12 @@ pub(super) struct Answer {
     pub(super) rewindable: bool,
     pub(super) system_id: SystemId,
     pub(super) version: u32,
-    pub(super) standbys: BTreeSet<String>,
+    pub(super) standbys: BTreeMap<String, Standby>,
     pub(super) slots: BTreeMap<String, Lsn>,
     pub(super) conninfo: String,
     pub(super) slot: String,
     pub(super) started: String,
+    pub(super) synchronous: Names,
 }
 
 impl Answer {
@@ -63,7 +65,7 @@ impl Answer {
                     .map_or(0, i64::cast_unsigned),
             ),
             version: row.try_get::<_, i32>("version")?.cast_unsigned(),
-            standbys: row.try_get::<_, Vec<String>>("standbys")?.into_iter().collect(),
+            standbys: standbys(&row.try_get::<_, Vec<String>>("standbys")?),
             slots: slots
                 .iter()
                 .filter_map(|slot| {
@@ -74,6 +76,7 @@ impl Answer {
             conninfo: row.try_get("conninfo")?,
             slot: row.try_get("slot")?,
             started: row.try_get("started")?,
+            synchronous: Names::parse(row.try_get("synchronous")?),
         })
     }
 
@@ -100,9 +103,54 @@ impl Answer {
     }
 }
 
+/// The standbys by name. PostgreSQL takes names that differ in case only for one, so each of them stands for the others too.
+fn standbys(rows: &[String]) -> BTreeMap<String, Standby> {
+    let read = |row: &String| {
+        let mut words = row.splitn(3, ' ');
+        let (state, position) = (words.next()?, Lsn::parse(words.next()?)?);
+        Some((words.next()?.to_owned(), state == "streaming", position))
+    };
+    let rows: Vec<(String, bool, Lsn)> = rows.iter().filter_map(read).collect();
+    let same = |name: &str| rows.iter().filter(|row| row.0.eq_ignore_ascii_case(name)).count();
+    let mut standbys: BTreeMap<String, Standby> = BTreeMap::new();
+    for (name, streaming, position) in &rows {
+        let standby = standbys.entry(name.clone()).or_insert(Standby {
+            streaming: false,
+            position: *position,
+            doubled: 1 < same(name),
+        });
+        standby.streaming |= streaming;
+        standby.position = standby.position.min(*position);
+    }
+    standbys
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn standbys_of_one_name_are_not_taken_for_one_standby() {
+        let rows = [
+            "streaming 0/300 b",
+            "catchup 0/0 c",
+            "streaming 0/100 my node",
+            "catchup 0/90 my node",
+            "streaming 0/100 D",
+            "streaming 0/100 d",
+            "nonsense",
+        ];
+        let standbys = standbys(&rows.map(str::to_owned));
+        let seen = |name: &str| {
+            let standby = standbys[name];
+            (standby.streaming, standby.position, standby.doubled)
+        };
+        assert_eq!(standbys.len(), 5);
+        assert_eq!(seen("b"), (true, Lsn(0x300), false));
+        assert_eq!(seen("c"), (false, Lsn(0), false));
+        assert_eq!(seen("my node"), (true, Lsn(0x90), true));
+        assert!(seen("d").2 && seen("D").2);
+    }
 
     #[test]
     fn a_promotion_is_in_the_control_file_only_with_its_checkpoint() {
@@ -120,11 +168,12 @@ mod tests {
             rewindable: true,
             system_id: SystemId(7),
             version: 150_000,
-            standbys: BTreeSet::new(),
+            standbys: BTreeMap::new(),
             slots: BTreeMap::new(),
             conninfo: String::new(),
             slot: String::new(),
             started: String::new(),
+            synchronous: Names::Alone,
         };
         assert_eq!(promoted.control_data().timeline, Timeline(1));
         let replica = Answer {

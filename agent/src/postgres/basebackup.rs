@@ -6,6 +6,7 @@
 use surus_core::action::Upstream;
 use surus_core::input::Outcome;
 
+use super::conf::Acknowledgers;
 use super::error::report;
 use super::site::{Operation, Role};
 use super::{Error, Postgres};
@@ -59,7 +60,9 @@ impl Postgres {
             match self.site.copy_from(from, custom, &progress).await {
                 Ok(()) => {
                     tracing::info!(method = name, from = %from.name, "cloned");
-                    self.configure(&Role::Replica(recovery), &[], None).await?;
+                    let role = Role::Replica(recovery);
+                    self.configure(&role, &[], None, Acknowledgers::ForReplica)
+                        .await?;
                     {
                         let mut memory = self.memory();
                         memory.received = None;

@@ -8,6 +8,7 @@ use surus_core::action::StopMode;
 use surus_core::input::Outcome;
 use surus_core::types::{Generation, MonoTime, SystemId};
 
+use super::conf::Acknowledgers;
 use super::error::report;
 use super::lifecycle::Right;
 use super::site::{Found, Operation, Role};
@@ -106,7 +107,8 @@ impl Postgres {
 
     /// Starts the new cluster and waits until it accepts writes.
     async fn start_new(&self, right: Right, hba: &[String]) -> Result<(), Error> {
-        self.start(Role::Primary, right, Some(hba)).await?;
+        self.start(Role::Primary, right, Some(hba), Acknowledgers::Kept)
+            .await?;
         let limit = Duration::from_secs(self.settings().pg_ctl_timeout.max(1));
         let deadline = self.clock.now().plus(limit);
         let mut last = String::new();

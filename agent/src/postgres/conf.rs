@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use surus_core::action::Upstream;
+use surus_core::sync::Names;
 
 use super::connect::{address, conninfo};
-use super::site::{Configuration, Recovery, Role};
+use super::site::{Configuration, PidFile, Recovery, Role};
 use super::{Error, PendingRestart, Postgres, text};
 use crate::config::settings::PostgresSettings;
 
@@ -43,6 +44,26 @@ pub(super) const OURS: [&str; 5] = [
     "port",
     "cluster_name",
 ];
+
+/// What becomes of `synchronous_standby_names`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Acknowledgers {
+    /// As it is: the agent's or the user's.
+    Kept,
+    /// These; `None`: the user's.
+    Set(Option<Names>),
+    /// As it is; but what the agent wrote for a primary says nothing for a replica.
+    ForReplica,
+}
+
+/// A running server's configuration, written.
+pub(super) struct Rewritten {
+    /// Its postmaster, which has yet to be told.
+    pub(super) postmaster: PidFile,
+    /// It was started in recovery.
+    pub(super) standby: bool,
+    pub(super) configured: Configured,
+}
 
 /// What came of writing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +203,59 @@ impl Postgres {
         role: &Role,
         minimums: &[(&'static str, u64)],
         first_hba: Option<&[String]>,
+        acknowledgers: Acknowledgers,
     ) -> Result<Configured, Error> {
+        let _writing = self.writing.lock().await;
+        self.write(role, minimums, first_hba, acknowledgers).await
+    }
+
+    /// Writes the configuration of the running server anew; `None` if there is none.
+    pub(super) async fn reconfigure(&self, acknowledgers: Acknowledgers) -> Result<Option<Rewritten>, Error> {
+        // Nobody may start a server in another role between the look and the writing.
+        let _writing = self.writing.lock().await;
+        let look = self.site.look().await;
+        let standby = look.standby;
+        let Some(postmaster) = look.postmaster() else {
+            return Ok(None);
+        };
+        let (role, minimums) = if standby {
+            (
+                Role::Replica(self.present_recovery().await),
+                self.site.control_file().await?.minimums,
+            )
+        } else {
+            (Role::Primary, Vec::new())
+        };
+        let configured = self.write(&role, &minimums, None, acknowledgers).await?;
+        Ok(Some(Rewritten {
+            postmaster,
+            standby,
+            configured,
+        }))
+    }
+
+    /// By whom commits are acknowledged, as our file says; `None` if that is the user's to say.
+    pub(super) async fn managed(&self) -> Option<Names> {
+        if let Some(known) = self.memory().synchronous.clone() {
+            return known;
+        }
+        let read = self.site.synchronous().await;
+        // Whoever has written it meanwhile knows better.
+        self.memory().synchronous.get_or_insert(read).clone()
+    }
+
+    async fn write(
+        &self,
+        role: &Role,
+        minimums: &[(&'static str, u64)],
+        first_hba: Option<&[String]>,
+        acknowledgers: Acknowledgers,
+    ) -> Result<Configured, Error> {
+        let synchronous = match acknowledgers {
+            Acknowledgers::Set(names) => names,
+            Acknowledgers::Kept => self.managed().await,
+            Acknowledgers::ForReplica => self.managed().await.map(|_| Names::Alone),
+        };
         let settings = self.settings();
         let (wanted, file) = parameters(&settings);
         let mut command_line = self.site.fitting(&wanted).await?;
@@ -202,14 +275,19 @@ impl Postgres {
             Role::Primary => BTreeMap::new(),
             Role::Replica(_) => raise(&mut command_line, minimums),
         };
+        if synchronous.is_some() {
+            file.retain(|name, _| !name.eq_ignore_ascii_case("synchronous_standby_names"));
+        }
         let configuration = Configuration {
             role: role.clone(),
             recovery: self.site.fitting(&settings.recovery_conf).await?,
             command_line,
             file,
+            synchronous: synchronous.clone(),
             first_hba: first_hba.map(<[String]>::to_vec),
         };
         let changed = self.site.configure(&configuration).await?;
+        self.memory().synchronous = Some(synchronous);
         Ok(Configured {
             command_line: configuration.command_line,
             file: configuration.file,

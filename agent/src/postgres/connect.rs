@@ -40,6 +40,15 @@ pub(super) struct Heartbeat {
     pub(super) asked_timeline: std::sync::atomic::AtomicBool,
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It may write, and does not wait for standbys.
+    Work,
+    /// It writes nothing, and sees `synchronous_commit` as clients have it.
+    Look,
+}
+
 /// A connection for a few quick questions: that of the probes where it is alive, which saves the time of authentication.
 #[derive(Debug)]
 pub(super) enum Link {
@@ -82,7 +91,7 @@ impl Postgres {
                 settings.data_dir.display()
             ))
         })?;
-        self.open(&settings, &file, name, limit).await
+        self.open(&settings, &file, name, limit, Use::Work).await
     }
 
     /// Connects as superuser to the server of a pid file.
@@ -92,19 +101,24 @@ impl Postgres {
         file: &PidFile,
         name: &str,
         limit: Duration,
+        purpose: Use,
     ) -> Result<Session, Error> {
+        let commit = match purpose {
+            Use::Work => "-c synchronous_commit=local",
+            Use::Look => "",
+        };
         let mut config = tokio_postgres::Config::new();
         config
-        .user(&settings.superuser.username)
-        .dbname(&settings.database)
-        .application_name(name)
-        .connect_timeout(CONNECT_LIMIT)
-        .ssl_mode(tokio_postgres::config::SslMode::Disable)
-        .options(format!(
-            "-c statement_timeout={} -c lock_timeout=0 -c synchronous_commit=local -c search_path=pg_catalog \
-             -c log_statement=none -c log_min_duration_statement=-1",
-            limit.as_millis()
-        ));
+            .user(&settings.superuser.username)
+            .dbname(&settings.database)
+            .application_name(name)
+            .connect_timeout(CONNECT_LIMIT)
+            .ssl_mode(tokio_postgres::config::SslMode::Disable)
+            .options(format!(
+                "-c statement_timeout={} -c lock_timeout=0 -c search_path=pg_catalog \
+             -c log_statement=none -c log_min_duration_statement=-1 {commit}",
+                limit.as_millis()
+            ));
         if let Some(password) = &settings.superuser.password {
             config.password(password);
         }

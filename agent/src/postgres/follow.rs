@@ -7,6 +7,7 @@ use surus_core::input::Outcome;
 use surus_core::types::Timeline;
 use surus_core::view::HistoryLine;
 
+use super::conf::Acknowledgers;
 use super::connect::{address, conninfo};
 use super::error::report;
 use super::probe::parse_history;
@@ -41,7 +42,12 @@ impl Postgres {
         }
         let minimums = self.site.control_file().await?.minimums;
         let configured = self
-            .configure(&Role::Replica(recovery.clone()), &minimums, None)
+            .configure(
+                &Role::Replica(recovery.clone()),
+                &minimums,
+                None,
+                Acknowledgers::Kept,
+            )
             .await?;
         self.memory().recovery = Some(recovery.clone());
         if configured.changed {

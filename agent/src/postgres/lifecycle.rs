@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use surus_core::action::{StopMode, Upstream};
 use surus_core::input::Outcome;
+use surus_core::sync::Names;
 use surus_core::types::{Generation, Lsn, MonoTime};
 use surus_core::view::ControlState;
 
+use super::conf::Acknowledgers;
 use super::error::report;
 use super::site::{Found, Recovery, Role};
 use super::{Error, Postgres, Signal, StartRequest};
@@ -44,7 +46,8 @@ impl Postgres {
                 valid_until: MonoTime::NEVER,
                 generation,
             };
-            self.start(Role::Replica(recovery), right, None).await
+            let role = Role::Replica(recovery);
+            self.start(role, right, None, Acknowledgers::ForReplica).await
         };
         let was_primary = self.memory().primary == Some(true);
         report("start replica", work.await, |()| {
@@ -54,11 +57,13 @@ impl Postgres {
         })
     }
 
-    /// Starts as primary, the guard armed with `guard_until` before the postmaster exists. Returns when the postmaster is up.
+    /// Starts as primary, the guard armed with `guard_until` before the postmaster exists, with commits acknowledged by `synchronous`.
+    /// Returns when the postmaster is up. A primary that runs already keeps the names that it has.
     pub async fn start_primary(
         &self,
         guard_until: MonoTime,
         valid_until: MonoTime,
+        synchronous: Option<&Names>,
         generation: Generation,
     ) -> Outcome {
         let work = async {
@@ -68,7 +73,8 @@ impl Postgres {
                 valid_until,
                 generation,
             };
-            self.start(Role::Primary, right, None).await
+            let names = Acknowledgers::Set(synchronous.cloned());
+            self.start(Role::Primary, right, None, names).await
         };
         let was_primary = self.memory().primary == Some(true);
         report("start primary", work.await, |()| {
@@ -80,7 +86,13 @@ impl Postgres {
 
     /// Starts the server in a role. A server that is still stopping is waited for; one that runs in the wanted role is left alone.
     /// With `hba` this is the first start of a new cluster, whose bootstrap is not finished yet.
-    pub(super) async fn start(&self, role: Role, right: Right, hba: Option<&[String]>) -> Result<(), Error> {
+    pub(super) async fn start(
+        &self,
+        role: Role,
+        right: Right,
+        hba: Option<&[String]>,
+        acknowledgers: Acknowledgers,
+    ) -> Result<(), Error> {
         if self.settle(&role, right).await? {
             return Ok(());
         }
@@ -97,7 +109,7 @@ impl Postgres {
             Found::Incomplete(text) | Found::Unusable(text) => return Err(Error::Condition(text)),
         }
         let minimums = self.site.control_file().await?.minimums;
-        let configured = self.configure(&role, &minimums, hba).await?;
+        let configured = self.configure(&role, &minimums, hba, acknowledgers).await?;
         let primary = role == Role::Primary;
         let was_standby = self.site.prepare(primary).await?;
         {
@@ -105,6 +117,7 @@ impl Postgres {
             memory.primary = Some(primary);
             memory.pending_restart.clone_from(&configured.raised);
             memory.history = None;
+            memory.waits = None;
             if let Role::Replica(recovery) = &role {
                 memory.recovery = Some(recovery.clone());
             } else {
@@ -393,7 +406,9 @@ impl Postgres {
                 generation,
             };
             let right = self.as_extended(right).await;
-            self.start(role, right, None).await.map(|()| standby)
+            self.start(role, right, None, Acknowledgers::Kept)
+                .await
+                .map(|()| standby)
         };
         report("restart", work.await, |standby| {
             self.site

@@ -1,6 +1,6 @@
 //! Everything the agent does to, and asks of, the local PostgreSQL (13 to 18).
 //!
-//! [`Postgres`] carries out the orders of the lanes `Postgres`, `Probe`, `Upkeep` and `Guard`, one method per order. It chooses nothing: what
+//! [`Postgres`] carries out the orders of the lanes `Postgres`, `Probe`, `Upkeep`, `Synchronous` and `Guard`, one method per order. It chooses nothing: what
 //! to do, when, and until when it may be done was decided by the core.
 //!
 //! What it guarantees:
@@ -16,7 +16,7 @@
 //!
 //! Map: [`site`], `local`, `process`, [`sql`] (the seams), `probe` (look), `answer` (its row), `conf` and `hba` (what the configuration
 //! says), `connect` (connections and connection strings), `lifecycle` (start, stop, restart, adopt), `part` (from clients, before a planned stop), `promote`, `follow` (upstream,
-//! history), `rewind`, `basebackup`, `bootstrap`, `slots`, `reload`, `details`.
+//! history), `rewind`, `basebackup`, `bootstrap`, `slots`, `synchronous` (by whom commits are acknowledged), `reload`, `details`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use surus_core::action::Order;
 use surus_core::input::Outcome;
+use surus_core::sync::Names;
 use surus_core::types::{Generation, Lsn, MonoTime, SystemId, Timeline};
 use surus_core::view::{ControlData, HistoryLine};
 
@@ -55,6 +56,7 @@ mod rewind;
 pub mod site;
 mod slots;
 pub mod sql;
+mod synchronous;
 
 pub use details::{Details, Walsender};
 pub use error::Error;
@@ -78,6 +80,8 @@ pub struct Postgres {
     heartbeat: connect::HeartbeatSlot,
     progress: Slot<Progress>,
     memory: Mutex<Memory>,
+    /// Held by who writes the configuration.
+    writing: tokio::sync::Mutex<()>,
     /// Who says that a planned stop is about to come.
     herald: RwLock<Option<Arc<dyn part::Herald>>>,
     /// A look at the files of the data directory is under way.
@@ -101,6 +105,10 @@ struct Memory {
     pending_restart: BTreeMap<String, PendingRestart>,
     /// When the running server was started.
     started_at: Option<String>,
+    /// By whom commits are acknowledged, as our file says; the inner `None` leaves it to the user. `None`: not read yet.
+    synchronous: Option<Option<Names>>,
+    /// Whether commits of the running server wait for anybody at all, if every process of it is known to have read that.
+    waits: Option<bool>,
     /// The newest reign that gave an order.
     generation: Generation,
     /// The last complaint about a connection, so that it is logged once and not each second.
@@ -130,6 +138,7 @@ impl Postgres {
             heartbeat: connect::HeartbeatSlot::default(),
             progress: Slot::default(),
             memory: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             herald: RwLock::default(),
             stuck: Arc::default(),
         }
@@ -148,7 +157,11 @@ impl Postgres {
             Order::StartPrimary {
                 guard_until,
                 valid_until,
-            } => self.start_primary(*guard_until, *valid_until, generation).await,
+                synchronous,
+            } => {
+                self.start_primary(*guard_until, *valid_until, synchronous.as_ref(), generation)
+                    .await
+            }
             Order::Stop {
                 mode,
                 checkpoint_first,
@@ -157,7 +170,12 @@ impl Postgres {
                 guard_until,
                 valid_until,
                 above,
-            } => self.promote(*guard_until, *valid_until, *above, generation).await,
+                synchronous,
+            } => {
+                let names = synchronous.as_ref();
+                self.promote(*guard_until, *valid_until, *above, names, generation)
+                    .await
+            }
             Order::Follow { upstream } => self.follow(upstream.as_ref()).await,
             Order::CompareHistory { leader } => self.compare_history(leader).await,
             Order::Rewind { leader } => self.rewind(leader).await,

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
 use super::answer::Answer;
-use super::connect::{Heartbeat, host_and_port};
+use super::connect::{Heartbeat, Use, host_and_port};
 use super::site::{Found, PidFile, Recovery};
 use super::{Error, Memory, Postgres, sql};
 
@@ -263,7 +263,9 @@ impl Postgres {
     /// Makes the heartbeat connection, and makes sure that it leads to our own server.
     async fn meet(&self, file: &PidFile) -> Result<Arc<Heartbeat>, Error> {
         let settings = self.settings();
-        let session = self.open(&settings, file, "Surus heartbeat", QUERY_LIMIT).await?;
+        let session = self
+            .open(&settings, file, "Surus heartbeat", QUERY_LIMIT, Use::Look)
+            .await?;
         let named = session
             .client
             .query_one(sql::DATA_DIRECTORY, &[])
@@ -318,6 +320,7 @@ impl Postgres {
         }
         let (role, timeline) = self.memory().learn(&answer);
         let history = self.history(timeline).await;
+        let managed = self.managed().await.is_some();
         let data = match self.unfinished(heartbeat).await {
             Some(text) => DataDir::Incomplete(text),
             None => DataDir::Present(answer.control_data()),
@@ -330,7 +333,9 @@ impl Postgres {
                 system_id: answer.system_id,
                 version: answer.version,
                 guarded,
-                streaming_to: answer.standbys,
+                standbys: answer.standbys,
+                synchronous: answer.synchronous,
+                managed,
                 slots: answer.slots,
                 history,
                 upstream: match role {
@@ -440,8 +445,9 @@ pub(super) fn parse_history(content: &str) -> Vec<HistoryLine> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
+    use surus_core::sync::Names;
     use surus_core::types::SystemId;
 
     use super::*;
@@ -461,11 +467,12 @@ mod tests {
             rewindable: true,
             system_id: SystemId(7),
             version: 150_000,
-            standbys: BTreeSet::new(),
+            standbys: BTreeMap::new(),
             slots: BTreeMap::new(),
             conninfo: String::new(),
             slot: String::new(),
             started: String::new(),
+            synchronous: Names::Alone,
         }
     }
 

@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use surus_core::input::Outcome;
+use surus_core::sync::Names;
 use surus_core::types::{Generation, MonoTime, Timeline};
 
 use tokio_postgres::Client;
@@ -31,16 +32,17 @@ const WAKE: Duration = Duration::from_millis(15);
 const QUERY_LIMIT: Duration = Duration::from_millis(500);
 
 impl Postgres {
-    /// Leaves recovery, the guard armed with `guard_until` first. The new timeline is above `above`. Returns when writes are
-    /// accepted; on a server that is primary already it only sets the deadline.
+    /// Leaves recovery, the guard armed with `guard_until` first, with commits acknowledged by `synchronous`. The new timeline is above
+    /// `above`. Returns when writes are accepted; on a server that is primary already it only sets the deadline.
     pub async fn promote(
         &self,
         guard_until: MonoTime,
         valid_until: MonoTime,
         above: Timeline,
+        synchronous: Option<&Names>,
         generation: Generation,
     ) -> Outcome {
-        let work = self.leave_recovery(guard_until, valid_until, above, generation);
+        let work = self.leave_recovery(guard_until, valid_until, above, synchronous, generation);
         report("promote", work.await, |changed| {
             if changed {
                 self.site.callback("on_role_change", "primary");
@@ -55,6 +57,7 @@ impl Postgres {
         guard_until: MonoTime,
         valid_until: MonoTime,
         above: Timeline,
+        synchronous: Option<&Names>,
         generation: Generation,
     ) -> Result<bool, Error> {
         self.still_valid(valid_until, generation)?;
@@ -77,6 +80,8 @@ impl Postgres {
             }
         };
         self.site.reserve(above).await?;
+        self.acknowledge_from_first(synchronous, link.as_ref().map(Link::client), valid_until)
+            .await?;
         // From here on the server may accept writes at any moment, so the guard comes first.
         self.still_valid(valid_until, generation)?;
         self.control.set_deadline(Some(guard_until), generation).await?;

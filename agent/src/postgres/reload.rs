@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::conf::Configured;
-use super::site::Role;
+use super::conf::{Acknowledgers, Configured};
 use super::{Error, Postgres, Signal, sql};
 use crate::config::settings::PostgresSettings;
 
@@ -41,29 +40,19 @@ impl Postgres {
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(settings);
         self.site.obey(self.settings());
-        let look = self.site.look().await;
-        let standby = look.standby;
-        let Some(file) = look.postmaster() else {
+        let Some(rewritten) = self.reconfigure(Acknowledgers::Kept).await? else {
             return Ok(ReloadReport::default());
         };
-        let (role, minimums) = if standby {
-            (
-                Role::Replica(self.present_recovery().await),
-                self.site.control_file().await?.minimums,
-            )
-        } else {
-            (Role::Primary, Vec::new())
-        };
-        let configured = self.configure(&role, &minimums, None).await?;
+        let configured = rewritten.configured;
         if configured.changed {
             let before = self.loaded_at().await;
-            self.signal(file.pid, Signal::Reload).await?;
+            self.signal(rewritten.postmaster.pid, Signal::Reload).await?;
             let limit = self.clock.now().plus(RELOAD_LIMIT);
             while self.clock.now() < limit && self.loaded_at().await == before {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            self.site
-                .callback("on_reload", if standby { "replica" } else { "primary" });
+            let role = if rewritten.standby { "replica" } else { "primary" };
+            self.site.callback("on_reload", role);
         }
         let pending_restart = self.find_pending(&configured).await?;
         self.memory().pending_restart.clone_from(&pending_restart);

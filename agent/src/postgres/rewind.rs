@@ -7,6 +7,7 @@ use std::time::Duration;
 use surus_core::action::Upstream;
 use surus_core::input::Outcome;
 
+use super::conf::Acknowledgers;
 use super::connect::{address, conninfo};
 use super::error::report;
 use super::site::{Address, Divergence, Found, Question, Role};
@@ -60,19 +61,20 @@ impl Postgres {
             .await?;
         // pg_rewind starts the server itself if it was not stopped cleanly, and reads restore_command: both need our configuration.
         let recovery = self.recovery(Some(leader)).await?;
-        self.configure(&Role::Replica(recovery), &control.minimums, None)
+        let role = Role::Replica(recovery);
+        self.configure(&role, &control.minimums, None, Acknowledgers::ForReplica)
             .await?;
         // Its crash recovery is a single-user server, which refuses to be a standby. The next start writes the file anew.
         self.site.set_standby(false).await?;
         let place = address(leader)?;
-        let role = settings.rewind.as_ref().unwrap_or(&settings.superuser);
+        let account = settings.rewind.as_ref().unwrap_or(&settings.superuser);
         let mut further = vec![
             ("application_name", "Surus rewind"),
             ("dbname", settings.database.as_str()),
             ("target_session_attrs", "read-write"),
         ];
         further.extend(super::basebackup::PATIENCE);
-        let dsn = conninfo(&settings, role, &place, &further);
+        let dsn = conninfo(&settings, account, &place, &further);
         self.refuse_sockets(leader, &place, &dsn).await?;
         let progress = |progress| self.progress.set(Some(progress));
         self.site.rewind(&place, &dsn, &progress).await?;

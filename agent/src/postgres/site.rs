@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use surus_core::action::Upstream;
+use surus_core::sync::Names;
 use surus_core::types::{Lsn, SystemId, Timeline};
 use surus_core::view::{ControlData, ControlState, HistoryLine};
 
@@ -43,6 +44,8 @@ pub trait Site: Send + Sync + 'static {
     fn unfinished(&self) -> BoxFuture<'_, Option<Unfinished>>;
     /// The text of a timeline's history file; `None` if there is none.
     fn history(&self, timeline: Timeline) -> BoxFuture<'_, Option<String>>;
+    /// By whom commits are acknowledged, as [`Site::configure`] last wrote it; `None` if it left that to the user.
+    fn synchronous(&self) -> BoxFuture<'_, Option<Names>>;
     /// A server calls `data_directory` its own: is that this one?
     fn is_here(&self, data_directory: String) -> BoxFuture<'_, bool>;
 
@@ -331,6 +334,8 @@ pub struct Configuration {
     pub command_line: BTreeMap<String, String>,
     /// All other parameters.
     pub file: BTreeMap<String, String>,
+    /// `synchronous_standby_names`; `None`: what `file` or the user's own files say.
+    pub synchronous: Option<Names>,
     /// The user's recovery parameters, for a standby.
     pub recovery: BTreeMap<String, String>,
     /// This is the first start of a new cluster, with these lines of pg_hba.conf unless the settings have some.

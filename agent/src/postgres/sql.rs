@@ -8,7 +8,10 @@
 ///
 /// Columns by name and type: `written` text, `wal_file` text, `replayed` text, `received` text, `receiver` text, `receiver_timeline` int4,
 /// `checkpoint_timeline` int4, `checkpoint` text, `recovered` text, `recovered_timeline` int4, `rewindable` bool, `system_id` text,
-/// `version` int4, `standbys` text[], `slots` text[], `conninfo` text, `slot` text, `started` text.
+/// `version` int4, `standbys` text[], `slots` text[], `conninfo` text, `slot` text, `started` text, `synchronous` text.
+///
+/// A standby is state, position and `application_name`, with blanks between. Its position is what a commit waits for: as
+/// `synchronous_commit` says, so the session must have that as the server has it.
 pub const PROBE: &str = "\
 SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_lsn()::text END AS written, \
 CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn()) END AS wal_file, \
@@ -23,12 +26,15 @@ m.min_recovery_end_timeline AS recovered_timeline, \
 i.data_page_checksum_version <> 0 OR current_setting('wal_log_hints')::bool AS rewindable, \
 s.system_identifier::text AS system_id, \
 current_setting('server_version_num')::int AS version, \
-ARRAY(SELECT application_name FROM pg_stat_replication WHERE state IN ('streaming', 'catchup'))::text[] AS standbys, \
+ARRAY(SELECT state || ' ' || coalesce(CASE current_setting('synchronous_commit') WHEN 'remote_write' THEN write_lsn \
+WHEN 'remote_apply' THEN replay_lsn ELSE flush_lsn END, '0/0')::text || ' ' || application_name \
+FROM pg_stat_replication WHERE state IN ('streaming', 'catchup'))::text[] AS standbys, \
 ARRAY(SELECT slot_name || ' ' || coalesce(restart_lsn, '0/0')::text FROM pg_replication_slots \
 WHERE slot_type = 'physical' AND NOT temporary)::text[] AS slots, \
 current_setting('primary_conninfo') AS conninfo, \
 current_setting('primary_slot_name') AS slot, \
-to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS started \
+to_char(pg_postmaster_start_time(), 'YYYY-MM-DD HH24:MI:SS.USTZH:TZM') AS started, \
+current_setting('synchronous_standby_names') AS synchronous \
 FROM pg_control_checkpoint() k, pg_control_recovery() m, pg_control_init() i, pg_control_system() s \
 LEFT JOIN pg_stat_wal_receiver r ON true";
 
@@ -77,6 +83,22 @@ pub const DROP_SLOT: &str = "SELECT pg_drop_replication_slot($1)";
 
 /// When the configuration was last read: one text.
 pub const LOADED: &str = "SELECT pg_conf_load_time()::text";
+
+/// By whom commits are acknowledged, as this session knows it: value text, when the configuration was read text, file that the value comes
+/// from text, in recovery bool.
+pub const SYNCHRONOUS: &str = "\
+SELECT setting, pg_conf_load_time()::text, coalesce(sourcefile, source), pg_is_in_recovery() \
+FROM pg_settings WHERE name = 'synchronous_standby_names'";
+
+/// Who could acknowledge commits: pid int4, `application_name` text, `sync_priority` int4, streams bool, time of its last word text.
+pub const ACKNOWLEDGERS: &str = "\
+SELECT pid, application_name, coalesce(sync_priority, 0), state = 'streaming' AND flush_lsn IS NOT NULL, coalesce(reply_time::text, '') \
+FROM pg_stat_replication WHERE state IS NOT NULL";
+
+/// The checkpointer sleeps, which it does not do with settings unread: one bool.
+pub const CHECKPOINTER_SLEEPS: &str = "\
+SELECT coalesce(bool_or(wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')), false) \
+FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
 
 /// The parameters that take a restart: name text, setting text, unit text, type text, waits for a restart bool.
 pub const SETTINGS: &str = "\

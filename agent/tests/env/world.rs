@@ -338,6 +338,9 @@ impl Site for World {
     fn history(&self, _: Timeline) -> BoxFuture<'_, Option<String>> {
         ready(None)
     }
+    fn synchronous(&self) -> BoxFuture<'_, Option<surus_core::sync::Names>> {
+        ready(None)
+    }
     fn is_here(&self, _: String) -> BoxFuture<'_, bool> {
         ready(false)
     }

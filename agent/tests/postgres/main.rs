@@ -6,6 +6,7 @@ mod cloning;
 mod parting;
 mod promotion;
 mod support;
+mod synchronous;
 
 use std::time::Duration;
 
@@ -120,8 +121,8 @@ fn a_replica_is_cloned_promoted_and_the_old_primary_rewound() {
             n3.replica_of(&n1).await;
             let server = n2.server().await;
             assert_eq!(server.upstream, Some(format!("127.0.0.1:{}", n1.settings.port)));
-            let primary = n1.until(|server| server.streaming_to.len() == 2).await;
-            assert_eq!(primary.streaming_to.iter().collect::<Vec<_>>(), ["n2", "n3"]);
+            let primary = n1.until(|server| server.standbys.len() == 2).await;
+            assert_eq!(primary.standbys.keys().collect::<Vec<_>>(), ["n2", "n3"]);
             assert!(primary.slots.contains_key("n2"));
             let details = n1.postgres.details().await.unwrap();
             assert_eq!(details.replication[0].usename, "replicator");
@@ -228,11 +229,18 @@ fn a_clean_stop_tells_its_checkpoint_and_a_crashed_primary_comes_back() {
             // Stopping what is stopped says the same.
             assert_eq!(node.stop().await, Some(checkpoint));
 
-            let expired = node.postgres.start_primary(soon(), now(), G).await;
+            let expired = node.postgres.start_primary(soon(), now(), None, G).await;
             assert!(matches!(expired, Outcome::Refused(_)), "{expired:?}");
             assert_eq!(node.look().await.process, Process::Absent);
-            expect_ok(node.postgres.start_primary(soon(), soon(), Generation(2)).await);
-            let old = node.postgres.start_primary(soon(), soon(), Generation(1)).await;
+            expect_ok(
+                node.postgres
+                    .start_primary(soon(), soon(), None, Generation(2))
+                    .await,
+            );
+            let old = node
+                .postgres
+                .start_primary(soon(), soon(), None, Generation(1))
+                .await;
             assert!(matches!(old, Outcome::Refused(_)), "{old:?}");
             let server = node.until(|server| server.is_primary()).await;
             assert_eq!(server.timeline, Timeline(1));
@@ -240,7 +248,11 @@ fn a_clean_stop_tells_its_checkpoint_and_a_crashed_primary_comes_back() {
 
             let outcome = node.postgres.stop(StopMode::Immediate, false).await;
             assert_eq!(outcome, Outcome::Stopped { checkpoint: None });
-            expect_ok(node.postgres.start_primary(soon(), soon(), Generation(2)).await);
+            expect_ok(
+                node.postgres
+                    .start_primary(soon(), soon(), None, Generation(2))
+                    .await,
+            );
             node.until(|server| server.is_primary()).await;
             expect_ok(node.postgres.restart(Some(soon()), Generation(2)).await);
             node.until(|server| server.is_primary()).await;
@@ -275,7 +287,7 @@ fn a_stop_returns_while_the_archiver_still_works_and_turns_immediate_in_time() {
             eprintln!("MEASURED stop with a slow archiver: {took:?}");
             assert!(took < Duration::from_millis(2500), "{took:?}");
             // The postmaster is still there: a start waits for its end.
-            expect_ok(node.postgres.start_primary(soon(), soon(), G).await);
+            expect_ok(node.postgres.start_primary(soon(), soon(), None, G).await);
             node.until(|server| server.is_primary()).await;
 
             // A stop whose patience is over turns immediate.
@@ -385,7 +397,7 @@ fn bad_directories_are_named_and_left_alone() {
         );
         for outcome in [
             node.postgres.bootstrap(soon(), soon(), G).await,
-            node.postgres.start_primary(soon(), soon(), G).await,
+            node.postgres.start_primary(soon(), soon(), None, G).await,
             node.postgres.rewind(&node.upstream()).await,
         ] {
             assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
@@ -415,7 +427,7 @@ fn bad_directories_are_named_and_left_alone() {
         .unwrap();
         assert!(matches!(node.look().await.data, DataDir::Incomplete(text) if text.contains("rewind")));
         assert!(matches!(
-            node.postgres.start_primary(soon(), soon(), G).await,
+            node.postgres.start_primary(soon(), soon(), None, G).await,
             Outcome::Failed(_)
         ));
         std::fs::remove_file(&marker).unwrap();
@@ -427,7 +439,7 @@ fn bad_directories_are_named_and_left_alone() {
         )
         .unwrap();
         assert_eq!(node.look().await.process, Process::Absent);
-        expect_ok(node.postgres.start_primary(soon(), soon(), G).await);
+        expect_ok(node.postgres.start_primary(soon(), soon(), None, G).await);
         node.until(|server| server.is_primary()).await;
     });
 }

@@ -91,7 +91,11 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
 
             // One that does not end is cut off, soon; a stop for safety's sake says nothing and waits for nobody.
             for (planned, said) in [(true, 2), (false, 2)] {
-                expect_ok(node.postgres.start_primary(soon(), soon(), Generation(2)).await);
+                expect_ok(
+                    node.postgres
+                        .start_primary(soon(), soon(), None, Generation(2))
+                        .await,
+                );
                 node.until(|server| server.is_primary()).await;
                 let client = connect(&node).await;
                 client
@@ -111,7 +115,11 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
 
             // A word that nobody can hear is no reason to wait.
             node.postgres.announce_with(Word::new(false));
-            expect_ok(node.postgres.start_primary(soon(), soon(), Generation(2)).await);
+            expect_ok(
+                node.postgres
+                    .start_primary(soon(), soon(), None, Generation(2))
+                    .await,
+            );
             node.until(|server| server.is_primary()).await;
             let client = connect(&node).await;
             client
@@ -123,7 +131,11 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
             eprintln!("MEASURED planned stop, unheard: {:?}", now().since(before));
             client.batch_execute("COMMIT").await.expect_err("cut off");
 
-            expect_ok(node.postgres.start_primary(soon(), soon(), Generation(2)).await);
+            expect_ok(
+                node.postgres
+                    .start_primary(soon(), soon(), None, Generation(2))
+                    .await,
+            );
             node.until(|server| server.is_primary()).await;
             assert_eq!(node.sql("SELECT i FROM t").await, ["1"]);
             node.stop().await;

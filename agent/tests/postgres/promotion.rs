@@ -18,7 +18,10 @@ fn a_promotion_that_did_not_happen_leaves_a_standby_that_starts() {
             let (n1, n2) = (Node::new(root.path(), "n1"), Node::new(root.path(), "n2"));
             n1.bootstrapped().await;
             n2.replica_of(&n1).await;
-            let refused = n2.postgres.promote(soon(), MonoTime(1), Timeline(5), G).await;
+            let refused = n2
+                .postgres
+                .promote(soon(), MonoTime(1), Timeline(5), None, G)
+                .await;
             assert!(matches!(refused, Outcome::Refused(_)));
             assert!(!n2.server().await.is_primary());
             std::fs::write(n2.data("pg_wal/00000002.history"), "").unwrap();

@@ -355,7 +355,7 @@ impl Node {
 
     /// Starts as primary and waits until it accepts writes.
     pub(crate) async fn started(&self) {
-        expect_ok(self.postgres.start_primary(soon(), soon(), G).await);
+        expect_ok(self.postgres.start_primary(soon(), soon(), None, G).await);
         self.until(Server::is_primary).await;
     }
 
@@ -426,7 +426,11 @@ impl Node {
     }
 
     pub(crate) async fn promote(&self, above: u32) {
-        expect_ok(self.postgres.promote(soon(), soon(), Timeline(above), G).await);
+        expect_ok(
+            self.postgres
+                .promote(soon(), soon(), Timeline(above), None, G)
+                .await,
+        );
     }
 
     /// Runs SQL as superuser and returns the first column of the rows, as text.

@@ -10,6 +10,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use surus_core::sync::Names;
 
 use super::super::conf::{OURS, TARGETS, socket_directories};
 use super::super::hba;
@@ -20,6 +21,9 @@ use crate::config::settings::PostgresSettings;
 /// The first line of a postgresql.conf of ours.
 const HEADER: &str = "# Written by Surus at each start and reload: changes made here are lost.\n\
     # Use `surus edit-config`, or postgresql.base.conf for what is this node's own business.\n";
+
+/// Stands above `synchronous_standby_names` where that is the agent's to write, so that an agent that comes after knows.
+const SYNCHRONOUS: &str = "# Written by the leader: `surus edit-config` has synchronous_mode.\n";
 
 /// Further recovery parameters, which are swept out of postgresql.auto.conf so that they cannot fight with ours.
 const RECOVERY: [&str; 9] = [
@@ -59,6 +63,13 @@ impl Local {
         blocking(move || Plan::new(&settings, &wanted).write()).await
     }
 
+    /// By whom commits are acknowledged, if the file says that an agent wrote so.
+    pub(super) async fn read_synchronous(&self) -> Option<Names> {
+        let main = self.settings().config_dir.join("postgresql.conf");
+        let content = blocking(move || fs::read_to_string(main)).await;
+        content.ok().as_deref().and_then(synchronous)
+    }
+
     /// Brings configuration files back from the copies in a cloned data directory, when they are kept outside of it.
     pub(super) async fn restore_configuration(&self) -> Result<(), Error> {
         let settings = self.settings();
@@ -92,6 +103,10 @@ impl Plan {
                 line(&mut main, name, &text(&path));
             }
         }
+        if let Some(names) = &wanted.synchronous {
+            main.push_str(SYNCHRONOUS);
+            line(&mut main, "synchronous_standby_names", &names.to_string());
+        }
         if let Role::Replica(recovery) = &wanted.role {
             main.push_str("\n# recovery\n");
             recovery_section(&mut main, recovery, &wanted.recovery);
@@ -112,6 +127,14 @@ impl Plan {
                 .map(|lines| hba::file(lines)),
         }
     }
+}
+
+/// The names below our own mark.
+fn synchronous(content: &str) -> Option<Names> {
+    let (_, rest) = content.split_once(SYNCHRONOUS)?;
+    let (_, quoted) = rest.lines().next()?.split_once(" = '")?;
+    let value = quoted.strip_suffix('\'')?;
+    Some(Names::parse(&value.replace("''", "'").replace("\\\\", "\\")))
 }
 
 fn recovery_section(main: &mut String, recovery: &Recovery, recovery_conf: &BTreeMap<String, String>) {
@@ -303,6 +326,19 @@ mod tests {
         let mut content = String::new();
         line(&mut content, "archive_command", r"test ! -f '/a\b' && cp %p /x");
         assert_eq!(content, "archive_command = 'test ! -f ''/a\\\\b'' && cp %p /x'\n");
+    }
+
+    #[test]
+    fn whose_the_synchronous_names_are_is_read_back() {
+        for text in ["", "b", "ANY 1 (\"it's\",\"back\\slash\")"] {
+            let names = Names::parse(text);
+            let mut content = format!("{HEADER}\n{SYNCHRONOUS}");
+            line(&mut content, "synchronous_standby_names", &names.to_string());
+            content.push_str("\n# recovery\nprimary_conninfo = 'x'\n");
+            assert_eq!(synchronous(&content), Some(names));
+        }
+        let users = format!("{HEADER}\nsynchronous_standby_names = 'b'\n");
+        assert_eq!(synchronous(&users), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use surus_core::action::Upstream;
+use surus_core::sync::Names;
 use surus_core::types::Timeline;
 
 use super::site::{
@@ -182,6 +183,10 @@ impl Site for Local {
 
     fn configure<'a>(&'a self, wanted: &'a Configuration) -> BoxFuture<'a, Result<bool, Error>> {
         Box::pin(self.write_configuration(wanted))
+    }
+
+    fn synchronous(&self) -> BoxFuture<'_, Option<Names>> {
+        Box::pin(self.read_synchronous())
     }
 
     fn prepare(&self, primary: bool) -> BoxFuture<'_, Result<bool, Error>> {

@@ -1,0 +1,486 @@
+//! `surus-ci synchronous`: what clients see of synchronous replication on a real cluster, in each of its modes.
+//!
+//! A client writes all the while; no write that was acknowledged to it may be gone, whoever dies. The suite kills standbys and primaries
+//! whole, freezes a standby, and looks at the `sync` key through `/cluster` and `/sync`, and at the setting in the primary itself.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::client::{self, Habit, Plan, Route, Writer};
+use crate::cluster::{self, Cluster};
+use crate::demo::{fail, write};
+use crate::error::{Error, Result, chain};
+use crate::history;
+use crate::http;
+use crate::proc;
+use crate::report::{Report, span};
+
+/// The user's own setting: it waits for either replica, whoever is primary.
+const OWN: &str = "1 (surus1,surus2,surus3)";
+
+/// How long a commit may still be on its way when standbys have just been killed.
+const UNDER_WAY: Duration = Duration::from_millis(1200);
+
+/// What `synchronous` does.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Plays {
+    /// The modes
+    #[arg(long, value_delimiter = ',', default_value = "on,quorum")]
+    modes: Vec<String>,
+    /// Write all figures to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: cluster::Options,
+}
+
+/// What came of the steps so far.
+struct Course<'a> {
+    cluster: &'a mut Cluster,
+    mode: String,
+    writer: Writer,
+    rows: Vec<Vec<String>>,
+    figures: Vec<Value>,
+    broken: Vec<String>,
+}
+
+/// Runs the suite.
+///
+/// # Errors
+/// When an acknowledged write is gone, two primaries wrote, or something took longer than promised.
+pub(crate) async fn synchronous(options: &Plays, report: Report) -> Result<()> {
+    report.title("synchronous replication: who stands in for whom, and what a client sees of it");
+    cluster::with(&options.cluster, report, false, async |cluster| {
+        let all: Vec<_> = cluster.nodes.iter().map(|node| node.postgres).collect();
+        let writer = Writer::start(Plan {
+            name: "client".to_owned(),
+            route: Route::Primary(all),
+            habit: Habit::Keep,
+            pace: Duration::from_millis(10),
+            first: 10_000_000,
+            ports: None,
+        });
+        let mut course = Course {
+            cluster,
+            mode: String::new(),
+            writer,
+            rows: Vec::new(),
+            figures: Vec::new(),
+            broken: Vec::new(),
+        };
+        let parameters = json!({"postgresql": {"parameters": {"synchronous_standby_names": OWN}}});
+        course.patch(&parameters).await?;
+        course
+            .until("the user's own setting", 20, |seen| seen.names == OWN)
+            .await?;
+        for mode in &options.modes {
+            course.mode.clone_from(mode);
+            course.run().await?;
+        }
+        course.end(options).await
+    })
+    .await
+}
+
+/// How things stand.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// The primary; `None` while nobody leads.
+    primary: Option<u8>,
+    /// The members in the `sync` key.
+    named: BTreeSet<u8>,
+    /// The setting in the primary.
+    names: String,
+}
+
+impl Course<'_> {
+    /// All steps of one mode.
+    async fn run(&mut self) -> Result<()> {
+        let report = self.cluster.report;
+        let (mode, full) = (self.mode.clone(), self.full());
+        report.title(format!("synchronous_mode: {mode}"));
+        self.settle().await?;
+        let began = Instant::now();
+        self.patch(&json!({"synchronous_mode": mode, "synchronous_mode_strict": false}))
+            .await?;
+        let seen = self
+            .until("standbys in the sync key", 15, |seen| seen.named.len() == full)
+            .await?;
+        self.note("the sync key is filled", began, 6.0, true).await;
+        self.doors(&seen).await;
+
+        // The standby that commits wait for dies, comes back, and is frozen.
+        let (victim, began) = self.kill_named().await?;
+        self.until("another in its place", 15, |seen| {
+            seen.named.len() == 1 && !seen.named.contains(&victim)
+        })
+        .await?;
+        self.note("a synchronous standby is killed", began, 3.0, true)
+            .await;
+        self.revive(&[victim]).await?;
+        let victim = self.named().await?;
+        let pids: Vec<i32> = proc::of(&self.cluster.nodes[usize::from(victim)].dir)
+            .iter()
+            .map(|process| process.pid)
+            .collect();
+        let began = Instant::now();
+        pids.iter().for_each(|pid| proc::signal(*pid, Signal::STOP));
+        let frozen = self
+            .until("another in its place", 30, |seen| {
+                !seen.named.is_empty() && !seen.named.contains(&victim)
+            })
+            .await;
+        let ttl = self.cluster.patience().as_secs_f64();
+        self.note("a synchronous standby is frozen", began, ttl + 3.0, true)
+            .await;
+        pids.iter().for_each(|pid| proc::signal(*pid, Signal::CONT));
+        frozen?;
+        self.revive(&[]).await?;
+
+        // It is restarted: it says so first, and the leader lets it go.
+        let victim = self.named().await?;
+        let began = Instant::now();
+        let rest = self.cluster.nodes[usize::from(victim)].rest;
+        http::request(rest, "POST", "/restart", "{}", Duration::from_secs(30))
+            .await
+            .map_err(Error::io(|| "restart a standby"))?;
+        self.note("a synchronous standby is restarted by order", began, 1.0, false)
+            .await;
+        self.revive(&[]).await?;
+
+        // The primary dies.
+        let seen = self.look().await?;
+        let old = seen
+            .primary
+            .ok_or_else(|| Error::Unmet("nobody leads".to_owned()))?;
+        let began = Instant::now();
+        self.cluster.nodes[usize::from(old)].kill_all()?;
+        let now = self
+            .until("a new primary", 30, |now| {
+                now.primary.is_some_and(|new| new != old)
+            })
+            .await?;
+        self.flowing(30).await?;
+        self.note("the primary's host dies", began, ttl + 2.0, false)
+            .await;
+        if now.primary.is_none_or(|new| !seen.named.contains(&new)) {
+            self.broken.push(format!(
+                "{mode}: {:?} leads after {old}, and {:?} were synchronous",
+                now.primary, seen.named
+            ));
+        }
+        self.revive(&[old]).await?;
+        let began = Instant::now();
+        self.switchover().await?;
+        self.flowing(30).await?;
+        self.note("switchover", began, 2.0, false).await;
+        self.revive(&[]).await?;
+
+        self.both(false).await?;
+        self.patch(&json!({"synchronous_mode_strict": true})).await?;
+        self.both(true).await?;
+
+        let began = Instant::now();
+        self.patch(&json!({"synchronous_mode": "off", "synchronous_mode_strict": false}))
+            .await?;
+        self.until("the user's own setting", 15, |seen| {
+            seen.named.is_empty() && seen.names == OWN
+        })
+        .await?;
+        self.note("the mode is turned off", began, 3.0, true).await;
+        Ok(())
+    }
+
+    /// Both standbys die: commits go on after a while or, in strict mode, wait for one to come back.
+    async fn both(&mut self, strict: bool) -> Result<()> {
+        self.settle().await?;
+        let primary = self.primary().await?;
+        let standbys: Vec<u8> = (0..3).filter(|index| *index != primary).collect();
+        let began = Instant::now();
+        for index in &standbys {
+            self.cluster.nodes[usize::from(*index)].kill_all()?;
+        }
+        let ttl = self.cluster.patience().as_secs_f64();
+        if strict {
+            sleep(Duration::from_secs_f64(2.0 * ttl)).await;
+            let late = self
+                .writer
+                .last()
+                .map(|ack| ack.acked.saturating_duration_since(began));
+            if late.is_some_and(|late| UNDER_WAY < late) {
+                self.broken.push(format!(
+                    "{}: in strict mode a commit was acknowledged without a standby, {} after both died",
+                    self.mode,
+                    span(late.unwrap_or_default())
+                ));
+            }
+            let began = Instant::now();
+            self.cluster.nodes[usize::from(standbys[0])].start()?;
+            self.flowing(60).await?;
+            self.note("strict: one of two dead standbys comes back", began, 15.0, false)
+                .await;
+        } else {
+            self.flowing(30).await?;
+            self.until("an empty sync key", 15, |seen| seen.named.is_empty())
+                .await?;
+            self.note("both standbys die", began, ttl + 2.0, true).await;
+        }
+        let dead: Vec<u8> = standbys
+            .into_iter()
+            .filter(|index| self.cluster.nodes[usize::from(*index)].agent().is_none())
+            .collect();
+        self.revive(&dead).await
+    }
+
+    /// How many standbys the mode has in the `sync` key.
+    fn full(&self) -> usize {
+        if self.mode == "quorum" { 2 } else { 1 }
+    }
+
+    /// Starts dead hosts again and waits until everything is as before.
+    async fn revive(&mut self, dead: &[u8]) -> Result<()> {
+        for index in dead {
+            self.cluster.nodes[usize::from(*index)].start()?;
+        }
+        self.settle().await?;
+        let full = self.full();
+        self.until("all standbys that there should be in the sync key", 30, |seen| {
+            seen.named.len() == full
+        })
+        .await?;
+        self.flowing(10).await
+    }
+
+    async fn settle(&mut self) -> Result<()> {
+        self.cluster.wait_healthy(Duration::from_secs(90)).await.map(drop)
+    }
+
+    async fn kill_named(&mut self) -> Result<(u8, Instant)> {
+        let victim = self.named().await?;
+        let began = Instant::now();
+        self.cluster.nodes[usize::from(victim)].kill_all()?;
+        Ok((victim, began))
+    }
+
+    async fn named(&self) -> Result<u8> {
+        let seen = self.look().await?;
+        let first = seen.named.first().copied();
+        first.ok_or_else(|| Error::Unmet("no member is synchronous".to_owned()))
+    }
+
+    async fn primary(&self) -> Result<u8> {
+        let seen = self.look().await?;
+        seen.primary
+            .ok_or_else(|| Error::Unmet("nobody leads".to_owned()))
+    }
+
+    async fn patch(&self, change: &Value) -> Result<()> {
+        self.post("PATCH", "/config", change).await
+    }
+
+    async fn switchover(&self) -> Result<()> {
+        let primary = self.primary().await?;
+        let leader = &self.cluster.nodes[usize::from(primary)].name;
+        self.post("POST", "/switchover", &json!({ "leader": leader }))
+            .await
+    }
+
+    async fn post(&self, method: &str, path: &str, body: &Value) -> Result<()> {
+        let primary = self.primary().await?;
+        let rest = self.cluster.nodes[usize::from(primary)].rest;
+        let answer = http::request(rest, method, path, &body.to_string(), Duration::from_secs(30))
+            .await
+            .map_err(Error::io(|| format!("{method} {path}")))?;
+        if answer.status != 200 {
+            return Err(Error::Unmet(format!(
+                "{method} {path} {body}: {} {}",
+                answer.status, answer.body
+            )));
+        }
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Seen> {
+        self.try_look().await.map_err(Error::Unmet)
+    }
+
+    async fn try_look(&self) -> std::result::Result<Seen, String> {
+        let view = self.cluster.view().await?;
+        let members = view.get("members").and_then(Value::as_array).cloned();
+        let mut seen = Seen::default();
+        for member in members.unwrap_or_default() {
+            let text = |key: &str| member.get(key).and_then(Value::as_str).unwrap_or_default();
+            let index = self
+                .cluster
+                .nodes
+                .iter()
+                .find(|node| node.name == text("name"))
+                .map(|node| node.index);
+            match (text("role"), index) {
+                ("leader", index) => seen.primary = index,
+                ("sync_standby" | "quorum_standby", Some(index)) => {
+                    seen.named.insert(index);
+                }
+                _ => {}
+            }
+        }
+        if let Some(primary) = seen.primary {
+            let at = Route::To(self.cluster.nodes[usize::from(primary)].postgres);
+            let client = client::connect(&at).await.map_err(|error| chain(&error))?;
+            let row = client::ask(&client, "SELECT current_setting('synchronous_standby_names')").await;
+            seen.names = row.map_err(|error| chain(&error))?.concat();
+        }
+        Ok(seen)
+    }
+
+    async fn until(&self, what: &str, seconds: u64, satisfied: impl Fn(&Seen) -> bool) -> Result<Seen> {
+        let limit = Duration::from_secs(seconds);
+        let end = Instant::now() + limit;
+        loop {
+            let last = self.try_look().await;
+            match last {
+                Ok(seen) if satisfied(&seen) => return Ok(seen),
+                last if Instant::now() > end => {
+                    return Err(Error::Late {
+                        what: format!("{what} ({})", self.mode),
+                        limit,
+                        last: format!("{last:?}"),
+                    });
+                }
+                _ => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Waits until a write that begins from now on is acknowledged.
+    async fn flowing(&self, seconds: u64) -> Result<()> {
+        let (began, limit) = (Instant::now(), Duration::from_secs(seconds));
+        while self
+            .writer
+            .last()
+            .is_none_or(|ack| ack.acked < began + Duration::from_millis(50))
+        {
+            if limit < began.elapsed() {
+                return Err(Error::Late {
+                    what: format!("an acknowledged write ({})", self.mode),
+                    limit,
+                    last: "silence".to_owned(),
+                });
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Writes down what came since `began`: how long until now if `state`, and the longest silence of the client, which may have lasted
+    /// for `most` seconds.
+    async fn note(&mut self, what: &str, began: Instant, most: f64, state: bool) {
+        let took = began.elapsed();
+        sleep(Duration::from_millis(300)).await;
+        let silence = self
+            .writer
+            .look(|log| log.outage(began, Instant::now()))
+            .map_or(Duration::MAX, |outage| outage.length);
+        let took = state.then_some(took);
+        let worst = silence.max(took.unwrap_or_default());
+        let good = worst.as_secs_f64() <= most;
+        let report = self.cluster.report;
+        let took_text = took.map_or_else(|| "–".to_owned(), span);
+        report.say(format!(
+            "{}: {what}: {took_text}; the client waited {}",
+            self.mode,
+            span(silence)
+        ));
+        if !good {
+            self.broken.push(format!(
+                "{}: {what}: took {took_text}, the client waited {}, and {most:.1} s are the limit",
+                self.mode,
+                span(silence)
+            ));
+        }
+        self.rows.push(vec![
+            self.mode.clone(),
+            what.to_owned(),
+            took_text,
+            span(silence),
+            format!("{most:.1} s"),
+            report.verdict(good),
+        ]);
+        self.figures.push(json!({
+            "mode": self.mode, "what": what, "took_s": took.map(|took| took.as_secs_f64()),
+            "longest_silence_s": silence.as_secs_f64(), "limit_s": most,
+        }));
+    }
+
+    /// What each member's REST API says of itself.
+    async fn doors(&mut self, seen: &Seen) {
+        let (own, other) = if self.mode == "quorum" {
+            ("/quorum", "/sync")
+        } else {
+            ("/sync", "/quorum")
+        };
+        for index in 0..3 {
+            let (rest, name) = {
+                let node = &self.cluster.nodes[usize::from(index)];
+                (node.rest, node.name.clone())
+            };
+            let (named, leads) = (seen.named.contains(&index), seen.primary == Some(index));
+            let read_only = format!("/read-only-{}", &own[1..]);
+            for (path, good) in [
+                (own, named),
+                (other, false),
+                ("/async", !named && !leads),
+                (read_only.as_str(), named || leads),
+            ] {
+                let answer = http::get(rest, path, Duration::from_secs(2)).await;
+                let status = answer.map_or(0, |answer| answer.status);
+                if status != if good { 200 } else { 503 } {
+                    self.broken
+                        .push(format!("{}: {name} answers {path} with {status}", self.mode));
+                }
+            }
+            let answer = http::get(rest, "/patroni", Duration::from_secs(2)).await;
+            let body = answer.map_or(Value::Null, |answer| {
+                serde_json::from_str(&answer.body).unwrap_or_default()
+            });
+            let word = format!("{}_standby", &own[1..]);
+            if body.get(&word).is_some() != named {
+                self.broken
+                    .push(format!("{}: {word} of {name} is wrong in {body}", self.mode));
+            }
+        }
+    }
+
+    /// Counts what was acknowledged and is gone.
+    async fn end(mut self, options: &Plays) -> Result<()> {
+        self.settle().await?;
+        let primary = self.primary().await?;
+        let logs = [self.writer.stop().await];
+        let present = self.cluster.rows(primary).await?;
+        let lost = history::missing(&logs, &present).len();
+        let overlap = history::overlap(&logs);
+        let report = self.cluster.report;
+        report.line("");
+        report.table(&["mode", "what", "took", "silence", "limit", ""], &self.rows);
+        report.say(format!(
+            "{} writes acknowledged, {lost} of them gone",
+            logs[0].acks.len()
+        ));
+        if lost > 0 {
+            self.broken.push(format!("{lost} acknowledged writes are gone"));
+        }
+        if !overlap.length.is_zero() {
+            self.broken.push(format!("two primaries: {}", overlap.who));
+        }
+        write(
+            options.json.as_deref(),
+            &json!({"steps": self.figures, "acknowledged": logs[0].acks.len(), "lost": lost, "broken": self.broken}),
+        )?;
+        fail(self.broken)
+    }
+}
