@@ -153,6 +153,50 @@ impl Course<'_> {
             .await;
         self.revive(&[]).await?;
 
+        // What a client need not notice, or only for a moment: nobody else is to be elected.
+        let old = self.primary().await?;
+        for (what, limit) in [
+            ("the primary's agent is killed", 1.0),
+            ("the primary's postmaster is killed", 4.0),
+        ] {
+            let node = &mut self.cluster.nodes[usize::from(old)];
+            let victim = if limit > 1.0 {
+                node.postmaster()
+            } else {
+                node.agent()
+            };
+            let began = Instant::now();
+            proc::signal(
+                victim.ok_or_else(|| Error::Unmet(format!("{what}: it does not run")))?,
+                Signal::KILL,
+            );
+            if limit > 1.0 {
+                self.flowing(30).await?;
+            } else {
+                sleep(Duration::from_secs(1)).await;
+                self.cluster.nodes[usize::from(old)].start()?;
+                sleep(Duration::from_secs(2)).await;
+            }
+            self.note(what, began, limit, false).await;
+            self.revive(&[]).await?;
+        }
+        let other = if mode == "quorum" { "on" } else { "quorum" };
+        let began = Instant::now();
+        for mode in [other, mode.as_str()] {
+            self.patch(&json!({ "synchronous_mode": mode })).await?;
+            self.mode = mode.to_owned();
+            let (full, any) = (self.full(), mode == "quorum");
+            self.until("the other mode", 15, |seen| {
+                seen.named.len() == full && seen.names.starts_with("ANY") == any
+            })
+            .await?;
+        }
+        self.note("the other mode and back", began, 6.0, false).await;
+        if self.primary().await? != old {
+            self.broken
+                .push(format!("{mode}: the primary moved without need"));
+        }
+
         // The primary dies.
         let seen = self.look().await?;
         let old = seen
@@ -424,6 +468,19 @@ impl Course<'_> {
         } else {
             ("/sync", "/quorum")
         };
+        let listed = self.list().await;
+        let word = if self.mode == "quorum" {
+            "Quorum Standby"
+        } else {
+            "Sync Standby"
+        };
+        if listed
+            .as_ref()
+            .is_none_or(|listed| listed.matches(word).count() != seen.named.len())
+        {
+            self.broken
+                .push(format!("{}: `surus list` says {listed:?}", self.mode));
+        }
         for index in 0..3 {
             let (rest, name) = {
                 let node = &self.cluster.nodes[usize::from(index)];
@@ -454,6 +511,22 @@ impl Course<'_> {
                     .push(format!("{}: {word} of {name} is wrong in {body}", self.mode));
             }
         }
+    }
+
+    /// What the operator's command lists.
+    async fn list(&self) -> Option<String> {
+        let node = &self.cluster.nodes[0];
+        let ctl = self.cluster.ctl.as_ref()?.display().to_string();
+        let words = [
+            ctl,
+            "list".to_owned(),
+            "-c".to_owned(),
+            node.config().display().to_string(),
+        ];
+        let limit = Duration::from_secs(10);
+        proc::run(&self.cluster.account, &words, &node.dir, limit)
+            .await
+            .ok()
     }
 
     /// Counts what was acknowledged and is gone.

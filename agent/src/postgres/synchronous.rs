@@ -110,8 +110,11 @@ impl Postgres {
         tracing::info!(
             synchronous_standby_names = names.to_string(),
             took = ?self.clock.now().since(reading.since),
-            "commits are acknowledged by others now"
+            "set by whom commits are acknowledged"
         );
+        if waits && names.members().next().is_none() {
+            tracing::warn!("no standby can acknowledge commits and synchronous_mode_strict is on: they wait");
+        }
         Ok(())
     }
 
