@@ -8,7 +8,7 @@ use surus_scenarios::SyncMode;
 use crate::clock::{MS, Time};
 use crate::fast::world::World;
 use crate::model::postgres::sync::SyncNames;
-use crate::record::{NodeIndex, Seen};
+use crate::record::Seen;
 use crate::zoo::Bug;
 
 /// The adapter looks this often whether every process has the setting.
@@ -76,16 +76,9 @@ impl World {
         if rules == self.hosts[node].acknowledging {
             return;
         }
-        let member = |name: &String| self.names.iter().position(|known| known.as_str() == name);
-        let told = rules.iter().map(|rule| match rule {
-            SyncNames::None => (Vec::new(), 0),
-            SyncNames::First(count, names) | SyncNames::Any(count, names) => (
-                names.iter().filter_map(member).collect::<Vec<NodeIndex>>(),
-                *count,
-            ),
-        });
-        let rules_told = told.collect();
+        let member = |name: &str| self.names.iter().position(|known| known.as_str() == name);
+        let told = SyncNames::told(&rules, member);
         self.hosts[node].acknowledging = rules;
-        self.see(node, Seen::SyncStandbys { rules: rules_told });
+        self.see(node, Seen::SyncStandbys { rules: told });
     }
 }

@@ -16,6 +16,7 @@ use super::process::Process;
 use crate::clock::{Clock, MS, Time};
 use crate::model::guard::Guard;
 use crate::model::postgres::directory::Disk;
+use crate::model::postgres::sync::SyncNames;
 use crate::model::postgres::{
     Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Refused, Server, Txn,
 };
@@ -81,6 +82,8 @@ pub struct Inside {
     pub sessions: Option<Process>,
     /// Who waits for a commit.
     pub commits: BTreeMap<Txn, oneshot::Sender<()>>,
+    /// By whom commits may be acknowledged, as the record knows; `None`: it does not ask.
+    acknowledging: Option<Vec<SyncNames>>,
     /// Who is killing the server.
     killer: Option<End>,
     rng: Rng,
@@ -89,7 +92,14 @@ pub struct Inside {
 impl Host {
     /// A host with an empty data directory.
     #[must_use]
-    pub fn new(index: usize, name: String, machine: Machine, clock: Clock, seed: u64) -> Self {
+    pub fn new(
+        index: usize,
+        name: String,
+        machine: Machine,
+        clock: Clock,
+        synchronous: bool,
+        seed: u64,
+    ) -> Self {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let stream = 30 + u64::from(number);
         Self {
@@ -113,6 +123,7 @@ impl Host {
                 sluggish: 0,
                 sessions: None,
                 commits: BTreeMap::new(),
+                acknowledging: synchronous.then(Vec::new),
                 killer: None,
                 rng: Rng::new(seed, 100 + stream),
             }),
@@ -287,6 +298,16 @@ impl Inside {
         let process = Process::new(Arc::clone(&hub.net), host.machine, "postgres");
         postgres::listen(hub, host.index, &process);
         self.sessions = Some(process);
+    }
+
+    /// By which rules commits may be acknowledged now, if that has changed since it was last asked for.
+    pub(super) fn acknowledging(&mut self) -> Option<Vec<SyncNames>> {
+        let known = self.acknowledging.as_mut()?;
+        let rules = self.server.acknowledges_by();
+        (*known != rules).then(|| {
+            known.clone_from(&rules);
+            rules
+        })
     }
 
     /// What came of the last calls: facts, and mail for other servers.

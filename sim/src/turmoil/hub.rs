@@ -15,6 +15,7 @@ use super::host::{Host, Inside};
 use super::net::{Machine, Net};
 use super::story::Traps;
 use crate::clock::{MS, Time};
+use crate::model::postgres::sync::SyncNames;
 use crate::model::postgres::{Link, Message};
 use crate::record::{Recorder, Seen};
 use crate::rng::Rng;
@@ -127,7 +128,11 @@ impl Hub {
             let mut inside = self.hosts[host].inside();
             inside.server.tick(now);
             let result = what(now, &mut inside);
-            let (seen, mail) = inside.settle();
+            let (mut seen, mail) = inside.settle();
+            let rules = inside.acknowledging();
+            seen.extend(rules.map(|rules| Seen::SyncStandbys {
+                rules: SyncNames::told(&rules, |name| self.host_named(name)),
+            }));
             (result, seen, mail)
         };
         if !seen.is_empty() || !mail.is_empty() {

@@ -84,6 +84,24 @@ impl Keys {
             let by = self.leader.and_then(|leader| leader.holder);
             hub.see(by, Seen::FailsafeWritten { list });
         }
+        if let Some(key) = self.changed(store, "sync") {
+            let sync: Value = key
+                .and_then(|key| serde_json::from_str(&text(key)).ok())
+                .unwrap_or_default();
+            let names = sync
+                .get("sync_standby")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let members: Vec<usize> = names.split(',').filter_map(|name| hub.host_named(name)).collect();
+            let quorum = sync.get("quorum").and_then(Value::as_u64).unwrap_or(0);
+            let quorum = if members.is_empty() {
+                0
+            } else {
+                usize::try_from(quorum).unwrap_or(0) + 1
+            };
+            let by = self.leader.and_then(|leader| leader.holder);
+            hub.see(by, Seen::SyncWritten { members, quorum });
+        }
         if let Some(key) = self.changed(store, "failover") {
             let wish: Value = key
                 .and_then(|key| serde_json::from_str(&text(key)).ok())

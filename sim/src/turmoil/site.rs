@@ -14,6 +14,7 @@ use surus::postgres::site::{
 use surus::postgres::{Error, Signal};
 use surus::task::BoxFuture;
 use surus_core::action::Upstream;
+use surus_core::sync::Names;
 use surus_core::types::{Lsn, SystemId, Timeline};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -332,6 +333,10 @@ impl Site for Place {
         ready(Ok(()))
     }
 
+    fn synchronous(&self) -> BoxFuture<'_, Option<Names>> {
+        ready(self.look_in(|inside| inside.configuration.as_ref()?.synchronous.clone()))
+    }
+
     fn configure<'a>(&'a self, wanted: &'a Configuration) -> BoxFuture<'a, Result<bool, Error>> {
         let upstream = match &wanted.role {
             Role::Replica(recovery) => value(&recovery.conninfo, "host")
@@ -360,9 +365,9 @@ impl Site for Place {
             inside.configuration = Some(wanted.clone());
             inside.server.settings.primary_conninfo = upstream.clone();
             inside.server.settings.primary_slot_name = slot;
-            if let Some(names) = wanted.file.get("synchronous_standby_names") {
-                inside.server.settings.synchronous_standby_names.clone_from(names);
-            }
+            let users = wanted.file.get("synchronous_standby_names").cloned();
+            let names = wanted.synchronous.as_ref().map(ToString::to_string).or(users);
+            inside.server.settings.synchronous_standby_names = names.unwrap_or_default();
             (changed, moved)
         });
         if moved {

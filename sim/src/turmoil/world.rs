@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use surus::agent::Told;
 use surus_core::types::NodeName;
-use surus_scenarios::{Member, Settings, Shape};
+use surus_scenarios::{Member, Settings, Shape, SyncMode};
 use tokio::sync::mpsc;
 
 use super::agent::{Agent, File, REST};
@@ -125,6 +125,20 @@ impl Machines {
     }
 }
 
+/// The settings of synchronous replication, if it is on.
+fn synchronous(settings: &Settings) -> String {
+    if settings.synchronous_mode == SyncMode::Off {
+        return String::new();
+    }
+    format!(
+        "    synchronous_mode: {}\n    synchronous_mode_strict: {}\n    synchronous_node_count: {}\n    maximum_lag_on_syncnode: {}\n",
+        settings.synchronous_mode,
+        settings.synchronous_mode_strict,
+        settings.synchronous_node_count,
+        settings.maximum_lag_on_syncnode
+    )
+}
+
 /// A member's configuration file.
 fn file(shape: &Shape, member: &Member, etcd: &[String]) -> File {
     let Settings {
@@ -173,6 +187,9 @@ fn file(shape: &Shape, member: &Member, etcd: &[String]) -> File {
         tags.clonefrom,
         tags.nostream,
     );
+    if !tags.nosync {
+        let _ = writeln!(text, "  sync_priority: {}", tags.sync_priority);
+    }
     if let Some(from) = &tags.replicatefrom {
         let _ = writeln!(text, "  replicatefrom: {from}");
     }
@@ -182,8 +199,9 @@ fn file(shape: &Shape, member: &Member, etcd: &[String]) -> File {
             "bootstrap:\n  dcs:\n    ttl: {ttl}\n    loop_wait: {loop_wait}\n    retry_timeout: {retry_timeout}\n    \
              maximum_lag_on_failover: {maximum_lag_on_failover}\n    failsafe_mode: {failsafe_mode}\n    \
              primary_start_timeout: {}\n    pause: {pause}\n    postgresql:\n      use_slots: {use_slots}\n      \
-             use_pg_rewind: {use_pg_rewind}\n  initdb: [data-checksums]\n",
+             use_pg_rewind: {use_pg_rewind}\n{}  initdb: [data-checksums]\n",
             settings.primary_start_timeout,
+            synchronous(settings),
         );
     }
     File(text)
@@ -217,7 +235,8 @@ impl World {
                 let drift = member.tags.drift_ppm.unwrap_or(drawn);
                 let clock = Clock::new(rng.range(SEC, 100_000 * SEC), drift);
                 let name = member.name.as_str().to_owned();
-                Host::new(index, name, machines.hosts[index], clock, seed)
+                let synchronous = shape.settings.synchronous_mode != SyncMode::Off;
+                Host::new(index, name, machines.hosts[index], clock, synchronous, seed)
             })
             .collect();
         let hub = Hub::new(Arc::clone(&net), hosts, Recorder::new(names, keep), seed);

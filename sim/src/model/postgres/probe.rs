@@ -13,6 +13,7 @@ use super::server::{Refusal, Server};
 use super::settings::Conninfo;
 use super::slots::Slot;
 use super::standby::{ReceiverState, Standby};
+use crate::clock::Time;
 
 /// The row that the agent's probe reads, column by column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,12 @@ pub struct Replication {
     pub applied: Option<Lsn>,
     /// `sync_state`.
     pub sync_state: &'static str,
+    /// `sync_priority`.
+    pub sync_priority: u32,
+    /// `pid`.
+    pub pid: u32,
+    /// Stands for `reply_time`: when its standby was last heard.
+    pub heard: Time,
 }
 
 impl Server {
@@ -162,9 +169,19 @@ impl Server {
                 flushed: said.then_some(Lsn(sender.reported[1])),
                 applied: said.then_some(Lsn(sender.reported[2])),
                 sync_state: process.sync.state(&candidates, index),
+                sync_priority: u32::try_from(sender.priority).unwrap_or(u32::MAX),
+                pid: sender.link.standby.0 << 16 | sender.link.number & 0xffff,
+                heard: sender.heard,
             }
         });
         Ok(rows.collect())
+    }
+
+    /// The checkpointer waits for work, having read its configuration.
+    #[must_use]
+    pub fn checkpointer_sleeps(&self) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.sync_due.is_none() && process.checkpoint.is_none())
     }
 
     /// `pg_is_wal_replay_paused()`.

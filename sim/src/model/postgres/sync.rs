@@ -29,6 +29,17 @@ pub struct Candidate {
 }
 
 impl SyncNames {
+    /// Rules by the members' numbers, as the record tells them.
+    pub fn told(rules: &[Self], member: impl Fn(&str) -> Option<usize>) -> Vec<(Vec<usize>, usize)> {
+        let told = |rule: &Self| match rule {
+            Self::None => (Vec::new(), 0),
+            Self::First(count, names) | Self::Any(count, names) => {
+                (names.iter().filter_map(|name| member(name)).collect(), *count)
+            }
+        };
+        rules.iter().map(told).collect()
+    }
+
     /// Parses the setting.
     ///
     /// # Errors

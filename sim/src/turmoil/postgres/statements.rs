@@ -86,6 +86,7 @@ const PROBE: Columns = &[
     ("conninfo", Type::Text),
     ("slot", Type::Text),
     ("started", Type::Text),
+    ("synchronous", Type::Text),
 ];
 const TEXT: Columns = &[("text", Type::Text)];
 const BOOL: Columns = &[("bool", Type::Bool)];
@@ -114,6 +115,19 @@ const WALSENDERS: Columns = &[
     ("sync_state", Type::Text),
     ("sync_priority", Type::Int4),
 ];
+const SYNCHRONOUS: Columns = &[
+    ("setting", Type::Text),
+    ("loaded", Type::Text),
+    ("source", Type::Text),
+    ("recovering", Type::Bool),
+];
+const ACKNOWLEDGERS: Columns = &[
+    ("pid", Type::Int4),
+    ("application_name", Type::Text),
+    ("sync_priority", Type::Int4),
+    ("streams", Type::Bool),
+    ("answered", Type::Text),
+];
 const REPLAY: Columns = &[
     ("at", Type::Text),
     ("paused", Type::Bool),
@@ -138,6 +152,9 @@ pub(super) fn describe(statement: &str) -> Option<(&'static [Type], Columns)> {
         sql::SETTINGS => (&[], SETTINGS),
         sql::WALSENDERS => (&[], WALSENDERS),
         sql::REPLAY => (&[], REPLAY),
+        sql::SYNCHRONOUS => (&[], SYNCHRONOUS),
+        sql::ACKNOWLEDGERS => (&[], ACKNOWLEDGERS),
+        sql::CHECKPOINTER_SLEEPS => (&[], BOOL),
         sql::CREATE_SLOT | sql::DROP_SLOT => (&[Type::Name], TEXT),
         sql::ADVANCE_SLOT => (&[Type::Name, Type::Text], TEXT),
         sql::ROLE => (&[Type::Name], INT),
@@ -178,6 +195,10 @@ fn wal_file(position: Lsn, timeline: u32) -> String {
 fn probe(probe: Probe, conninfo: String) -> Answer {
     let control = probe.control;
     let slots = probe.slots.iter().map(|(name, at)| format!("{name} {at}"));
+    let standbys = probe.standbys.iter().map(|(name, standby)| {
+        let state = if standby.streaming { "streaming" } else { "catchup" };
+        format!("{state} {} {name}", standby.position)
+    });
     one(
         PROBE,
         vec![
@@ -196,11 +217,12 @@ fn probe(probe: Probe, conninfo: String) -> Answer {
             Some(Value::Bool(control.rewindable)),
             text(control.system_id.to_string()),
             int(150_018),
-            Some(Value::Texts(probe.standbys.iter().cloned().collect())),
+            Some(Value::Texts(standbys.collect())),
             Some(Value::Texts(slots.collect())),
             text(conninfo),
             text(probe.slot.unwrap_or_default()),
             text(format!("2026-01-01 00:00:{:02}.000000+00:00", probe.started % 60)),
+            text(probe.synchronous),
         ],
     )
 }
@@ -292,6 +314,24 @@ pub(super) async fn answer(
                 columns: WALSENDERS,
                 rows: walsenders(&inside.server)?,
             },
+            sql::SYNCHRONOUS => {
+                let names = inside.server.probe()?.synchronous;
+                let loaded = inside.loads.to_string();
+                let row = vec![
+                    text(names),
+                    text(loaded),
+                    text("postgresql.conf"),
+                    Some(Value::Bool(recovering)),
+                ];
+                one(SYNCHRONOUS, row)
+            }
+            sql::ACKNOWLEDGERS => Answer {
+                columns: ACKNOWLEDGERS,
+                rows: acknowledgers(&inside.server)?,
+            },
+            sql::CHECKPOINTER_SLEEPS => {
+                one(BOOL, vec![Some(Value::Bool(inside.server.checkpointer_sleeps()))])
+            }
             sql::REPLAY => {
                 let paused = recovering.then(|| Value::Bool(inside.server.replay_paused()));
                 one(REPLAY, vec![None, paused, Some(Value::Bool(recovering))])
@@ -360,7 +400,22 @@ fn walsenders(server: &Server) -> Result<Vec<Row>, Failure> {
             None,
             text(row.state),
             text(row.sync_state),
-            int(0),
+            int(row.sync_priority),
+        ]
+    });
+    Ok(rows.collect())
+}
+
+fn acknowledgers(server: &Server) -> Result<Vec<Row>, Failure> {
+    let rows = server.replication()?;
+    let rows = rows.into_iter().map(|row| {
+        let streams = row.state == "streaming" && row.flushed.is_some();
+        vec![
+            int(row.pid),
+            text(row.application_name),
+            int(row.sync_priority),
+            Some(Value::Bool(streams)),
+            text(row.heard.to_string()),
         ]
     });
     Ok(rows.collect())
