@@ -13,7 +13,8 @@
 //! read through a server that a person overruled, or in the instant after a whole host stood still: reads have no record of their
 //! server, so an era in which such a thing happened is not judged.
 //!
-//! Bounded: the cost is that of sorting, and an era is judged in parts of at most [`PART`] answers when no operation spans the cut.
+//! Bounded: the cost is that of sorting, and an era is judged in parts of [`PART`] answers and a few, where no operation spans the cut and it is known what the
+//! register holds.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,8 @@ pub const PART: usize = 4096;
 struct Register {
     initial: Option<u64>,
     ops: Vec<(Op, Fact)>,
+    /// So many of them are of unknown fate and were kept when the history was last cut.
+    kept: usize,
     /// Not judged: something happened that is not counted.
     spoilt: bool,
 }
@@ -161,23 +164,27 @@ impl History {
     fn add(&mut self, key: u32, op: Op, moment: &Moment<'_>) -> Option<Violation> {
         let register = self.registers.entry(key).or_default();
         register.ops.push((op, moment.fact));
-        if register.ops.len() < PART {
+        if register.ops.len() < register.kept + PART {
             return None;
         }
-        // Only where nothing is under way can the history be cut in two.
+        // The history can be cut in two only where nothing is under way, and after a read that all writes were before: it tells what the
+        // register holds.
         let busy =
             self.writes.values().any(|(at, _)| *at == key) || self.reads.values().any(|(at, _)| *at == key);
-        let unsure = register.ops.iter().any(|(op, _)| op.ended.is_none());
-        if (busy || unsure) && register.ops.len() < PART * 16 {
+        let What::Read(value) = op.what else {
+            return None;
+        };
+        let before = |(other, _): &(Op, Fact)| {
+            matches!(other.what, What::Read(_)) || other.ended.is_none_or(|ended| ended <= op.asked)
+        };
+        if busy || !register.ops.iter().all(before) {
             return None;
         }
         let found = register.judge();
-        let last = register.ops.iter().rev().find_map(|(op, _)| match op.what {
-            What::Read(value) => Some(value),
-            What::Write(_) => None,
-        });
-        register.ops.clear();
-        register.initial = last.flatten();
+        // One of unknown fate may show later.
+        register.ops.retain(|(op, _)| op.ended.is_none());
+        register.kept = register.ops.len();
+        register.initial = value;
         found
     }
 
@@ -214,6 +221,7 @@ impl History {
             *register = Register {
                 initial: ledger.value(line, key),
                 ops: unknown,
+                kept: 0,
                 spoilt: false,
             };
             self.reads.retain(|_, (at, _)| *at != key);
@@ -347,6 +355,23 @@ mod tests {
         wrote(&mut run, 0, 1, at(1, 200), Fate::Ok);
         reads(&mut run, Some(1));
         assert_eq!(finished(run), None);
+    }
+
+    #[test]
+    fn a_history_is_cut_where_it_is_known_what_the_register_holds() {
+        for (shows, found) in [(0, None), (1, Some(Invariant::C1))] {
+            let mut run = MadeUp::leading(1);
+            run.arm(0, 600_000);
+            run.right(0, 600_000);
+            let last = PART as u64 + 1;
+            for value in 1..=last {
+                wrote(&mut run, 0, value, at(1, 200 + value), Fate::Ok);
+            }
+            // The first read is where it is cut; the next is judged by what it showed.
+            reads(&mut run, Some(last));
+            reads(&mut run, Some(last - shows));
+            assert_eq!(finished(run), found);
+        }
     }
 
     #[test]
