@@ -18,12 +18,6 @@ const OPEN: &[(&str, &str)] = &[
         "B-037",
         "S5 takes a failsafe list that was wiped for one that excludes everybody",
     ),
-    ("B-093", "C1 forgets a write of long ago"),
-    (
-        "F-48",
-        "a replica is given up before anybody has looked at what it came to hold",
-    ),
-    ("R10", "C1 forgets a write of long ago"),
     ("R2b", "L2 counts what a guard does that was frozen"),
 ];
 

@@ -277,6 +277,13 @@ impl Postgres {
         };
         if synchronous.is_some() {
             file.retain(|name, _| !name.eq_ignore_ascii_case("synchronous_standby_names"));
+            // A restart shows commits that no standby has acknowledged, so it is the agent's to order: after the `sync` key.
+            if !file
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case("restart_after_crash"))
+            {
+                file.insert("restart_after_crash".to_owned(), "off".to_owned());
+            }
         }
         let configuration = Configuration {
             role: role.clone(),

@@ -368,6 +368,11 @@ impl Site for Place {
             let users = wanted.file.get("synchronous_standby_names").cloned();
             let names = wanted.synchronous.as_ref().map(ToString::to_string).or(users);
             inside.server.settings.synchronous_standby_names = names.unwrap_or_default();
+            let ends = wanted
+                .file
+                .get("restart_after_crash")
+                .is_some_and(|value| value == "off");
+            inside.server.settings.restart_after_crash = !ends;
             (changed, moved)
         });
         if moved {
