@@ -303,6 +303,10 @@ impl ControlState {
 }
 
 /// The server process.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a node keeps one of it, and nearly always that of a running server"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Process {
     /// No postmaster.

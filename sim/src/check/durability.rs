@@ -121,9 +121,10 @@ impl Durability {
         let overruled = |commit: &&Commit| scene.overruled.is_some() && commit.fact.node == scene.overruled;
         if moment.charter.sync {
             let by_word = moment.fact.node.is_some_and(|node| scene.by_word(node));
-            let Some(first) = lost.iter().find(|commit| !overruled(commit)).filter(|_| !by_word) else {
-                return None;
-            };
+            let first = lost
+                .iter()
+                .find(|commit| !overruled(commit))
+                .filter(|_| !by_word)?;
             let text = format!("{who} is promoted without {} acknowledged writes", lost.len());
             return moment.breaks(Invariant::S2, Some(first.fact), text);
         }

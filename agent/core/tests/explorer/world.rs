@@ -5,7 +5,7 @@
 //! can happen at any time is an event, the answer to each write included.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use surus_core::sync::plan::{self, Present, Step, Target};
 use surus_core::sync::target::{Candidate, target};
@@ -103,7 +103,7 @@ pub(crate) struct Bounds {
     pub(crate) members: u8,
     /// Which a person may choose at any time.
     pub(crate) settings: Vec<Settings>,
-    asked: RefCell<HashMap<Question, Answer>>,
+    asked: RefCell<BTreeMap<Question, Answer>>,
 }
 
 /// What the plan is asked: settings, leader, key, doubt, what it sees, in force, confirmed, who streams.
