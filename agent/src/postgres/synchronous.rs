@@ -32,11 +32,12 @@ const TICK: Duration = Duration::from_millis(10);
 /// A promotion does not wait longer than this for its setting: until it is written to `sync`, nobody else is elected by it.
 const PROMOTION_LIMIT: Duration = Duration::from_millis(300);
 
-/// A process that was told to read its settings is woken by that, and has read them long before this.
-const WOKEN: Duration = Duration::from_millis(50);
+/// A process that is told to read its settings is woken by that and has read them within milliseconds; but where a container has used up
+/// its share of the processor, one process of it can stand still for a tenth of a second while others run.
+const WOKEN: Duration = Duration::from_millis(200);
 
-/// The same for a walsender that may be at work, and how long one without work is waited for.
-const READ: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// How long a walsender without work is waited for.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What the order may take at least, however short `retry_timeout` is: an idle walsender alone takes a second.
 const LEAST: Duration = Duration::from_secs(2);
@@ -321,7 +322,7 @@ fn has_read(
         return true;
     };
     let answered = first.is_none_or(|first| first.answered != sender.answered);
-    before.priority != sender.priority || READ[1] <= passed || READ[0] <= passed && answered
+    before.priority != sender.priority || IDLE <= passed || WOKEN <= passed && answered
 }
 
 #[cfg(test)]
