@@ -2,7 +2,7 @@
 # An agent restarted in a pause dropped the setting that makes commits wait, or a person reset it, while etcd went on to name a replica
 # as synchronous. That one was promoted without the last commits.
 link https://github.com/patroni/patroni/pull/2877
-requires synchronous_mode
+requires synchronous_mode reset_settings
 cluster n1 n2 n3 synchronous_mode=on
 at 20s pause for=10s
 at 22s kill-agent leader back=2s
