@@ -193,6 +193,11 @@ async fn the_sync_key_is_the_leaders_and_changes_only_from_what_was_seen() {
     assert_eq!((seen.sync_revision, seen.sync), (Revision(0), None));
     let again = a.write_sync(Some(&key), Revision(0), LIMIT).await.unwrap();
 
+    let mut odd = key.clone();
+    odd.voters.insert("d,e".into());
+    let error = a.write_sync(Some(&odd), again, LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains("nosync"), "{error}");
+
     // A deposed leader's write changes nothing, and who takes over looks at the key as it is.
     a.release(&StatusRecord::default(), None, LIMIT).await.unwrap();
     let error = a.write_sync(None, again, LIMIT).await.unwrap_err();

@@ -296,6 +296,15 @@ impl Etcd {
         limit: Duration,
     ) -> Result<Revision, DcsError> {
         let (name, value) = (self.key("sync"), key.map(sync_json));
+        // Whoever reads the list would find other members in it.
+        let apart =
+            |voter: &&NodeName| voter.as_str().contains(',') || voter.as_str().trim() != voter.as_str();
+        if let Some(voter) = key.and_then(|key| key.voters.iter().find(apart)) {
+            return Err(DcsError::Failed(format!(
+                "{name} cannot list the member {voter:?}, whose name has a comma in it or blanks around it; rename it, or give it the tag nosync",
+                voter = voter.as_str()
+            )));
+        }
         let write = match &value {
             Some(value) => TxnOp::put(name.as_str(), value.as_str(), None),
             None => TxnOp::delete(name.as_str(), None),

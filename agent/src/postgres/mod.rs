@@ -107,8 +107,9 @@ struct Memory {
     started_at: Option<String>,
     /// By whom commits are acknowledged, as our file says; the inner `None` leaves it to the user. `None`: not read yet.
     synchronous: Option<Option<Names>>,
-    /// Whether commits of the running server wait for anybody at all, if every process of it is known to have read that.
-    waits: Option<bool>,
+    /// Whether commits of the running server wait for anybody at all, if every process of it is known to have read that; and when the
+    /// configuration was last read then.
+    waits: Option<(bool, String)>,
     /// The newest reign that gave an order.
     generation: Generation,
     /// The last complaint about a connection, so that it is logged once and not each second.

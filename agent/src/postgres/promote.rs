@@ -81,7 +81,7 @@ impl Postgres {
         };
         self.site.reserve(above).await?;
         self.acknowledge_from_first(synchronous, link.as_ref().map(Link::client), valid_until)
-            .await?;
+            .await;
         // From here on the server may accept writes at any moment, so the guard comes first.
         self.still_valid(valid_until, generation)?;
         self.control.set_deadline(Some(guard_until), generation).await?;

@@ -64,7 +64,8 @@ impl Postgres {
     ) -> Result<(), Error> {
         self.newest(generation)?;
         let session = self.own_session().await?;
-        if shown(&session.client).await?.recovering {
+        let former = shown(&session.client).await?;
+        if former.recovering {
             return Err(Error::Condition(
                 "the server is a replica: nobody acknowledges its commits".to_owned(),
             ));
@@ -77,11 +78,11 @@ impl Postgres {
             .ok_or_else(|| Error::Condition("no server runs that could be told".to_owned()))?;
         // From here on the next reload, whoever asks for it, brings the new value.
         let unknown = |error: Error| Error::Unknown(error.chain());
-        let loaded = shown(&session.client).await.map_err(unknown)?.loaded;
+        let loaded = self.loaded().await.map_err(unknown)?;
         self.signal(rewritten.postmaster.pid, Signal::Reload)
             .await
             .map_err(unknown)?;
-        let session = self.read_by_postmaster(names, &loaded, until).await?;
+        let (session, loaded) = self.read_by_postmaster(names, &loaded, until).await?;
         let Some(names) = names else {
             return Ok(());
         };
@@ -92,7 +93,8 @@ impl Postgres {
             since: self.clock.now(),
             first: None,
             asleep: None,
-            flag: waited == Some(waits),
+            // Nobody has had it read since it was known.
+            flag: waited == Some((waits, former.loaded)),
         };
         while let Some(missing) = reading
             .missing(&session.client, self.clock.now())
@@ -107,7 +109,7 @@ impl Postgres {
             }
             tokio::time::sleep(TICK).await;
         }
-        self.memory().waits = Some(waits);
+        self.memory().waits = Some((waits, loaded));
         tracing::info!(
             synchronous_standby_names = names.to_string(),
             took = ?self.clock.now().since(reading.since),
@@ -119,13 +121,13 @@ impl Postgres {
         Ok(())
     }
 
-    /// Waits until new connections show `names`, and the configuration was read after `loaded`; returns such a connection.
+    /// Waits until new connections show `names`, and the configuration was read after `loaded`; returns such a connection, and when that was.
     async fn read_by_postmaster(
         &self,
         names: Option<&Names>,
         loaded: &str,
         until: MonoTime,
-    ) -> Result<Session, Error> {
+    ) -> Result<(Session, String), Error> {
         loop {
             // A moment without an answer is as good as a look too early.
             let looked = async {
@@ -137,7 +139,7 @@ impl Postgres {
                 Ok((session, shown)) if shown.loaded != loaded => {
                     let wanted = names.map(ToString::to_string);
                     if wanted.as_ref().is_none_or(|wanted| *wanted == shown.value) {
-                        return Ok(session);
+                        return Ok((session, shown.loaded));
                     }
                     return Err(Error::Unknown(format!(
                         "synchronous_standby_names is {:?} by {}, which overrides what synchronous_mode needs ({:?}): run ALTER SYSTEM \
@@ -161,39 +163,57 @@ impl Postgres {
 
     /// Has a standby that is about to be promoted begin with `names`. What `client` shows need not be read again.
     ///
-    /// The reign begins with a `sync` key that names nobody else, so a value that comes late costs no acknowledged commit: it is not
-    /// waited for without end.
+    /// The reign begins with a `sync` key that names nobody else, so a value that comes late, or not at all, costs no acknowledged commit:
+    /// it keeps nobody from being promoted.
     pub(super) async fn acknowledge_from_first(
+        &self,
+        names: Option<&Names>,
+        client: Option<&Client>,
+        valid_until: MonoTime,
+    ) {
+        if let Err(error) = self.begin_with(names, client, valid_until).await {
+            tracing::warn!(error = %error.chain(), "promoting before synchronous_standby_names is in force");
+        }
+    }
+
+    async fn begin_with(
         &self,
         names: Option<&Names>,
         client: Option<&Client>,
         valid_until: MonoTime,
     ) -> Result<(), Error> {
         let known = self.managed().await;
+        if known.is_none() && names.is_none() {
+            return Ok(());
+        }
         let value = match client {
-            Some(client) => shown(client).await.ok().map(|shown| shown.value),
+            Some(client) => soon(shown(client)).await.ok().map(|shown| shown.value),
             None => None,
         };
         let in_force = value == names.map(ToString::to_string);
-        if known.as_ref() == names && (names.is_none() || in_force) {
+        if known.as_ref() == names && in_force {
             return Ok(());
         }
         let rewritten = self.reconfigure(Acknowledgers::Set(names.cloned())).await?;
         let Some(rewritten) = rewritten.filter(|_| !in_force) else {
             return Ok(());
         };
-        let until = self.clock.now().plus(PROMOTION_LIMIT).min(valid_until);
-        let loaded = match client {
-            Some(client) => shown(client).await.ok().map(|shown| shown.loaded),
+        // A standby that is not consistent takes no connections, and is not asked.
+        let loaded = match client.and(names) {
+            Some(_) => soon(self.loaded()).await.ok(),
             None => None,
         };
         self.signal(rewritten.postmaster.pid, Signal::Reload).await?;
-        if let Some(loaded) = loaded.filter(|_| names.is_some())
-            && let Err(error) = self.read_by_postmaster(names, &loaded, until).await
-        {
-            tracing::warn!(error = %error.chain(), "promoting before synchronous_standby_names is in force");
+        if let Some(loaded) = loaded {
+            soon(self.read_by_postmaster(names, &loaded, valid_until)).await?;
         }
         Ok(())
+    }
+
+    /// When the postmaster read its configuration. Other sessions than new ones say when they did so themselves.
+    async fn loaded(&self) -> Result<String, Error> {
+        let session = self.own_session().await?;
+        Ok(shown(&session.client).await?.loaded)
     }
 
     async fn own_session(&self) -> Result<Session, Error> {
@@ -201,10 +221,20 @@ impl Postgres {
     }
 }
 
+/// What a promotion has time for.
+async fn soon<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(PROMOTION_LIMIT, work)
+        .await
+        .map_err(|_| Error::Timeout {
+            what: "setting by whom commits are acknowledged".to_owned(),
+            limit: PROMOTION_LIMIT,
+        })?
+}
+
 /// What a session knows of the setting.
 struct Shown {
     value: String,
-    /// When its configuration was read.
+    /// When this process or, before it existed, the postmaster read its configuration.
     loaded: String,
     /// Where the value comes from.
     source: String,
@@ -317,8 +347,9 @@ fn has_read(
     if sender.counts && sender.priority == 0 {
         return false;
     }
-    // One that was not there before was started by a postmaster that knew.
-    let Some(before) = before.filter(|before| before.name == sender.name) else {
+    // One that was not there at the first look was started by a postmaster that knew.
+    let same = |known: &&Sender| known.name == sender.name;
+    let Some(before) = before.filter(same).or(first.filter(same)) else {
         return true;
     };
     let answered = first.is_none_or(|first| first.answered != sender.answered);
@@ -348,7 +379,9 @@ mod tests {
         };
         assert!(!read(Some(&none), Some(&none), &none, 9000));
         assert!(read(Some(&none), Some(&none), &some, 1));
-        assert!(read(None, Some(&some), &some, 1), "it came since");
+        assert!(read(None, None, &some, 1), "it came since");
+        assert!(!read(None, Some(&some), &some, 1), "it came just before");
+        assert!(read(None, Some(&none), &some, 1));
         assert!(!read(Some(&some), Some(&some), &some, 999));
         assert!(read(Some(&some), Some(&some), &some, 1000));
         assert!(!read(Some(&some), Some(&some), &later, 199));
