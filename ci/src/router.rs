@@ -34,6 +34,7 @@ const HAPROXY: &str = "HAProxy, tuned";
 
 /// What `router` does.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "router")]
 pub(crate) struct Options {
     /// How often each fault is injected
     #[arg(long, default_value_t = 3)]
