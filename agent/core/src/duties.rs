@@ -174,7 +174,7 @@ fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let order = pace(ctx, &mut due.peers, every, Lane::Peers, || {
         Order::AskPeers(addresses)
     });
-    let votes_count = ctx.facts.view().is_some_and(|view| view.sync.is_some());
+    let votes_count = ctx.facts.sync_key().is_some();
     if votes_count && ctx.now < ctx.rights_end() {
         // Votes count from then on.
         due.peers = due.peers.min(ctx.rights_end());

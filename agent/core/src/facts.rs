@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::lease::ForeignRight;
+use crate::sync::SyncKey;
 use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server};
 use crate::zoo::{Flaw, lacks};
@@ -175,6 +176,12 @@ impl Facts {
     #[must_use]
     pub fn leader(&self) -> Option<&NodeName> {
         self.view()?.leader.as_ref().map(|key| &key.name)
+    }
+
+    /// The `sync` key.
+    #[must_use]
+    pub fn sync_key(&self) -> Option<&SyncKey> {
+        self.view()?.sync.as_deref()
     }
 
     /// A member's key.

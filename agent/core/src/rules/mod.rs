@@ -20,7 +20,6 @@ mod stopped;
 pub(crate) use handover::{candidate, wanted};
 pub(crate) use race::could_take_lock;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::action::{Lane, Order, StatusRecord, Upstream};
@@ -30,7 +29,7 @@ use crate::facts::Facts;
 use crate::lanes::{Lanes, Outstanding};
 use crate::slots::slot_name;
 use crate::state::{Handover, Reached, State};
-use crate::sync::{self, Mode, SyncKey};
+use crate::sync::{self, Mode};
 use crate::types::{MonoTime, NodeName, Revision, SystemId};
 use crate::view::{Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
@@ -371,7 +370,7 @@ impl<'a> Context<'a> {
 
     /// The leader has commits wait for this replica, which is about to stop and has told it so: it is given two rounds to choose another.
     pub(crate) fn awaited(&self, trail: &mut Trail, rule: Rule) -> bool {
-        let key = self.facts.view().and_then(|view| view.sync.as_ref());
+        let key = self.facts.sync_key();
         let named = key.is_some_and(|key| key.voters.contains(self.me()));
         let Some(since) = self.state.leaving.filter(|_| named && self.leader_is_other()) else {
             return false;
@@ -443,9 +442,8 @@ impl<'a> Context<'a> {
 
     /// Who is not named in the `sync` key cannot take the lock; in quorum mode votes decide.
     pub(crate) fn electable(&self, name: &NodeName) -> bool {
-        let key = self.facts.view().and_then(|view| view.sync.as_ref());
-        let named = |key: &Arc<SyncKey>| key.leader == *name || key.voters.contains(name);
-        self.config.synchronous.mode != Mode::On || key.is_none_or(named)
+        let key = self.facts.sync_key();
+        self.config.synchronous.mode != Mode::On || key.is_none_or(|key| key.names(name))
     }
 
     /// Another member that runs and could be asked to lead, or the named one.

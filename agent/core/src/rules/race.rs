@@ -97,7 +97,7 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
             left: until.since(ctx.now),
         });
     }
-    if let Some(guard) = unsynchronous(ctx, view) {
+    if let Some(guard) = unsynchronous(ctx) {
         return Err(guard);
     }
     if unlisted(ctx, view) && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
@@ -121,7 +121,7 @@ pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> 
         .unwrap_or_default();
     let lag = last.ahead_of(server.position());
     let limit = ctx.config.maximum_lag_on_failover;
-    let key = ctx.facts.view().and_then(|view| view.sync.as_ref());
+    let key = ctx.facts.sync_key();
     let named = key.is_some_and(|key| key.leader == *ctx.me());
     if limit < lag && !named && !forced(ctx) && !lacks(Flaw::LagUnheeded) {
         return Err(Guard::LagTooHigh { lag, limit });
@@ -142,12 +142,12 @@ pub(super) fn unpublished(ctx: &Context<'_>, server: &Server) -> bool {
 
 /// The `sync` key names others: whoever is to lead has every commit that clients were told of. It counts as long as it stands, whatever the
 /// mode is by now, for who wrote it may not have heard of that. In quorum mode votes are counted instead, see [`votes`].
-fn unsynchronous(ctx: &Context<'_>, view: &ClusterView) -> Option<Guard> {
-    let key = view
-        .sync
-        .as_ref()
+fn unsynchronous(ctx: &Context<'_>) -> Option<Guard> {
+    let key = ctx
+        .facts
+        .sync_key()
         .filter(|_| !forced(ctx) && !lacks(Flaw::SyncUnheeded))?;
-    let named = key.leader == *ctx.me() || key.voters.contains(ctx.me());
+    let named = key.names(ctx.me());
     let by_votes = ctx.config.synchronous.mode == Mode::Quorum && !key.voters.is_empty();
     let leader = key.leader.clone();
     (!named && !by_votes).then_some(Guard::NotSynchronous { leader })
@@ -156,7 +156,7 @@ fn unsynchronous(ctx: &Context<'_>, view: &ClusterView) -> Option<Guard> {
 /// As many voters as the `sync` key demands have said that they are not ahead of this node, at a time when the last primary could not
 /// acknowledge commits any more.
 fn votes(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
-    let key = ctx.facts.view().and_then(|view| view.sync.as_ref());
+    let key = ctx.facts.sync_key();
     let Some(key) = key.filter(|key| key.leader != *ctx.me() && !forced(ctx) && !lacks(Flaw::SyncUnheeded))
     else {
         return Ok(());
@@ -172,7 +172,7 @@ fn votes(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
         let theirs = status.and_then(|status| status.timeline.zip(status.position));
         *name == ctx.me() || theirs.is_some_and(|theirs| holds(server, theirs))
     };
-    let (have, need) = (key.voters.iter().filter(not_ahead).count(), key.quorum + 1);
+    let (have, need) = (key.voters.iter().filter(not_ahead).count(), key.votes());
     if have < need {
         return Err(Guard::VotesMissing { have, need });
     }

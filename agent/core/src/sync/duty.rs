@@ -21,12 +21,17 @@ pub(crate) fn order(ctx: &Context<'_>) -> Option<Order> {
     if !idle || !looked || !ctx.state.lease.held || !ctx.valid() || ctx.state.releasing {
         return None;
     }
-    if off && view.sync.is_none() {
-        return Some(Order::SetSynchronous { names: None });
+    if off {
+        // From here on nobody is promised anything.
+        return Some(if view.sync.is_some() {
+            write(view, None)
+        } else {
+            Order::SetSynchronous { names: None }
+        });
     }
     match step(ctx, view, server) {
         Step::Rest | Step::Await => None,
-        Step::Key(key) => Some(write(view, key)),
+        Step::Key(key) => Some(write(view, Some(key))),
         Step::Names(names) => Some(Order::SetSynchronous { names: Some(names) }),
     }
 }
@@ -47,13 +52,7 @@ pub(crate) fn before_writable(ctx: &Context<'_>) -> Option<Option<Order>> {
 /// By whom commits are acknowledged from the first on, while nobody but this node may be elected.
 pub(crate) fn first_names(ctx: &Context<'_>) -> Option<Names> {
     let settings = &ctx.config.synchronous;
-    let any = settings.mode == Mode::Quorum;
-    let names = if settings.strict {
-        Names::nobody(any)
-    } else {
-        Names::Alone
-    };
-    (settings.mode != Mode::Off).then_some(names)
+    (settings.mode != Mode::Off).then(|| settings.alone())
 }
 
 fn write(view: &ClusterView, key: Option<SyncKey>) -> Order {
@@ -63,7 +62,7 @@ fn write(view: &ClusterView, key: Option<SyncKey>) -> Order {
     }
 }
 
-/// What comes next in a mode, or after one.
+/// What comes next in a mode.
 fn step(ctx: &Context<'_>, view: &ClusterView, server: &Server) -> Step {
     let names = &server.synchronous;
     let key = view.sync.as_deref();

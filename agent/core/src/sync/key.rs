@@ -32,10 +32,22 @@ impl SyncKey {
         }
     }
 
+    /// This member may be elected by it, or has a vote.
+    #[must_use]
+    pub fn names(&self, member: &NodeName) -> bool {
+        self.leader == *member || self.voters.contains(member)
+    }
+
+    /// How many voters must be heard.
+    #[must_use]
+    pub fn votes(&self) -> usize {
+        self.quorum + 1
+    }
+
     /// Whoever elects by this key meets whoever acknowledges by `names`.
     #[must_use]
     pub fn meets(&self, names: &Names) -> bool {
-        let votes = self.quorum + 1;
+        let votes = self.votes();
         if self.voters.len() < votes {
             return true;
         }
@@ -55,7 +67,7 @@ impl SyncKey {
     /// Whoever may be elected by this key may be by `other` as well: a change from that to this needs nothing.
     #[must_use]
     pub fn within(&self, other: &Self) -> bool {
-        let none = self.voters.len() <= self.quorum;
+        let none = self.voters.len() < self.votes();
         self.leader == other.leader
             && (none || self.voters.is_subset(&other.voters) && other.quorum <= self.quorum)
     }

@@ -52,6 +52,18 @@ pub struct Settings {
     pub maximum_lag: Option<u64>,
 }
 
+impl Settings {
+    /// The setting while no standby acknowledges: the primary goes on alone or, in strict mode, commits wait.
+    #[must_use]
+    pub fn alone(&self) -> Names {
+        if self.strict {
+            Names::nobody(self.mode == Mode::Quorum)
+        } else {
+            Names::Alone
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -41,8 +41,8 @@ pub struct Present<'a> {
 /// How things should stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The key; none for asynchronous replication.
-    pub key: Option<SyncKey>,
+    /// The key.
+    pub key: SyncKey,
     /// The setting.
     pub names: Names,
 }
@@ -55,7 +55,7 @@ pub enum Step {
     /// The setting is not confirmed yet.
     Await,
     /// Write the key.
-    Key(Option<SyncKey>),
+    Key(SyncKey),
     /// Write the setting (again, to know that it is in force).
     Names(Names),
 }
@@ -79,31 +79,24 @@ pub fn next(now: &Present<'_>, target: &Target) -> Step {
         (Step::Rest | Step::Await | Step::Names(_), Some(key))
             if now.doubt && !lacks(Flaw::SyncDoubtIgnored) =>
         {
-            Step::Key(Some(key.clone()))
+            Step::Key(key.clone())
         }
         _ => step,
     }
 }
 
 fn towards(now: &Present<'_>, target: &Target) -> Step {
-    let Some(key) = now.key else {
-        // Everybody may be elected. Whoever wants less begins with the least.
-        return match &target.key {
-            Some(_) => Step::Key(Some(SyncKey::alone(now.me.clone()))),
-            None if *now.names != target.names => Step::Names(target.names.clone()),
-            None => Step::Rest,
-        };
-    };
-    let broken = key.leader != *now.me || !key.meets(now.names);
-    if broken && target.key.is_some() {
-        return Step::Key(Some(SyncKey::alone(now.me.clone())));
-    }
-    let Some(wanted) = &target.key else {
-        // From here on nobody is promised anything.
-        return Step::Key(None);
+    let alone = || SyncKey::alone(now.me.clone());
+    let wanted = &target.key;
+    let Some(key) = now
+        .key
+        .filter(|key| key.leader == *now.me && key.meets(now.names))
+    else {
+        // Everybody may be elected, or whoever a former leader named: it begins with the least.
+        return Step::Key(alone());
     };
     if key != wanted && allowed(now, key, wanted) {
-        return Step::Key(Some(wanted.clone()));
+        return Step::Key(wanted.clone());
     }
     if *now.names == target.names {
         return match (key == wanted, now.in_force) {
@@ -123,8 +116,7 @@ fn towards(now: &Present<'_>, target: &Target) -> Step {
             Step::Names(now.names.clone())
         };
     }
-    let between = between(now, key, target);
-    Step::Key(Some(between.unwrap_or_else(|| SyncKey::alone(now.me.clone()))))
+    Step::Key(between(now, key, target).unwrap_or_else(alone))
 }
 
 /// The key may be changed to `wanted` now.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Names;
-use crate::types::{Lsn, MonoTime};
+use crate::types::{Lsn, MonoTime, NodeName};
 use crate::view::Server;
 
 /// How far the setting has come into force, and who has fallen silent.
@@ -66,7 +66,7 @@ impl Progress {
         self.confirmed |= match names {
             Names::Alone | Names::Foreign(_) => false,
             Names::Some(some) => {
-                let have = |name: &&crate::types::NodeName| {
+                let have = |name: &&NodeName| {
                     let standby = server.standbys.get(name.as_str());
                     standby.is_some_and(|standby| standby.streaming && mark <= standby.position)
                 };

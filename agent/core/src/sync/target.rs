@@ -20,7 +20,7 @@ pub struct Candidate {
     pub nofailover: bool,
 }
 
-/// What `settings` want with these candidates, for a leader whose position is `written`.
+/// What `settings`, of a mode that is on, want with these candidates, for a leader whose position is `written`.
 ///
 /// Who is a voter stays one rather than another of the same tag. With nobody to acknowledge, commits return by the primary alone; in strict
 /// mode what is set stays.
@@ -33,16 +33,7 @@ pub fn target(
     written: Lsn,
     mut candidates: Vec<Candidate>,
 ) -> Target {
-    let any = match settings.mode {
-        Mode::Off => {
-            return Target {
-                key: None,
-                names: Names::Alone,
-            };
-        }
-        Mode::On => false,
-        Mode::Quorum => true,
-    };
+    let any = settings.mode == Mode::Quorum;
     let votes = |name: &NodeName| key.is_some_and(|key| key.voters.contains(name));
     drop_lagging(settings, written, &mut candidates);
     candidates.sort_by(|one, other| {
@@ -61,36 +52,34 @@ pub fn target(
         .iter()
         .filter(|candidate| !candidate.nofailover)
         .count();
-    let chosen = match settings.mode {
-        Mode::Quorum => electable.max(settings.count.min(candidates.len())),
-        _ => settings.count.min(candidates.len()),
-    };
+    let enough = settings.count.min(candidates.len());
+    let chosen = if any { electable.max(enough) } else { enough };
     let number = settings.count.min(chosen);
     let of: BTreeSet<NodeName> = candidates.into_iter().take(chosen).map(|one| one.name).collect();
     if of.is_empty() {
-        return nobody(settings.strict, any, me, key, names);
+        return nobody(settings, me, key, names);
     }
     let quorum = if any { of.len() - number } else { 0 };
     Target {
-        key: Some(SyncKey {
+        key: SyncKey {
             leader: me.clone(),
             voters: of.clone(),
             quorum,
-        }),
+        },
         names: Names::some(any, number, of),
     }
 }
 
-fn nobody(strict: bool, any: bool, me: &NodeName, key: Option<&SyncKey>, names: &Names) -> Target {
-    let kept = key.filter(|key| strict && key.leader == *me && key.meets(names));
+fn nobody(settings: &Settings, me: &NodeName, key: Option<&SyncKey>, names: &Names) -> Target {
+    let kept = key.filter(|key| settings.strict && key.leader == *me && key.meets(names));
     match (kept, names) {
         (Some(key), Names::Some(_)) => Target {
-            key: Some(key.clone()),
+            key: key.clone(),
             names: names.clone(),
         },
         _ => Target {
-            key: Some(SyncKey::alone(me.clone())),
-            names: if strict { Names::nobody(any) } else { Names::Alone },
+            key: SyncKey::alone(me.clone()),
+            names: settings.alone(),
         },
     }
 }
@@ -146,7 +135,7 @@ mod tests {
             Lsn(1000),
             candidates,
         );
-        let key = target.key.expect("a mode is on");
+        let key = target.key;
         assert!(key.meets(&target.names), "{key:?} {}", target.names);
         let voters = key.voters.iter().map(|name| name.0.clone()).collect();
         (voters, key.quorum, target.names.to_string())
@@ -234,7 +223,7 @@ mod tests {
         };
         let (former, names) = (key(&["b"], 0), Names::some(false, 1, set(&["b"])));
         let kept = target(&strict, &"a".into(), Some(&former), &names, Lsn(0), Vec::new());
-        assert_eq!((kept.key, kept.names), (Some(former), names));
+        assert_eq!((kept.key, kept.names), (former, names));
         let none = target(&strict, &"a".into(), None, &Names::Alone, Lsn(0), Vec::new());
         assert_eq!(none.names, Names::nobody(false));
     }

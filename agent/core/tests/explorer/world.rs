@@ -291,8 +291,7 @@ impl Bounds {
         ) {
             Step::Rest => Answer::Rest,
             Step::Await => Answer::Await,
-            Step::Key(Some(key)) => Answer::Key(Key::of(&key)),
-            Step::Key(None) => unreachable!("the mode is on"),
+            Step::Key(key) => Answer::Key(Key::of(&key)),
             Step::Names(names) => Answer::Names(Rule::of(&names)),
         };
         self.asked.borrow_mut().insert(question, answer);
@@ -467,8 +466,7 @@ impl World {
             if let Some(key) = plan::before_writable(&me, key.as_ref(), leader.doubt) {
                 return self.write(leader.who, Key::of(&key), tell);
             }
-            let nobody = Names::nobody(settings.mode == Mode::Quorum);
-            let names = Rule::of(if settings.strict { &nobody } else { &Names::Alone });
+            let names = Rule::of(&settings.alone());
             return tell(self.led(|leader| {
                 leader.life = Life::Serves;
                 leader.names = names;
@@ -549,7 +547,7 @@ impl World {
                 let (me, seen) = (name(leader.who), leader.names.told());
                 let key = world.key.map(Key::told);
                 let wanted = bounds.wanted(self.settings, &me, key.as_ref(), &seen, standbys);
-                let there = key == wanted.key && leader.names == Rule::of(&wanted.names);
+                let there = key == Some(wanted.key) && leader.names == Rule::of(&wanted.names);
                 return there.then_some(steps);
             }
         }
