@@ -422,14 +422,12 @@ impl Node {
     /// Follows what the primary says of its standbys; of a server that is none, or has been ordered to become one, nothing is known.
     fn observe_standbys(&mut self) {
         let quiet = self.lanes.outstanding(Lane::Postgres).is_none();
-        match (&self.facts.postgres, self.context().primary().is_some() && quiet) {
-            (Some(seen), true) if self.context().settled() => {
-                if let Process::Running(server) = &seen.value.process {
-                    self.state.sync.observe(server, seen.at);
-                }
-            }
-            (_, true) => {}
-            (_, false) => self.state.sync.forget(),
+        let settled = self.context().settled();
+        let primary = self.facts.server().filter(|server| quiet && server.is_primary());
+        match (&self.facts.postgres, primary) {
+            (Some(seen), Some(server)) if settled => self.state.sync.observe(server, seen.at),
+            (_, Some(_)) => {}
+            (_, None) => self.state.sync.forget(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::endpoint::{Reply, Request};
 use super::fault::{DcsError, Failure, Kind};
 use super::lock::{Found, absent, get};
 use super::parse::view;
+use super::pool::Work;
 use super::record::{failsafe_json, history_json, sync_json};
 use super::snapshot::{RawCluster, Snapshot};
 
@@ -273,15 +274,7 @@ impl Etcd {
         if found.succeeded || present.is_some_and(|present| present.value == value) {
             return Ok(());
         }
-        let text = format!(
-            "{key} is for the leader to write: {} is not the leader, or the key has changed",
-            self.name
-        );
-        Err(if work.ambiguous {
-            work.error(Failure::refused(text))
-        } else {
-            DcsError::Failed(text)
-        })
+        Err(self.not_the_leaders(&key, work))
     }
 
     /// Writes the `sync` key or, for `None`, deletes it, if the leader key is ours and it is still at `seen` (zero: absent). Returns the
@@ -329,15 +322,20 @@ impl Etcd {
         if work.ambiguous && changed && present.map(|present| &present.value) == value.as_ref() {
             return Ok(at);
         }
+        Err(self.not_the_leaders(&name, work))
+    }
+
+    /// A leader's write whose conditions did not hold, of which no attempt is known to have gone through.
+    fn not_the_leaders(&self, key: &str, work: Work) -> DcsError {
         let text = format!(
-            "{name} is for the leader to write: {} is not the leader, or the key has changed",
+            "{key} is for the leader to write: {} is not the leader, or the key has changed",
             self.name
         );
-        Err(if work.ambiguous {
+        if work.ambiguous {
             work.error(Failure::refused(text))
         } else {
             DcsError::Failed(text)
-        })
+        }
     }
 
     /// Says that this node, the leader, is about to stop.
