@@ -231,7 +231,12 @@ pub enum Order {
     /// Peers: ask each for its status; each answer comes as `Input::Peer`. → `Ok` when all have answered or timed out
     AskPeers(BTreeMap<NodeName, String>),
     /// Failsafe: ask each for its grant. → `Failsafe`
-    AskFailsafe(BTreeMap<NodeName, String>),
+    AskFailsafe {
+        /// Whom, with the addresses of their REST APIs.
+        voters: BTreeMap<NodeName, String>,
+        /// For how long: what the right will be reckoned by.
+        ttl: Duration,
+    },
 
     /// Reply to a question.
     Reply {
@@ -284,7 +289,7 @@ impl Order {
             Self::WriteSync { .. } | Self::SetSynchronous { .. } => Lane::Synchronous,
             Self::SetDeadline(_) => Lane::Guard,
             Self::AskPeers(_) => Lane::Peers,
-            Self::AskFailsafe(_) => Lane::Failsafe,
+            Self::AskFailsafe { .. } => Lane::Failsafe,
             Self::Reply { .. } | Self::Exit { .. } => Lane::Reply,
         }
     }

@@ -1,6 +1,7 @@
 //! What can happen to a node: past facts, each with the time it is true for.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub enum Input {
         request: RequestId,
         /// Who asks.
         leader: NodeName,
+        /// For how long at least, if it says so (Patroni does not).
+        ttl: Option<Duration>,
     },
     /// Somebody asks something of this node, through REST.
     Operator {

@@ -28,7 +28,7 @@ pub struct Lease {
     pub confirmed: Revision,
     /// The ttl last told to others.
     pub ttl: Duration,
-    /// The shortest ttl of this reign.
+    /// The shortest ttl of this reign. Zero: none was confirmed yet.
     pub shortest: Duration,
     /// Failsafe grants, not etcd, carry the right at present.
     pub by_failsafe: bool,
@@ -70,18 +70,32 @@ impl Lease {
     /// for whoever sees only this waits for this.
     pub fn announce(&mut self, ttl: Duration, now: MonoTime) {
         self.ttl = ttl;
+        self.shortest = self.shortest.min(ttl);
         if !lacks(Flaw::LongRightKept) {
             self.until = self.until.min(now.plus(Config::right(ttl)));
         }
     }
 
-    /// Every electable member granted, asked at `sent`. Who granted may not have heard of a longer ttl yet, so the shortest
-    /// of the reign counts.
-    pub fn granted(&mut self, config: &Config, sent: MonoTime) {
+    /// For how long to ask for grants: the shortest ttl of the reign, or what this node `claimed` in the DCS before it was restarted.
+    ///
+    /// Who grants keeps still for what was asked for, whatever it knows; but one that is restarted after that has forgotten it, and waits for
+    /// what `status` says. And a Patroni knows only the ttl in its settings.
+    #[must_use]
+    pub fn safe_ttl(&self, config: &Config, claimed: Option<Duration>) -> Duration {
+        let known = if self.shortest == Duration::ZERO {
+            claimed.unwrap_or_default()
+        } else {
+            self.shortest
+        };
+        config.ttl.min(known)
+    }
+
+    /// Every electable member granted, asked at `sent` for `ttl`.
+    pub fn granted(&mut self, config: &Config, sent: MonoTime, ttl: Duration) {
         let ttl = if lacks(Flaw::LongRightByGrants) {
             config.ttl.max(self.ttl)
         } else {
-            config.ttl.min(self.shortest)
+            ttl
         };
         self.until = self.until.max(sent.plus(Config::right(ttl)));
         self.by_failsafe = true;

@@ -187,8 +187,8 @@ impl Node {
                 self.state.due.keys = now;
                 self.state.due.publish = now;
             }
-            Input::FailsafeAsked { request, leader } => {
-                let granted = self.grant(&leader);
+            Input::FailsafeAsked { request, leader, ttl } => {
+                let granted = self.grant(&leader, ttl);
                 let text = if granted {
                     "Accepted"
                 } else {
@@ -246,7 +246,18 @@ impl Node {
 
     fn observe_cluster(&mut self, view: crate::view::ClusterView) {
         let had_leader = self.facts.leader().is_some();
+        let first = self.facts.cluster.is_none();
+        let registered = |facts: &Facts| facts.member(&self.config.name).is_some();
+        let had_key = registered(&self.facts);
         self.facts.observe_cluster(&self.config, self.now, view);
+        if had_key && !registered(&self.facts) {
+            // Who looks for the best candidate asks those that have a key, and waits a moment only for one that has just lost it.
+            self.state.due.publish = self.now;
+        }
+        if first && self.context().known_unfenced() && !lacks(Flaw::UnfencedBeforeBoot) {
+            // Without a deadline the guard could not tell: the last agent may have been promoting it.
+            self.state.unsure = true;
+        }
         if had_leader && self.facts.leader().is_none() {
             // Positions are asked for at the instant the lock becomes free, not at the next round.
             self.state.due.peers = self.now;
@@ -255,8 +266,8 @@ impl Node {
     }
 
     /// Grants a primary that cannot reach the DCS to stay, unless this node leads, or is taking the lock, or knows of another
-    /// leader. The grant binds for as long as the other's right can last by this node's clock.
-    fn grant(&mut self, leader: &crate::types::NodeName) -> bool {
+    /// leader. The grant binds for as long as the other's right can last by this node's clock: what it asks for, and what is known of it.
+    fn grant(&mut self, leader: &crate::types::NodeName, asked: Option<Duration>) -> bool {
         let taking = matches!(
             self.lanes.outstanding(Lane::Lock),
             Some(outstanding) if matches!(outstanding.order, Order::Acquire { .. })
@@ -279,7 +290,8 @@ impl Node {
             .view()
             .and_then(|view| view.status.as_ref())
             .and_then(|status| status.ttl);
-        let ttl = self.config.ttl.max(claimed.unwrap_or_default());
+        let asked = asked.filter(|_| !lacks(Flaw::PromiseAsKnown));
+        let ttl = self.config.ttl.max(claimed.max(asked).unwrap_or_default());
         if !lacks(Flaw::PromiseForgotten) {
             self.state.promise = Some((leader.clone(), self.now.plus(Config::foreign_right(ttl))));
         }

@@ -149,8 +149,11 @@ impl Backend for Agent {
                 return FailsafeAnswer::Off;
             }
             let (request, reply) = self.waiting.ask();
-            let leader = NodeName(ask.name);
-            self.tell(News::Input(Input::FailsafeAsked { request, leader }));
+            self.tell(News::Input(Input::FailsafeAsked {
+                request,
+                leader: NodeName(ask.name),
+                ttl: ask.ttl,
+            }));
             match reply.await {
                 Ok(Reply { ok: true, .. }) => FailsafeAnswer::Accepted,
                 Ok(Reply { text, .. }) => FailsafeAnswer::Refused(text),

@@ -222,7 +222,7 @@ impl Tools {
                 _ => Outcome::Failed("not an order for the guard".to_owned()),
             },
             Lane::Failsafe => match order {
-                Order::AskFailsafe(voters) => self.ask_failsafe(voters).await,
+                Order::AskFailsafe { voters, ttl } => self.ask_failsafe(voters, ttl).await,
                 _ => Outcome::Failed("not a failsafe round".to_owned()),
             },
             Lane::Probe => {
@@ -349,10 +349,10 @@ impl Tools {
         lines
     }
 
-    async fn ask_failsafe(&self, voters: BTreeMap<NodeName, String>) -> Outcome {
+    async fn ask_failsafe(&self, voters: BTreeMap<NodeName, String>, ttl: Duration) -> Outcome {
         let sent = self.machine.clock.now();
         let limit = self.limits().failsafe();
-        let question = self.publisher.failsafe_question();
+        let question = self.publisher.failsafe_question(ttl);
         let answers = futures_util::future::join_all(voters.iter().map(|(name, url)| {
             let question = &question;
             async move { (name.clone(), self.peers.ask_failsafe(url, question, limit).await) }

@@ -112,12 +112,13 @@ impl Publisher {
         }
     }
 
-    /// The body of a failsafe question.
+    /// The body of a failsafe question. For how long to grant stands under `surus`, where Patroni does not look.
     #[must_use]
-    pub fn failsafe_question(&self) -> Value {
+    pub fn failsafe_question(&self, ttl: Duration) -> Value {
         let facts = self.member_facts();
         let name = self.present().settings.name.clone();
-        json!({"name": name, "conn_url": facts.conn_url, "api_url": facts.api_url, "slots": {}})
+        let ours = json!({"ttl": ttl.as_secs_f64()});
+        json!({"name": name, "conn_url": facts.conn_url, "api_url": facts.api_url, "slots": {}, "surus": ours})
     }
 }
 

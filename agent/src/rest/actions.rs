@@ -1,6 +1,7 @@
 //! The short orders: reload, reinitialize, and the failsafe question of another primary.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -74,6 +75,7 @@ pub(super) async fn failsafe(shared: &Shared, body: &Map<String, Value>) -> Resu
         conn_url: string(body, "conn_url")?.unwrap_or_default(),
         api_url: string(body, "api_url")?.unwrap_or_default(),
         slots,
+        ttl: asked_ttl(body)?,
     };
     let answered = tokio::time::timeout(shared.limits.core_timeout, shared.backend.failsafe_asked(ask)).await;
     // No answer is neither a grant nor a refusal.
@@ -99,6 +101,25 @@ pub(super) async fn failsafe(shared: &Shared, body: &Map<String, Value>) -> Resu
         FailsafeAnswer::Off => Answer::text(StatusCode::BAD_GATEWAY, "failsafe mode is off"),
     })
 }
+
+/// For how long another primary of ours asks to stay.
+fn asked_ttl(body: &Map<String, Value>) -> Result<Option<Duration>, Answer> {
+    let Some(ttl) = body.get("surus").and_then(|ours| ours.get("ttl")) else {
+        return Ok(None);
+    };
+    let seconds = ttl
+        .as_f64()
+        .filter(|seconds| (0.0..=LONGEST_GRANT).contains(seconds));
+    let seconds = seconds.ok_or_else(|| {
+        bad(format!(
+            "\"ttl\" must be a number of seconds from 0 to {LONGEST_GRANT}, not {ttl}"
+        ))
+    })?;
+    Ok(Some(Duration::from_secs_f64(seconds)))
+}
+
+/// The longest that a grant may bind, in seconds: a day. A longer ttl than that is a mistake, and it would keep this member from being elected.
+const LONGEST_GRANT: f64 = 86_400.0;
 
 /// `GET /failsafe`.
 pub(super) fn failsafe_members(status: &NodeStatus) -> Answer {

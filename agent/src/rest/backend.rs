@@ -106,6 +106,8 @@ pub struct FailsafeAsk {
     pub api_url: String,
     /// Its slots with their positions.
     pub slots: BTreeMap<String, Lsn>,
+    /// For how long at least, if it says so (Patroni does not).
+    pub ttl: Option<Duration>,
 }
 
 /// The answer to it.

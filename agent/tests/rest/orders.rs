@@ -493,7 +493,7 @@ async fn reload_and_reinitialize() {
 #[tokio::test]
 async fn failsafe_question() {
     let node = Node::start(replica()).await;
-    let body = r#"{"name":"n2","conn_url":"postgres://x:5432/postgres","api_url":"http://x:8008/patroni","slots":{"n1":7}}"#;
+    let body = r#"{"name":"n2","conn_url":"postgres://x:5432/postgres","api_url":"http://x:8008/patroni","slots":{"n1":7},"surus":{"ttl":8.0}}"#;
     let reply = node.post("/failsafe", body).await;
     assert_eq!(
         (reply.status, reply.body.as_str(), reply.header("lsn")),
@@ -501,8 +501,20 @@ async fn failsafe_question() {
     );
     assert_eq!(
         node.fake.take_calls(),
-        [r#"failsafe n2 http://x:8008/patroni {"n1": Lsn(7)}"#]
+        [r#"failsafe n2 http://x:8008/patroni {"n1": Lsn(7)} Some(8s)"#]
     );
+    for ttl in ["-1", "1e9", "\"8\"", "null"] {
+        let body = format!(r#"{{"name":"n2","surus":{{"ttl":{ttl}}}}}"#);
+        let reply = node.post("/failsafe", &body).await;
+        assert_eq!(reply.status, 400, "{ttl}");
+        assert!(
+            reply.body.contains("\"ttl\" must be a number of seconds"),
+            "{}",
+            reply.body
+        );
+    }
+    assert_eq!(node.post("/failsafe", r#"{"name":"n2"}"#).await.status, 200);
+    assert_eq!(node.fake.take_calls(), ["failsafe n2  {} None"]);
     *node.fake.failsafe.lock().unwrap() = FailsafeAnswer::Refused(String::new());
     let reply = node.post("/failsafe", body).await;
     assert_eq!((reply.status, reply.body.as_str()), (500, "Running as a leader"));

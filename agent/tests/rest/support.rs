@@ -169,7 +169,14 @@ impl Backend for Fake {
     fn failsafe_asked(&self, ask: FailsafeAsk) -> BoxFuture<'_, FailsafeAnswer> {
         Box::pin(async move {
             self.hang_if_wedged().await;
-            self.called(format!("failsafe {} {} {:?}", ask.name, ask.api_url, ask.slots));
+            let FailsafeAsk {
+                name,
+                api_url,
+                slots,
+                ttl,
+                ..
+            } = ask;
+            self.called(format!("failsafe {name} {api_url} {slots:?} {ttl:?}"));
             self.failsafe.lock().unwrap().clone()
         })
     }

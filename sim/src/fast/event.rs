@@ -1,5 +1,7 @@
 //! What can stand in the queue.
 
+use std::time::Duration;
+
 use surus_core::Action;
 use surus_core::input::Input;
 use surus_core::types::ActionId;
@@ -70,8 +72,8 @@ pub enum Event {
     WireRetry(usize, usize),
     /// The guard's deadline, of this version.
     GuardDue(usize, u64),
-    /// A question of one member reaches another: (from, its agent, to, question, failsafe).
-    Ask(usize, u64, usize, u64, bool),
+    /// A question of one member reaches another: (from, its agent, to, question, for how long to grant if it is one of failsafe).
+    Ask(usize, u64, usize, u64, Option<Duration>),
     /// Its answer: (asker, its agent, who, question, what).
     Answer(usize, u64, usize, u64, Box<Option<surus_core::view::PeerStatus>>),
     /// A failsafe answer: (asker, its agent, who, question, granted). `None`: nobody is there.

@@ -44,9 +44,9 @@ impl World {
                 self.ask(node, &whom, None);
                 self.complete(node, action.id, Outcome::Ok);
             }
-            Order::AskFailsafe(whom) => {
-                let whom = whom.clone();
-                self.ask(node, &whom, Some(action.id));
+            Order::AskFailsafe { voters, ttl } => {
+                let (whom, ttl) = (voters.clone(), *ttl);
+                self.ask(node, &whom, Some((action.id, ttl)));
             }
             Order::Reply { .. } => {}
             Order::Exit {

@@ -22,7 +22,12 @@ impl World {
     }
 
     /// Asks the peers: each answer comes by itself, and silence after a while.
-    pub(crate) fn ask(&mut self, node: usize, whom: &BTreeMap<NodeName, String>, round: Option<ActionId>) {
+    pub(crate) fn ask(
+        &mut self,
+        node: usize,
+        whom: &BTreeMap<NodeName, String>,
+        round: Option<(ActionId, Duration)>,
+    ) {
         self.counter += 1;
         let question = self.counter;
         let local = self.local(node);
@@ -31,7 +36,7 @@ impl World {
             return;
         };
         let epoch = agent.epoch;
-        if let Some(id) = round {
+        if let Some((id, _)) = round {
             agent.round = Some(Round {
                 id,
                 question,
@@ -56,7 +61,10 @@ impl World {
                 "how do you stand?"
             };
             if let Some(delay) = self.post(from, there, what) {
-                self.after(delay, Event::Ask(node, epoch, to, question, round.is_some()));
+                self.after(
+                    delay,
+                    Event::Ask(node, epoch, to, question, round.map(|(_, ttl)| ttl)),
+                );
             }
         }
         let settings = &self.hosts[node].settings;
@@ -71,7 +79,14 @@ impl World {
     }
 
     /// A question reaches a member.
-    pub(crate) fn asked(&mut self, from: usize, epoch: u64, to: usize, question: u64, failsafe: bool) {
+    pub(crate) fn asked(
+        &mut self,
+        from: usize,
+        epoch: u64,
+        to: usize,
+        question: u64,
+        failsafe: Option<Duration>,
+    ) {
         let now = self.now;
         let host = &self.hosts[to];
         let stuck = if host.agent.is_some() {
@@ -90,12 +105,12 @@ impl World {
         let (here, back) = (Place::Node(to), Place::Node(from));
         let answer = if host.agent.is_none() {
             // Nobody listens: the host's kernel refuses the connection at once.
-            if failsafe {
+            if failsafe.is_some() {
                 Event::Grant(from, epoch, to, question, None)
             } else {
                 Event::Answer(from, epoch, to, question, Box::new(None))
             }
-        } else if failsafe {
+        } else if let Some(ttl) = failsafe {
             let local = self.local(to);
             let request = RequestId(question);
             let leader = self.names[from].clone();
@@ -107,13 +122,17 @@ impl World {
                 self.after(MS, Event::Grant(from, epoch, to, question, Some(true)));
                 return;
             }
-            let input = Input::FailsafeAsked { request, leader };
+            let input = Input::FailsafeAsked {
+                request,
+                leader,
+                ttl: Some(ttl),
+            };
             let step = agent.core.step(local, input);
             let granted = step.actions.iter().any(
                 |action| matches!(&action.order, Order::Reply { request: answered, ok: true, .. } if *answered == request),
             );
             if granted {
-                self.promised(to);
+                self.promised(to, ttl);
                 self.see(to, Seen::Granted { to: from });
             }
             self.follow_step(to, step);
@@ -132,8 +151,9 @@ impl World {
         }
     }
 
-    /// A member has granted: it keeps still for the longest ttl that it knows of, its own or the one that the leader claims.
-    fn promised(&mut self, node: usize) {
+    /// A member has granted: it keeps still for the longest ttl that it knows of, its own, the one that the leader claims, or the one that
+    /// was asked for.
+    fn promised(&mut self, node: usize, asked: Duration) {
         let Some(agent) = &self.hosts[node].agent else {
             return;
         };
@@ -141,7 +161,7 @@ impl World {
         let claimed = facts.view().and_then(|view| view.status.as_ref()?.ttl);
         let own = Duration::from_secs(self.hosts[node].settings.ttl);
         self.hosts[node].rivalry.granted = Some(self.now);
-        self.hosts[node].promises = claimed.map_or(own, |claimed| claimed.max(own));
+        self.hosts[node].promises = own.max(asked).max(claimed.unwrap_or_default());
     }
 
     pub(crate) fn peer_status(&self, node: usize) -> Option<PeerStatus> {

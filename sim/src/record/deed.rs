@@ -106,7 +106,7 @@ impl Deed {
             Order::SetSynchronous { .. } => Self::SetSynchronous,
             Order::SetDeadline(_) => Self::SetDeadline,
             Order::AskPeers(_) => Self::AskPeers,
-            Order::AskFailsafe(_) => Self::AskFailsafe,
+            Order::AskFailsafe { .. } => Self::AskFailsafe,
             Order::Reply { .. } => Self::Reply,
             Order::Exit { .. } => Self::Exit,
         }

@@ -9,6 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -24,23 +25,34 @@ pub struct Grants {
     pub list: Vec<usize>,
     /// The ttl in force.
     pub ttl: Time,
-    /// Of each asker, by whom it was granted, and when it had asked.
-    given: BTreeMap<usize, BTreeMap<usize, Time>>,
+    /// Of each asker, by whom it was granted, and what.
+    given: BTreeMap<usize, BTreeMap<usize, Asked>>,
+}
+
+/// A failsafe question as it left.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    sent: Time,
+    /// For how long, if it says so.
+    ttl: Option<Time>,
 }
 
 impl Hub {
-    /// `host` was granted by `by` what it had asked at `sent`.
-    fn granted(&self, host: usize, by: usize, sent: Time) {
+    /// `host` was granted by `by` what it had asked.
+    fn granted(&self, host: usize, by: usize, asked: Asked) {
         self.see(Some(by), Seen::Granted { to: host });
         let right = {
             let mut grants = self.grants();
-            grants.given.entry(host).or_default().insert(by, sent);
+            grants.given.entry(host).or_default().insert(by, asked);
             let given = &grants.given[&host];
             let others = grants.list.iter().filter(|member| **member != host);
-            let asked: Option<Vec<Time>> = others.map(|member| given.get(member).copied()).collect();
-            asked
-                .and_then(|asked| asked.into_iter().min())
-                .map(|sent| (sent, sent + grants.ttl))
+            let asked: Option<Vec<Asked>> = others.map(|member| given.get(member).copied()).collect();
+            let until = |asked: &Asked| (asked.sent, asked.sent + asked.ttl.unwrap_or(grants.ttl));
+            asked.and_then(|asked| {
+                let (sent, _) = asked.iter().map(until).min()?;
+                let (_, until) = asked.iter().map(until).min_by_key(|(_, until)| *until)?;
+                Some((sent, until))
+            })
         };
         if let Some((sent, until)) = right {
             self.by_grants(host, sent, until);
@@ -72,7 +84,7 @@ pub struct Tap {
     hub: Arc<Hub>,
     from: usize,
     to: usize,
-    asked: Option<Time>,
+    asked: Option<Asked>,
     answer: Vec<u8>,
 }
 
@@ -91,6 +103,15 @@ impl Tap {
     }
 }
 
+/// For how long a question asks, in a piece of its body.
+fn said_ttl(bytes: &[u8]) -> Option<Time> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (_, rest) = text.split_once("\"ttl\":")?;
+    let number = rest.split(['}', ',']).next()?;
+    let ttl = Duration::try_from_secs_f64(number.trim().parse().ok()?).ok()?;
+    Time::try_from(ttl.as_nanos()).ok()
+}
+
 impl AsyncRead for Tap {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -99,12 +120,12 @@ impl AsyncRead for Tap {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if let Some(sent) = self.asked {
+        if let Some(asked) = self.asked {
             self.answer.extend_from_slice(&buffer.filled()[before..]);
             let granted = self.answer.starts_with(b"HTTP/1.1 200") && self.answer.ends_with(b"Accepted");
             if granted {
                 self.asked = None;
-                self.hub.granted(self.from, self.to, sent);
+                self.hub.granted(self.from, self.to, asked);
             }
         }
         polled
@@ -114,7 +135,12 @@ impl AsyncRead for Tap {
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.asked.is_none() && bytes.starts_with(b"POST /failsafe") {
-            self.asked = Some(self.hub.net.now());
+            let sent = self.hub.net.now();
+            self.asked = Some(Asked { sent, ttl: None });
+        }
+        if let Some(asked) = &mut self.asked {
+            // The body leaves with the head or after it.
+            asked.ttl = asked.ttl.or_else(|| said_ttl(bytes));
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

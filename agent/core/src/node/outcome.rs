@@ -275,6 +275,7 @@ impl Node {
                     }
                     Order::StartPrimary { .. } => self.state.failed_starts += 1,
                     Order::BaseBackup { .. } => self.state.reclone = None,
+                    Order::Restart { guard_until: None } => self.state.nudged = None,
                     _ => {}
                 }
                 // A failed stop is repeated by the rule that wants it, at its own pace.
@@ -422,7 +423,13 @@ impl Node {
 
     /// A failsafe round counts only if every member that was asked, and every one that may have come onto the list since, granted.
     fn failsafe_done(&mut self, order: &Order, outcome: Outcome) {
-        let (Order::AskFailsafe(asked), Outcome::Failsafe { sent, granted, .. }) = (order, outcome) else {
+        let (
+            Order::AskFailsafe {
+                voters: asked, ttl, ..
+            },
+            Outcome::Failsafe { sent, granted, .. },
+        ) = (order, outcome)
+        else {
             return;
         };
         let required = self.context().failsafe_voters();
@@ -432,7 +439,7 @@ impl Node {
         };
         let in_time = self.state.lease.valid(self.now);
         if in_time && all(asked.keys()) && required.is_some_and(|required| all(required.keys())) {
-            self.state.lease.granted(&self.config, sent);
+            self.state.lease.granted(&self.config, sent, *ttl);
             self.state.granted = self.now;
         }
     }

@@ -324,9 +324,7 @@ impl<'a> Context<'a> {
 
     /// PostgreSQL accepts writes, or may begin to without a further order.
     pub(crate) fn may_write(&self) -> bool {
-        self.facts.may_write()
-            || self.becoming_writable()
-            || self.state.unsure && !(self.absent() && self.settled())
+        self.facts.may_write() || self.becoming_writable() || self.state.unsure
     }
 
     /// Until when an order that makes PostgreSQL writable may be executed.

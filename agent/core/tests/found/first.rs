@@ -178,7 +178,7 @@ fn the_lock_is_taken_again_after_an_outage_under_failsafe() {
     story.read(listed.clone());
     for _ in 0..8 {
         story.later(500);
-        if let Some(Order::AskFailsafe(_)) = story.under_way(Lane::Failsafe) {
+        if let Some(Order::AskFailsafe { .. }) = story.under_way(Lane::Failsafe) {
             let outcome = Outcome::Failsafe {
                 sent: MonoTime::from_millis(story.now),
                 granted: BTreeSet::from([NodeName::from("b")]),

@@ -4,5 +4,6 @@ mod first;
 mod heritage;
 mod models;
 mod news;
+mod rare;
 mod story;
 mod synchronous;

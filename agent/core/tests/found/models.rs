@@ -193,17 +193,29 @@ fn stranded() -> Process {
 
 #[test]
 fn a_replica_that_stands_still_is_started_anew_once_in_a_reign() {
-    let mut story = Story::new(Config::new("a".into()));
-    story.read(led_by_b(10));
-    for _ in 0..120 {
-        story.probed(stranded(), ControlState::InArchiveRecovery);
-        match story.under_way(Lane::Postgres) {
-            Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
-            Some(Order::Restart { guard_until: None }) => story.done(Lane::Postgres, Outcome::Ok),
-            _ => {}
+    let failed = || Outcome::Failed("the stop failed".to_owned());
+    // One that failed has changed nothing, and does not count.
+    for (failures, restarts) in [(0, 1), (1, 2), (2, 3)] {
+        let mut story = Story::new(Config::new("a".into()));
+        story.read(led_by_b(10));
+        let mut left = failures;
+        for _ in 0..120 {
+            story.probed(stranded(), ControlState::InArchiveRecovery);
+            match story.under_way(Lane::Postgres) {
+                Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
+                Some(Order::Restart { guard_until: None }) if 0 < left => {
+                    left -= 1;
+                    story.done(Lane::Postgres, failed());
+                }
+                Some(Order::Restart { guard_until: None }) => story.done(Lane::Postgres, Outcome::Ok),
+                _ => {}
+            }
         }
+        assert_eq!(
+            gave(&story, |order| matches!(order, Order::Restart { .. })),
+            restarts
+        );
     }
-    assert_eq!(gave(&story, |order| matches!(order, Order::Restart { .. })), 1);
 }
 
 #[test]

@@ -315,9 +315,9 @@ impl Dice {
                 timeline: self.timeline(),
                 history: self.history(),
             },
-            Order::AskFailsafe(asked) => Outcome::Failsafe {
+            Order::AskFailsafe { voters, .. } => Outcome::Failsafe {
                 sent,
-                granted: asked.keys().filter(|_| !self.one_in(4)).cloned().collect(),
+                granted: voters.keys().filter(|_| !self.one_in(4)).cloned().collect(),
                 refused: BTreeSet::new(),
             },
             _ => Outcome::Ok,

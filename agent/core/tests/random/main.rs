@@ -218,6 +218,7 @@ impl Harness {
             13 => self.step(Input::FailsafeAsked {
                 request: RequestId(seed),
                 leader: dice.name(),
+                ttl: dice.one_in(2).then(|| Duration::from_secs(3 + dice.roll(9))),
             }),
             14 => self.step(Input::Operator {
                 request: RequestId(seed),

@@ -1,0 +1,153 @@
+//! What one seed in tens of thousands showed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use surus_core::config::Config;
+use surus_core::input::{Input, Outcome, RequestId};
+use surus_core::types::*;
+use surus_core::view::*;
+use surus_core::{Lane, Order};
+
+use crate::first::leading;
+use crate::story::*;
+
+/// How much longer `a`, whose own ttl is `own` and whose view claims one of 5 s, is kept from the lock by a grant for `asked`.
+fn promised(own: u64, asked: Option<u64>) -> Duration {
+    let mut story = Story::new(Config {
+        ttl: Duration::from_secs(own),
+        ..Config::new("a".into())
+    });
+    story.read(view(10, Some("b"), 9));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.hear(Input::FailsafeAsked {
+        request: RequestId(1),
+        leader: "b".into(),
+        ttl: asked.map(Duration::from_secs),
+    });
+    let reply = story.given.iter().find_map(|order| match order {
+        Order::Reply { ok, .. } => Some(*ok),
+        _ => None,
+    });
+    assert_eq!(reply, Some(true));
+    let (to, until) = story.node.explain().state.promise.clone().expect("it granted");
+    assert_eq!(to, "b".into());
+    until.since(MonoTime::from_millis(story.now))
+}
+
+#[test]
+fn a_grant_binds_for_what_it_was_asked_for_and_for_what_is_known() {
+    let with_drift = Config::foreign_right;
+    assert_eq!(promised(5, Some(8)), with_drift(Duration::from_secs(8)));
+    assert_eq!(promised(5, Some(3)), with_drift(Duration::from_secs(5)));
+    assert_eq!(promised(6, Some(3)), with_drift(Duration::from_secs(6)));
+    // Patroni does not say.
+    assert_eq!(promised(6, None), with_drift(Duration::from_secs(6)));
+    assert_eq!(promised(3, None), with_drift(Duration::from_secs(5)));
+}
+
+/// `a`, which leads with `b` and an etcd that is silent, up to its question for grants; what it asked for.
+fn asks(mut story: Story) -> (Story, Duration) {
+    for _ in 0..12 {
+        story.later(500);
+        if let Some(Order::AskFailsafe { ttl, .. }) = story.under_way(Lane::Failsafe) {
+            let ttl = *ttl;
+            return (story, ttl);
+        }
+    }
+    panic!("it asks nobody");
+}
+
+fn with_list(mut view: ClusterView) -> ClusterView {
+    let list = ["a", "b"].map(|name| (NodeName::from(name), format!("http://{name}")));
+    view.failsafe = Some(Arc::new(BTreeMap::from(list)));
+    view
+}
+
+#[test]
+fn grants_are_asked_for_the_ttl_that_the_right_is_reckoned_by() {
+    let mut story = leading(Config::new("a".into()));
+    story.read(with_list(view(20, Some("a"), 11)));
+    // A longer one was set, and no renewal has told anybody: one who granted, and was restarted, would not know it.
+    story.hear(Input::Config(Config {
+        ttl: Duration::from_secs(9),
+        ..Config::new("a".into())
+    }));
+    let (mut story, ttl) = asks(story);
+    assert_eq!(ttl, Duration::from_secs(5));
+    let outcome = Outcome::Failsafe {
+        sent: MonoTime::from_millis(story.now),
+        granted: BTreeSet::from(["b".into()]),
+        refused: BTreeSet::new(),
+    };
+    story.done(Lane::Failsafe, outcome);
+    assert_eq!(story.right_left(), Config::right(Duration::from_secs(5)));
+}
+
+#[test]
+fn an_unfenced_server_of_the_agent_before_may_still_become_a_primary() {
+    let paused = Config {
+        pause: true,
+        ..Config::new("a".into())
+    };
+    let mut story = Story::new(paused);
+    let mut view = view(10, Some("a"), 9);
+    if let Some(status) = &mut view.status {
+        Arc::make_mut(status).unfenced = Some("a".into());
+    }
+    story.read(view);
+    story.locked(11);
+    // Its promotion was asked for before this agent began, and hangs.
+    story.probed(
+        Process::Unresponsive { may_write: false },
+        ControlState::InArchiveRecovery,
+    );
+    for revision in 12..15 {
+        story.later(1000);
+        let says = match story.under_way(Lane::Lock) {
+            Some(Order::Renew { status, .. }) => Some(status.unfenced),
+            _ => None,
+        };
+        assert_eq!(says, Some(true));
+        story.locked(revision);
+    }
+}
+
+#[test]
+fn a_start_that_a_stop_overtook_keeps_its_deadline() {
+    let mut story = leading(Config::new("a".into()));
+    story.done(Lane::Guard, Outcome::Ok);
+    story.probed(Process::Absent, ControlState::InProduction);
+    while !matches!(story.under_way(Lane::Postgres), Some(Order::StartPrimary { .. })) {
+        story.probed(Process::Absent, ControlState::InProduction);
+    }
+    // Nothing is heard of it, nor of etcd, until the right is about to end.
+    while !matches!(story.under_way(Lane::Postgres), Some(Order::Stop { .. })) {
+        assert!(story.now < 120_000, "it is never stopped");
+        if story.orders.contains_key(&Lane::Guard) {
+            story.done(Lane::Guard, Outcome::Ok);
+        }
+        story.later(100);
+    }
+    story.later(100);
+    assert!(!matches!(
+        story.under_way(Lane::Guard),
+        Some(Order::SetDeadline(None))
+    ));
+}
+
+#[test]
+fn a_member_whose_key_vanished_writes_it_anew_at_once() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(10, Some("b"), 9));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.done(Lane::Publish, Outcome::Ok);
+    let mut without = view(11, Some("b"), 9);
+    without.members.remove(&NodeName::from("a"));
+    story.hear(Input::Cluster(without));
+    assert!(matches!(
+        story.under_way(Lane::Publish),
+        Some(Order::WriteMember(_))
+    ));
+}
