@@ -139,6 +139,7 @@ impl Node {
             Order::Acquire { ttl, status, .. } | Order::Renew { ttl, status, .. } => {
                 self.state.lease.announce(*ttl, now);
                 self.state.unfenced &= status.unfenced;
+                self.state.proposed = self.state.proposed.max(status.next);
             }
             Order::Release { status, .. } => {
                 self.state.releasing = !lacks(Flaw::ReleaseForgotten);

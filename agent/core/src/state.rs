@@ -29,6 +29,8 @@ pub struct State {
     pub begun_as_replica: bool,
     /// The timeline that a promotion under this node's lock makes.
     pub reserved: Option<Timeline>,
+    /// The highest timeline that an order of this node reserves: it may have arrived, whatever was answered, and is not unsaid.
+    pub proposed: Option<Timeline>,
     /// The order to give the lock back was sent and may have its effect at any time: nothing may become writable in this reign.
     pub releasing: bool,
     /// Such an order was left without an answer in this reign: one that certainly failed later says nothing of it.
@@ -247,6 +249,7 @@ impl State {
             unsure: false,
             begun_as_replica: false,
             reserved: None,
+            proposed: None,
             releasing: false,
             release_in_doubt: false,
             unfenced: false,

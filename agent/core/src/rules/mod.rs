@@ -478,7 +478,7 @@ impl<'a> Context<'a> {
             ttl: self.config.ttl,
             timeline: reached.timeline,
             fork: reached.fork,
-            next: self.state.reserved.max(old.and_then(|status| status.next)),
+            next: self.state.proposed.max(old.and_then(|status| status.next)),
             vacated,
             unfenced: self.says_unfenced(),
         };

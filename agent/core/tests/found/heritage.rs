@@ -291,13 +291,17 @@ fn a_lock_that_an_earlier_order_took_reserves_nothing() {
     let Some(Order::Renew { status, .. }) = story.under_way(Lane::Lock) else {
         panic!("no renewal")
     };
-    assert_eq!(status.next, Some(Timeline(5)), "4 may be another's");
+    assert_eq!(
+        status.next,
+        Some(Timeline(6)),
+        "4 may be another's, and 5 what the order that took it reserved"
+    );
     story.locked(21);
     settle(&mut story, at(1000, None), true);
     assert!(matches!(
         story.under_way(Lane::Postgres),
         Some(Order::Promote {
-            above: Timeline(4),
+            above: Timeline(5),
             ..
         })
     ));

@@ -326,7 +326,7 @@ fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
 }
 
 /// Takes the free lock as soon as it may; `written`: the transaction is known to be this order's.
-fn takes(story: &mut Story, free: &ClusterView, written: bool) {
+pub(crate) fn takes(story: &mut Story, free: &ClusterView, written: bool) {
     story.hear(Input::Cluster(free.clone()));
     for _ in 0..40 {
         if matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })) {

@@ -11,6 +11,7 @@ use surus_core::view::*;
 use surus_core::{Lane, Order};
 
 use crate::first::leading;
+use crate::news::takes;
 use crate::story::*;
 
 /// How much longer `a`, whose own ttl is `own` and whose view claims one of 5 s, is kept from the lock by a grant for `asked`.
@@ -150,4 +151,28 @@ fn a_member_whose_key_vanished_writes_it_anew_at_once() {
         story.under_way(Lane::Publish),
         Some(Order::WriteMember(_))
     ));
+}
+
+#[test]
+fn what_the_order_that_took_the_lock_reserved_is_not_unsaid() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(view(10, Some("b"), 9));
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    story.done(Lane::Guard, Outcome::Ok);
+    // The first attempt took it, and its answer was lost: the next one tells only that the lock is held.
+    takes(&mut story, &view(11, None, 9), false);
+    let next = |order: &Order| match order {
+        Order::Acquire { status, .. } | Order::Renew { status, .. } => status.next,
+        _ => None,
+    };
+    let mut last = None;
+    for _ in 0..8 {
+        if let Some(order @ (Order::Acquire { .. } | Order::Renew { .. })) = story.under_way(Lane::Lock) {
+            assert!(last <= next(order), "{last:?} {order:?}");
+            last = next(order);
+            story.done(Lane::Lock, Outcome::Unknown("no answer".to_owned()));
+        }
+        story.later(1000);
+    }
+    assert!(Some(Timeline(2)) <= last);
 }
