@@ -4,6 +4,7 @@ use super::plan::{self, Present, Step};
 use super::target::{Candidate, target};
 use super::{Mode, Names, SyncKey};
 use crate::action::{Lane, Order};
+use crate::input::OperatorOrder;
 use crate::rules::Context;
 use crate::types::NodeName;
 use crate::view::{ClusterView, Server};
@@ -28,6 +29,11 @@ pub(crate) fn order(ctx: &Context<'_>) -> Option<Order> {
         } else {
             Order::SetSynchronous { names: None }
         });
+    }
+    let restart = matches!(ctx.state.asked, Some((_, OperatorOrder::Restart)));
+    if restart && plan::before_writable(ctx.me(), view.sync.as_deref(), ctx.state.sync_in_doubt).is_none() {
+        // It is ready for the restart that a person waits for.
+        return None;
     }
     match step(ctx, view, server) {
         Step::Rest | Step::Await => None,

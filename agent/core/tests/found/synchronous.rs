@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use surus_core::config::Config;
-use surus_core::input::{Input, Outcome};
+use surus_core::input::{Input, OperatorOrder, Outcome, RequestId};
 use surus_core::sync::{Mode, Names, Settings, SyncKey};
 use surus_core::types::*;
 use surus_core::view::*;
@@ -329,6 +329,50 @@ fn a_primary_is_started_again_when_nobody_is_named_who_may_lack_what_becomes_vis
         panic!("{:?}", story.given);
     };
     assert_eq!(*synchronous, Some(Names::Alone));
+}
+
+#[test]
+fn the_key_waits_for_a_restart_that_a_person_waits_for() {
+    let names = only(&["b"]);
+    let mut story = leading(config(Mode::On), Some(key("a", &["b"], 0)), &names);
+    let restart = |story: &mut Story, request| {
+        story.hear(Input::Operator {
+            request: RequestId(request),
+            order: OperatorOrder::Restart,
+        });
+    };
+    written(&mut story, 20);
+    restart(&mut story, 1);
+    for revision in 21..40 {
+        if let Some(Order::Restart { .. }) = story.under_way(Lane::Postgres) {
+            break;
+        }
+        if wrote(&story).is_some() {
+            written(&mut story, revision);
+        }
+        story.later(100);
+    }
+    let failed = Outcome::Failed("the stop failed".to_owned());
+    story.done(Lane::Postgres, failed);
+    // The next attempt waits a while, in which the standbys must not come and go.
+    restart(&mut story, 2);
+    let writes = |story: &Story| {
+        let writes = |order: &&Order| matches!(order, Order::WriteSync { .. });
+        story.given.iter().filter(writes).count()
+    };
+    let before = writes(&story);
+    for revision in 40..80 {
+        if story.orders.contains_key(&Lane::Probe) {
+            story.probed(serving(1000, &names), ControlState::InProduction);
+        }
+        if wrote(&story).is_some() {
+            written(&mut story, revision);
+        } else if set(&story).is_some() {
+            story.done(Lane::Synchronous, Outcome::Ok);
+        }
+        story.later(20);
+    }
+    assert!(writes(&story) <= before + 1, "{}", writes(&story) - before);
 }
 
 #[test]
