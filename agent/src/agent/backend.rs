@@ -8,7 +8,7 @@ use serde_json::Value;
 use surus_core::input::{Input, OperatorOrder};
 use surus_core::types::{MonoTime, NodeName, Revision};
 use surus_core::view::PeerStatus;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::driver::News;
@@ -20,6 +20,7 @@ use crate::net::Network;
 use crate::published::Published;
 use crate::rest::NodeStatus;
 use crate::rest::backend::{Backend, BoxFuture, DcsError, FailsafeAnswer, FailsafeAsk, Reply};
+use crate::rest::state::Explanation;
 
 /// How long a request to etcd on a client's behalf may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -40,6 +41,9 @@ pub struct Agent {
 
 /// How long a look at PostgreSQL may hold up an answer to a peer: a healthy server takes a millisecond.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long an explanation is waited for. The loop answers within milliseconds, unless the agent is kept from running.
+const EXPLAIN: Duration = Duration::from_secs(2);
 
 impl Agent {
     fn tell(&self, news: News) {
@@ -94,6 +98,14 @@ impl Backend for Agent {
             };
             let seen = self.statuses.find(since);
             let _ = tokio::time::timeout(LOOK, seen).await;
+        })
+    }
+
+    fn explain(&self) -> BoxFuture<'_, Option<Explanation>> {
+        Box::pin(async move {
+            let (asker, answer) = oneshot::channel();
+            self.tell(News::Explain(asker));
+            tokio::time::timeout(EXPLAIN, answer).await.ok()?.ok()
         })
     }
 

@@ -9,16 +9,16 @@ use surus_core::action::Order;
 use surus_core::input::Input;
 use surus_core::types::MonoTime;
 use surus_core::{Boot, Decision, Node, Step};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::configuration::Configuration;
 use super::env::Observer;
 use super::executor::{Executor, Limits, Tools};
-use super::facts::Statuses;
+use super::facts::{Statuses, explained};
 use super::systemd::Systemd;
 use crate::dcs::snapshot::Snapshot;
 use crate::published::Publisher;
-use crate::rest::state::NodeStatus;
+use crate::rest::state::{Explanation, NodeStatus};
 
 /// So much that has happened already is taken before what is known is published again: rendering it costs more than a step.
 const BATCH: usize = 64;
@@ -37,6 +37,8 @@ pub enum News {
         /// The core is told by the completion of its own order.
         read: bool,
     },
+    /// Say why the node is where it is.
+    Explain(oneshot::Sender<Explanation>),
     /// Read the configuration files anew.
     Reload,
     /// Look around now.
@@ -99,7 +101,7 @@ impl Driver {
             }
             let (mut next, mut turns, mut ending) = (news, 0, None);
             while let Some(news) = next {
-                match self.translate(news) {
+                match self.translate(news, &node, last.as_ref()) {
                     Ok(inputs) => {
                         for input in inputs {
                             wake = self.step(&mut node, input, &mut last);
@@ -135,8 +137,15 @@ impl Driver {
     }
 
     /// What the core is told of it.
-    fn translate(&mut self, news: News) -> Result<Vec<Input>, Ending> {
+    fn translate(&mut self, news: News, node: &Node, last: Option<&Decision>) -> Result<Vec<Input>, Ending> {
         Ok(match news {
+            News::Explain(asker) => {
+                if let Some(decision) = last {
+                    // Nobody waits any more: that is theirs.
+                    let _ = asker.send(explained(&node.explain(), decision));
+                }
+                Vec::new()
+            }
             News::Input(input) => vec![input],
             News::Wake => vec![Input::Tick],
             News::Shutdown => {
@@ -214,7 +223,7 @@ impl Driver {
     }
 
     /// Publishes what is now known.
-    fn publish(&self, node: &Node, decision: Option<&Decision>, wake: MonoTime) {
+    fn publish(&mut self, node: &Node, decision: Option<&Decision>, wake: MonoTime) {
         let Some(decision) = decision else { return };
         let now = self.tools.machine.clock.now();
         let next_run = wake.max(now.plus(Duration::from_millis(1)));

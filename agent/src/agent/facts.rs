@@ -1,6 +1,7 @@
 //! What this member says of itself beside what the core decides: addresses, tags, the configuration, progress, and the
 //! status that REST answers from.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Publisher {
     now: RwLock<Present>,
     schedule: RwLock<Option<Schedule>>,
     details: RwLock<Details>,
+    /// Counts what was observed.
+    looks: AtomicU64,
 }
 
 /// The configuration in force.
@@ -47,6 +50,7 @@ impl Publisher {
             now: RwLock::new(present),
             schedule: RwLock::default(),
             details: RwLock::default(),
+            looks: AtomicU64::new(0),
         }
     }
 
@@ -69,6 +73,7 @@ impl Publisher {
     /// Takes in what people ask of the running server, beyond what the core needs.
     pub fn observe(&self, details: Details) {
         *self.details.write().unwrap_or_else(PoisonError::into_inner) = details;
+        self.looks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The dynamic configuration to write when the DCS has none.
@@ -146,14 +151,14 @@ pub fn timestamp(clock: &dyn Clock) -> Option<jiff::Timestamp> {
 pub struct Statuses {
     cluster: Option<Seen<Arc<ClusterStatus>>>,
     seen: Option<Duration>,
-    replies: u64,
+    /// The look whose details the last status has.
+    detailed: u64,
 }
 
 impl Statuses {
     /// Takes in the cluster's keys as known for the time `at`.
     pub fn observe(&mut self, clock: &dyn Clock, at: MonoTime, snapshot: &Arc<Snapshot>) {
         self.seen = Some(clock.wall());
-        self.replies += 1;
         let known = self
             .cluster
             .as_ref()
@@ -170,7 +175,7 @@ impl Statuses {
     /// The status after a step.
     #[must_use]
     pub fn compose(
-        &self,
+        &mut self,
         publisher: &Publisher,
         explanation: &Explanation<'_>,
         decision: &Decision,
@@ -180,19 +185,17 @@ impl Statuses {
         let Present { settings, .. } = publisher.present();
         let config = explanation.config;
         let facts = explanation.facts;
-        let postgres = facts.postgres.as_ref().map(|seen| {
-            let detail = detail(publisher, &seen.value.process);
-            match &old.postgres {
-                Some(known) if known.view == seen.value && known.at == seen.at && known.detail == detail => {
-                    Arc::clone(known)
-                }
-                _ => Arc::new(PostgresStatus {
-                    at: seen.at,
-                    view: seen.value.clone(),
-                    detail,
-                }),
-            }
+        let look = publisher.looks.load(Ordering::Relaxed);
+        let known = old.postgres.as_ref().filter(|_| self.detailed == look);
+        let postgres = facts.postgres.as_ref().map(|seen| match known {
+            Some(known) if known.at == seen.at && known.view == seen.value => Arc::clone(known),
+            _ => Arc::new(PostgresStatus {
+                at: seen.at,
+                view: seen.value.clone(),
+                detail: detail(publisher, &seen.value.process),
+            }),
         });
+        self.detailed = look;
         let until = explanation.right_until();
         NodeStatus {
             scope: Arc::clone(&old.scope),
@@ -227,8 +230,7 @@ impl Statuses {
                 total: (progress.total_bytes != 0).then_some(progress.total_bytes),
             }),
             decisions: decision.seq,
-            last_rule: decision.rule.code().into(),
-            explanation: Arc::new(explained(explanation, decision)),
+            last_rule: decision.rule.code(),
         }
     }
 }
@@ -337,7 +339,9 @@ fn since_1970(text: &str) -> Option<Duration> {
     Duration::try_from(time.duration_since(jiff::Timestamp::UNIX_EPOCH)).ok()
 }
 
-fn explained(explanation: &Explanation<'_>, decision: &Decision) -> Explained {
+/// What `GET /explain` tells.
+#[must_use]
+pub fn explained(explanation: &Explanation<'_>, decision: &Decision) -> Explained {
     let because: Vec<String> = decision.because.iter().map(ToString::to_string).collect();
     let blocked: Vec<Value> = decision
         .blocked

@@ -14,6 +14,7 @@ use surus_core::types::{Lsn, MonoTime};
 use surus_core::view::PeerStatus;
 use tokio::task::AbortHandle;
 
+use super::state::Explanation;
 use crate::dcs::snapshot::Snapshot;
 use crate::net::{Network as _, Tcp};
 pub use crate::task::BoxFuture;
@@ -41,6 +42,9 @@ pub trait Backend: Send + Sync + 'static {
     fn look(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+
+    /// Why the node is where it is, as the core says at this moment; `None` if it does not answer within two seconds or so.
+    fn explain(&self) -> BoxFuture<'_, Option<Explanation>>;
 
     /// Reads all keys, linearizably.
     fn read_cluster(&self) -> BoxFuture<'_, Result<Snapshot, DcsError>>;

@@ -194,7 +194,7 @@ pub(super) fn metrics(status: &NodeStatus, now: MonoTime) -> String {
         "surus_last_rule",
         "The rule that fired last.",
         "rule",
-        &status.last_rule,
+        status.last_rule,
     );
     page.gauge(
         "surus_can_take_lock",

@@ -79,15 +79,21 @@ async fn read(shared: &Shared, path: &str, query: &Query, headers: &HeaderMap) -
         "config" => dynamic::get(shared).await,
         "failsafe" => actions::failsafe_members(&status),
         "explain" => {
+            let Some(explanation) = shared.backend.explain().await else {
+                return Answer::text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the agent does not answer: it is starting, ending, or kept from running",
+                );
+            };
             let wants_text = query.names("text")
                 || headers
                     .get(ACCEPT)
                     .and_then(|accept| accept.to_str().ok())
                     .is_some_and(|accept| accept.trim_start().starts_with("text/plain"));
             if wants_text {
-                Answer::text(StatusCode::OK, status.explanation.text.clone())
+                Answer::text(StatusCode::OK, explanation.text)
             } else {
-                Answer::json(StatusCode::OK, &status.explanation.json)
+                Answer::json(StatusCode::OK, &explanation.json)
             }
         }
         _ => Answer::json(health::health(path, query, &status, now), &document()),

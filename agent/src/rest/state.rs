@@ -61,9 +61,7 @@ pub struct NodeStatus {
     /// Decisions the core has made since it started.
     pub decisions: u64,
     /// Stable code of the rule that fired last, such as `R21`.
-    pub last_rule: Arc<str>,
-    /// Why the node is where it is.
-    pub explanation: Arc<Explanation>,
+    pub last_rule: &'static str,
 }
 
 /// The timing that health codes are judged with.
@@ -269,8 +267,7 @@ impl NodeStatus {
             tags: Arc::default(),
             progress: None,
             decisions: 0,
-            last_rule: "".into(),
-            explanation: Arc::default(),
+            last_rule: "",
         }
     }
 

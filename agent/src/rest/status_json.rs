@@ -130,7 +130,7 @@ fn surus(status: &NodeStatus, now: MonoTime) -> Value {
         own.insert("right_remaining".to_owned(), remaining.as_secs_f64().into());
     }
     if !status.last_rule.is_empty() {
-        own.insert("rule".to_owned(), (*status.last_rule).into());
+        own.insert("rule".to_owned(), status.last_rule.into());
     }
     if let Some(progress) = &status.progress {
         own.insert(

@@ -146,6 +146,15 @@ async fn cluster_history_config_failsafe_explain() {
             .body,
         text
     );
+    node.fake.wedged.store(true, std::sync::atomic::Ordering::SeqCst);
+    let wedged = node.get("/explain").await;
+    assert_eq!(wedged.status, 503);
+    assert!(
+        wedged.body.starts_with("the agent does not answer"),
+        "{}",
+        wedged.body
+    );
+    node.fake.wedged.store(false, std::sync::atomic::Ordering::SeqCst);
 
     *node.fake.snapshot.lock().unwrap() = Err(surus::rest::backend::DcsError::Unavailable(
         "connection refused".to_owned(),

@@ -131,6 +131,15 @@ impl Backend for Fake {
         self.called("wake");
     }
 
+    fn explain(&self) -> BoxFuture<'_, Option<Explanation>> {
+        let wedged = self.wedged.load(Ordering::SeqCst);
+        let explanation = Explanation {
+            json: serde_json::json!({"rule": "R10"}),
+            text: "R10: holds the lock and renews it".to_owned(),
+        };
+        Box::pin(async move { (!wedged).then_some(explanation) })
+    }
+
     fn read_cluster(&self) -> BoxFuture<'_, Result<Snapshot, DcsError>> {
         Box::pin(async move { self.snapshot.lock().unwrap().clone() })
     }
@@ -350,12 +359,8 @@ pub(crate) fn primary() -> NodeStatus {
     status.lock_until = Some(NOW.plus(Duration::from_secs(4)));
     status.can_take_lock = true;
     status.dcs_last_seen = Some(WALL);
-    status.last_rule = "R10".into();
+    status.last_rule = "R10";
     status.decisions = 17;
-    status.explanation = Arc::new(Explanation {
-        json: serde_json::json!({"rule": "R10"}),
-        text: "R10: holds the lock and renews it".to_owned(),
-    });
     status
 }
 
