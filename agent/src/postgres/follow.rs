@@ -41,23 +41,21 @@ impl Postgres {
             ));
         }
         let minimums = self.site.control_file().await?.minimums;
-        let configured = self
-            .configure(
-                &Role::Replica(recovery.clone()),
-                &minimums,
-                None,
-                Acknowledgers::Kept,
-            )
-            .await?;
+        self.configure(
+            &Role::Replica(recovery.clone()),
+            &minimums,
+            None,
+            Acknowledgers::Kept,
+        )
+        .await?;
         self.memory().recovery = Some(recovery.clone());
-        if configured.changed {
-            self.signal(file.pid, Signal::Reload).await?;
-            tracing::info!(
-                upstream = super::connect::host_and_port(&recovery.conninfo),
-                slot = recovery.slot,
-                "told the replica whom to follow"
-            );
-        }
+        // Unchanged files may still be unread: an agent before this one can have been killed between the two.
+        self.signal(file.pid, Signal::Reload).await?;
+        tracing::info!(
+            upstream = super::connect::host_and_port(&recovery.conninfo),
+            slot = recovery.slot,
+            "told the replica whom to follow"
+        );
         Ok(())
     }
 

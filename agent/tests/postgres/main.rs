@@ -130,6 +130,19 @@ fn a_replica_is_cloned_promoted_and_the_old_primary_rewound() {
             assert_eq!(n2.postgres.details().await.unwrap().paused, Some(false));
             assert!(n1.postgres.started_at().unwrap().contains(':'));
 
+            // An agent that wrote the same and was killed before it said so.
+            let loaded = n2.sql("SELECT pg_conf_load_time()").await;
+            expect_ok(n2.postgres.follow(Some(&n1.upstream())).await);
+            let mut reread = n2.sql("SELECT pg_conf_load_time()").await;
+            for _ in 0..50 {
+                if reread != loaded {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                reread = n2.sql("SELECT pg_conf_load_time()").await;
+            }
+            assert_ne!(reread, loaded, "an unchanged file is read again");
+
             // The old primary crashes with a commit that nobody else has.
             n2.postgres.follow(None).await;
             n3.postgres.follow(None).await;

@@ -208,8 +208,8 @@ impl World {
         Some(Outcome::Ok)
     }
 
-    /// `primary_conninfo` and `primary_slot_name`; `true` if they change.
-    fn point(&mut self, node: usize, upstream: Option<&Upstream>) -> bool {
+    /// Writes `primary_conninfo` and `primary_slot_name`.
+    fn point(&mut self, node: usize, upstream: Option<&Upstream>) {
         let to = upstream.and_then(|upstream| self.position(&upstream.name));
         let application_name = self.names[node].0.clone();
         let settings = &mut self.hosts[node].pg.settings;
@@ -224,7 +224,6 @@ impl World {
         if changed {
             self.see(node, Seen::Following { upstream: to });
         }
-        changed
     }
 
     /// A former server that is on its way out is waited for.
@@ -371,10 +370,9 @@ impl World {
         if !pg.alive() || !signal {
             return failed("PostgreSQL is no running replica");
         }
-        if self.point(node, upstream) {
-            // A server that hangs reads it when it goes on.
-            let _ = self.hosts[node].pg.reload(self.now);
-        }
+        self.point(node, upstream);
+        // A server that hangs reads it when it goes on.
+        let _ = self.hosts[node].pg.reload(self.now);
         Some(Outcome::Ok)
     }
 

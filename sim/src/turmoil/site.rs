@@ -169,15 +169,6 @@ fn value<'a>(conninfo: &'a str, key: &str) -> Option<&'a str> {
 }
 
 impl Inside {
-    /// `primary_conninfo` as it is written.
-    #[must_use]
-    pub fn conninfo(&self) -> String {
-        match self.configuration.as_ref().map(|known| &known.role) {
-            Some(Role::Replica(recovery)) => recovery.conninfo.clone(),
-            _ => String::new(),
-        }
-    }
-
     fn pid_file(&self) -> Option<PidFile> {
         let Some(pid) = self.pid() else {
             return self.stale.map(|pid| PidFile {

@@ -8,6 +8,7 @@ use surus_core::types::Lsn;
 use tokio::sync::oneshot;
 
 use super::super::hub::Hub;
+use super::PORT;
 use super::register;
 use super::wire::{Columns, Row, Type, Value};
 use crate::model::postgres::probe::Probe;
@@ -268,8 +269,12 @@ pub(super) async fn answer(
         Ok(match statement {
             sql::PROBE => {
                 let seen = inside.server.probe()?;
-                let conninfo = inside.conninfo();
-                probe(seen, conninfo)
+                // What the server has read, which the file may be ahead of.
+                let conninfo = seen.conninfo.as_ref().map(|read| {
+                    let host = &hub.hosts[read.to.0 as usize].name;
+                    format!("host={host} port={PORT}")
+                });
+                probe(seen, conninfo.unwrap_or_default())
             }
             sql::DATA_DIRECTORY => one(TEXT, vec![text(data_dir(&hub.hosts[host].name))]),
             sql::IN_RECOVERY => one(BOOL, vec![Some(Value::Bool(recovering))]),
