@@ -178,6 +178,8 @@ pub struct Round {
     pub id: ActionId,
     /// Its questions.
     pub question: u64,
+    /// For how long they ask.
+    pub ttl: Duration,
     /// When they were sent.
     pub sent: MonoTime,
     /// Whom.

@@ -36,10 +36,11 @@ impl World {
             return;
         };
         let epoch = agent.epoch;
-        if let Some((id, _)) = round {
+        if let Some((id, ttl)) = round {
             agent.round = Some(Round {
                 id,
                 question,
+                ttl,
                 sent: local,
                 asked: targets.iter().copied().collect(),
                 granted: BTreeSet::new(),
@@ -235,9 +236,9 @@ impl World {
                 round.granted.extend(names.iter().cloned());
             }
             if all {
-                // As long as everybody keeps still, whatever was set meanwhile that the agent has not heard of.
-                let own = Duration::from_secs(self.hosts[node].settings.ttl);
-                let ttl = round.promised.unwrap_or(own);
+                // As long as everybody keeps still, whatever was set meanwhile that the agent has not heard of. Who is alone on the list has
+                // nobody to keep still.
+                let ttl = round.promised.unwrap_or(round.ttl);
                 self.earn(node, sent, ttl, RightBy::Grants);
             }
             let outcome = Outcome::Failsafe {
