@@ -33,8 +33,11 @@ pub const STALE: Time = 12 * SEC;
 /// S2 and S3.
 #[derive(Debug, Clone, Default)]
 pub struct Durability {
-    /// What `status` told when the lock was last taken, and whether a person had named the taker.
+    /// The most that `status` told when the lock was taken since the last promotion, and whether a person had named a taker: a reign whose
+    /// promotion came to nothing may have published less, and what it gave up was decided when it began.
     taken: Option<(Lsn, bool)>,
+    /// Somebody was promoted since, or was a primary already.
+    over: bool,
     /// The newest timeline that `status` has told of, and that had been told of when the lock was last taken.
     told: Option<Timeline>,
     taken_after: Option<Timeline>,
@@ -50,9 +53,12 @@ impl Durability {
     pub(super) fn see(&mut self, moment: &Moment<'_>, lost: &[Commit], ledger: &Ledger) -> Option<Violation> {
         let scene = moment.scene;
         match (moment.seen, moment.fact.node) {
-            (Seen::LockTaken { optime, .. }, Some(node)) => {
-                self.taken = optime.map(|optime| (optime, scene.forced(node)));
+            (Seen::LockTaken { optime, primary, .. }, Some(node)) => {
+                let before = self.taken.filter(|_| !self.over);
+                let (most, named) = before.unwrap_or_default();
+                self.taken = optime.map(|optime| (optime.max(most), named || scene.forced(node)));
                 self.taken_after = self.told;
+                self.over = *primary;
             }
             (Seen::StatusWritten { timeline, .. }, Some(node)) => {
                 self.told = self.told.max(*timeline);
@@ -109,6 +115,8 @@ impl Durability {
             }
             _ => {}
         }
+        let promotion = matches!(moment.seen, Seen::Promoted { .. });
+        self.over |= promotion;
         if let (Seen::LeftUnsent, Some(node)) = (moment.seen, moment.fact.node) {
             let text = format!(
                 "{} hands over, does not wait for a standby that streamed, and nobody has what it wrote last",
@@ -318,6 +326,25 @@ mod tests {
                 "who could not look knows no better"
             );
         }
+    }
+
+    #[test]
+    fn a_reign_that_came_to_nothing_decided_what_was_given_up() {
+        let mut run = MadeUp::leading(3);
+        run.write(0, at(1, 900));
+        for _ in 0..20 {
+            run.later(1000);
+            look(&mut run);
+            let (id, order, about) = (10, Deed::Renew, None);
+            run.see(Some(0), Seen::OrderBegan { id, order, about });
+            run.status(0, 1000, false);
+        }
+        // n2 lacks 200 bytes, which is within the limit; its promotion hangs, and it says how far it has come as it leaves.
+        run.take_lock(1, at(1, 800));
+        run.status(1, 800, true);
+        run.take_lock(1, at(1, 800));
+        run.promote(1, at(3, 810));
+        run.clean();
     }
 
     fn look(run: &mut MadeUp) {
