@@ -72,6 +72,9 @@ impl Answers {
     ) {
         match (answer, keeping) {
             (Answered::KeepAlive { ttl, .. }, Some((lease, came))) if 0 < *ttl => {
+                // One that waited for a leader may be answered after another that came later.
+                let same = self.kept.get(&lease).filter(|(_, term)| *term == header.term);
+                let came = same.map_or(came, |(last, _)| came.max(*last));
                 self.kept.insert(lease, (came, header.term));
             }
             (Answered::Grant { id, .. }, _) => drop(self.kept.insert(*id, (now, header.term))),
