@@ -72,10 +72,13 @@ impl Answers {
     ) {
         match (answer, keeping) {
             (Answered::KeepAlive { ttl, .. }, Some((lease, came))) if 0 < *ttl => {
-                // One that waited for a leader may be answered after another that came later.
-                let same = self.kept.get(&lease).filter(|(_, term)| *term == header.term);
-                let came = same.map_or(came, |(last, _)| came.max(*last));
-                self.kept.insert(lease, (came, header.term));
+                // One that waited for a leader may be answered after another that came later, and by a member that has not heard of it.
+                let kept = self.kept.entry(lease).or_insert((came, header.term));
+                if kept.1 < header.term {
+                    *kept = (came, header.term);
+                } else if kept.1 == header.term {
+                    kept.0 = kept.0.max(came);
+                }
             }
             (Answered::Grant { id, .. }, _) => drop(self.kept.insert(*id, (now, header.term))),
             (Answered::Range { kvs, .. }, _) if reading => {

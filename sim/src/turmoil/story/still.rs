@@ -80,8 +80,9 @@ impl World {
             if world.still[host].era == era {
                 let count = hold(&mut world.still[host]);
                 *count = count.saturating_sub(1);
-                world.obey_still(host);
+                // It is told first: what goes on acts in the same instant.
                 over(world);
+                world.obey_still(host);
             }
         });
     }
