@@ -153,16 +153,20 @@ impl World {
     }
 
     /// A member has granted: it keeps still for the longest ttl that it knows of, its own, the one that the leader claims, or the one that
-    /// was asked for.
+    /// was asked for; and no longer than its core has promised to.
     fn promised(&mut self, node: usize, asked: Duration) {
+        let local = self.local(node);
         let Some(agent) = &self.hosts[node].agent else {
             return;
         };
-        let facts = agent.core.explain().facts;
-        let claimed = facts.view().and_then(|view| view.status.as_ref()?.ttl);
+        let explanation = agent.core.explain();
+        let view = explanation.facts.view();
+        let claimed = view.and_then(|view| view.status.as_ref()?.ttl);
+        let promise = explanation.state.promise.as_ref();
+        let kept = promise.map_or(Duration::ZERO, |(_, until)| until.since(local));
         let own = Duration::from_secs(self.hosts[node].settings.ttl);
         self.hosts[node].rivalry.granted = Some(self.now);
-        self.hosts[node].promises = own.max(asked).max(claimed.unwrap_or_default());
+        self.hosts[node].promises = own.max(asked).max(claimed.unwrap_or_default()).min(kept);
     }
 
     pub(crate) fn peer_status(&self, node: usize) -> Option<PeerStatus> {

@@ -1,13 +1,13 @@
 //! Servers and what is on their disks: promotions, hand-overs, diverged histories, clusters half made and rebuilds at the wrong moment.
 
 use surus_scenarios::{
-    End, EtcdFault, EtcdTarget, Fault, HostFault, Keys, Nanos, Operator, PostgresStep, Shape, Target,
-    Trigger, Way,
+    End, EtcdFault, EtcdTarget, Fault, HostFault, Keys, Nanos, Operator, PostgresFault, PostgresStep, Shape,
+    Target, Trigger, Way,
 };
 
 use super::{
     Steps, act, cut, cut_etcd, fail, fault, host, isolate, kill, kill_postgres, lease_early, power_loss,
-    slow, ttl, when, who,
+    slow, ttl, when, when_act, who,
 };
 use crate::clock::{MS, SEC};
 use crate::rng::Rng;
@@ -76,6 +76,28 @@ pub(super) fn promotion_outlives_agent(rng: &mut Rng, shape: &Shape) -> Steps {
     }
     steps.push(fault(MS, power_loss(who(shape, 0), 60 * SEC)));
     steps
+}
+
+/// A promotion hangs, and a pause lifts the deadline over it; the agent is killed, and the next one has looked when the server goes on.
+pub(super) fn promotion_hangs_in_a_pause(rng: &mut Rng, shape: &Shape) -> Steps {
+    let promoting = |after, strike| when(0, Trigger::Promote, Target::Any, after, strike);
+    let round = shape.settings.loop_wait * SEC;
+    let paused = rng.range(100 * MS, 2 * SEC);
+    let killed = paused + 2 * round + rng.range(SEC, 2 * SEC);
+    let back = rng.range(50 * MS, 1500 * MS);
+    let still = killed + back + 2 * round + rng.range(2 * SEC, 4 * SEC);
+    let node = Target::Here;
+    let hangs = Fault::Postgres(PostgresFault::FreezePostgres {
+        node,
+        span: Nanos(still),
+    });
+    let span = Nanos(still + rng.range(2 * SEC, 8 * SEC));
+    vec![
+        promoting(rng.range(MS, 5 * MS), hangs),
+        when_act(0, Trigger::Promote, Target::Any, paused, Operator::Pause { span }),
+        promoting(killed, kill(Target::Here, back)),
+        fault(MS, power_loss(who(shape, 0), 90 * SEC)),
+    ]
 }
 
 /// The one standby is lost for a moment while the leader stops for it.
@@ -191,22 +213,32 @@ pub(super) fn failing_stop(rng: &mut Rng, shape: &Shape) -> Steps {
     ]
 }
 
-/// A member that streams from a replica comes to the next timeline with it and has not heard of the election, when a person has it rebuilt:
-/// the leader that it knows is the one before.
-pub(super) fn rebuilt_by_hearsay(rng: &mut Rng, shape: &Shape) -> Steps {
-    let [leader, next, node] = [0, 1, 2].map(|index| who(shape, index));
-    let deaf = 2 * ttl(shape) + 20 * SEC;
-    let asked = ttl(shape) + rng.range(2 * SEC, 6 * SEC);
-    let rebuild = rebuild(rng, node.clone(), true);
+/// A member that has compared its history with the leader's comes to the next timeline with the replica that it streams from, and has not
+/// heard of the election. Then it loses its stream: by what it knows, what it holds is no part of the cluster's.
+pub(super) fn given_up_by_hearsay(rng: &mut Rng, shape: &Shape) -> Steps {
+    let [upstream, leader, node] = [0, 1, 2].map(|index| who(shape, index));
+    let elected = ttl(shape) + rng.range(3 * SEC, 5 * SEC);
+    let back = elected + rng.range(0, 2 * SEC);
+    let deaf = back + rng.range(8 * SEC, 10 * SEC);
+    let lost = deaf + rng.range(7 * SEC, 10 * SEC);
+    let span = 60 * SEC;
+    let to = |node: &Target| Operator::Switchover {
+        to: Some(node.clone()),
+    };
+    let gone = cut(upstream.clone(), End::Node(node.clone()), Way::Both, span);
+    let apart = cut(leader.clone(), End::Node(upstream.clone()), Way::Both, span);
     vec![
-        fault(0, cut_etcd(node, deaf)),
-        fault(rng.below(500 * MS), cut_etcd(leader.clone(), deaf)),
-        fault(500 * MS, cut(leader, End::Node(next), Way::Both, deaf)),
-        act(asked, rebuild),
+        fault(0, power_loss(node.clone(), back)),
+        act(rng.range(SEC, 2 * SEC), to(&leader)),
+        fault(deaf, cut_etcd(node, span)),
+        when(deaf, Trigger::Start, leader, 0, apart),
+        act(deaf + 100 * MS, to(&upstream)),
+        fault(lost, kill_postgres(upstream)),
+        fault(lost + 10 * MS, gone),
     ]
 }
 
-/// The same, and the member reaches one member of etcd only, which stands still meanwhile and answers with what it has as it goes on. The
+/// The member reaches one member of etcd only, which stands still meanwhile and answers with what it has as it goes on. The
 /// agent has begun anew, its server cannot be started at once, and so nobody has looked at what that holds when the person asks.
 pub(super) fn rebuilt_by_an_old_etcd(rng: &mut Rng, shape: &Shape) -> Steps {
     let [leader, next, node] = [0, 1, 2].map(|index| who(shape, index));

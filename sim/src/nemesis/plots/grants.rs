@@ -2,7 +2,9 @@
 
 use surus_scenarios::{End, Fault, HostFault, Lost, Nanos, NetFault, Rpc, Shape, Target, Trigger, Way};
 
-use super::{Steps, cut, cut_etcd, fault, freeze, host, isolate, kill, lose, set, set_ttl, ttl, when, who};
+use super::{
+    Steps, cut, cut_etcd, fault, freeze, host, isolate, kill, lease_early, lose, set, set_ttl, ttl, when, who,
+};
 use crate::clock::{MS, SEC, Time};
 use crate::rng::Rng;
 
@@ -16,6 +18,34 @@ pub(super) fn longer_ttl_by_grants(rng: &mut Rng, shape: &Shape) -> Steps {
         set_ttl(set, 15),
         fault(set + rng.range(500 * MS, 2200 * MS), apart),
     ]
+}
+
+/// A reign begins with a longer ttl while the others are without etcd. They hear that it is short again before the leader does, and grant by
+/// what they know; the leader stands still from then on.
+pub(super) fn longer_ttl_asked_for(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let again = rng.range(2200 * MS, 2600 * MS);
+    let deaf = again + rng.range(800 * MS, 1500 * MS);
+    // A leader of a ttl of 15 s asks when it has heard nothing for 6 s.
+    let short = deaf + rng.range(4500 * MS, 7 * SEC);
+    let granted = rng.range(10 * MS, 30 * MS);
+    let mut steps: Steps = (1..shape.members.len())
+        .map(|index| fault(0, cut_etcd(who(shape, index), 60 * SEC)))
+        .collect();
+    steps.extend([
+        set_ttl(50 * MS, 15),
+        fault(again, lease_early(leader.clone())),
+        fault(deaf, cut_etcd(leader.clone(), 60 * SEC)),
+        set_ttl(short, 3),
+        when(
+            short + rng.range(500 * MS, SEC),
+            Trigger::Granted,
+            Target::Any,
+            granted,
+            freeze(leader, 20 * SEC),
+        ),
+    ]);
+    steps
 }
 
 /// A leader lives by grants until its key has long expired, and then not even by these.

@@ -8,10 +8,11 @@ mod data;
 mod grants;
 mod lock;
 mod race;
+mod votes;
 
 use surus_scenarios::{
     End, EtcdFault, Fault, HostFault, Lost, Name, Nanos, NetFault, Operator, PostgresFault, PostgresStep,
-    Rpc, Shape, Step, Strike, Target, Trap, Trigger, Way,
+    Rpc, Shape, Step, Strike, SyncMode, Target, Trap, Trigger, Way,
 };
 
 use crate::clock::{SEC, Time};
@@ -85,10 +86,14 @@ pub(super) const PLOTS: &[Plot] = &[
     plot(4, alone, race::unrecorded_fork),
     plot(3, long_alone, race::past_the_fork),
     plot(3, long_alone, lock::order_of_before),
-    plot(3, cascading, data::rebuilt_by_hearsay),
+    plot(3, from_the_first, data::given_up_by_hearsay),
     plot(3, long_failsafe, grants::granted_in_a_start),
     plot(3, cascading, data::rebuilt_by_an_old_etcd),
     plot(2, diverging, race::unpublished_reign),
+    plot(3, short_failsafe, grants::longer_ttl_asked_for),
+    plot(3, usual, data::promotion_hangs_in_a_pause),
+    plot(3, long_quorum, votes::before_the_end),
+    plot(3, quorum, votes::of_the_past),
 ];
 
 fn usual(_: &mut Rng, _: &mut Shape) {}
@@ -108,6 +113,16 @@ fn long_alone(rng: &mut Rng, shape: &mut Shape) {
 fn cascading(rng: &mut Rng, shape: &mut Shape) {
     alone(rng, shape);
     let upstream = shape.members.get(1).map(|member| member.name.clone());
+    if let Some(last) = shape.members.last_mut() {
+        last.tags.replicatefrom = upstream;
+    }
+}
+
+/// The last member streams from the first, and what diverged is cloned anew.
+fn from_the_first(rng: &mut Rng, shape: &mut Shape) {
+    alone(rng, shape);
+    shape.settings.use_pg_rewind = false;
+    let upstream = shape.members.first().map(|member| member.name.clone());
     if let Some(last) = shape.members.last_mut() {
         last.tags.replicatefrom = upstream;
     }
@@ -138,6 +153,21 @@ fn short_failsafe(rng: &mut Rng, shape: &mut Shape) {
     failsafe(rng, shape);
     let settings = &mut shape.settings;
     (settings.ttl, settings.loop_wait, settings.retry_timeout) = (3, 1, 1);
+}
+
+/// Commits wait for either of the replicas.
+fn quorum(rng: &mut Rng, shape: &mut Shape) {
+    alone(rng, shape);
+    let settings = &mut shape.settings;
+    settings.synchronous_mode = SyncMode::Quorum;
+    settings.synchronous_node_count = 1;
+}
+
+/// The same, and members ask each other so seldom that a right can end between two questions.
+fn long_quorum(rng: &mut Rng, shape: &mut Shape) {
+    quorum(rng, shape);
+    let settings = &mut shape.settings;
+    (settings.ttl, settings.loop_wait, settings.retry_timeout) = (15, 5, 2);
 }
 
 fn diverging(rng: &mut Rng, shape: &mut Shape) {
@@ -285,12 +315,21 @@ fn set_ttl(at: Time, seconds: u64) -> (Time, Step) {
 
 /// From `at` on: when that happens on `on`, so long after it, this.
 fn when(at: Time, when: Trigger, on: Target, after: Time, strike: Fault) -> (Time, Step) {
+    trap(at, when, on, after, Strike::Fault(strike))
+}
+
+/// The same, and a person does this.
+fn when_act(at: Time, when: Trigger, on: Target, after: Time, act: Operator) -> (Time, Step) {
+    trap(at, when, on, after, Strike::Operator(act))
+}
+
+fn trap(at: Time, when: Trigger, on: Target, after: Time, strike: Strike) -> (Time, Step) {
     let trap = Trap {
         when,
         on,
         skip: 0,
         after: Nanos(after),
-        strike: Strike::Fault(strike),
+        strike,
     };
     (at, Step::Trap(trap))
 }
