@@ -265,6 +265,29 @@ mod tests {
     }
 
     #[test]
+    fn a_promotion_that_ends_as_its_host_goes_on_ends_no_history() {
+        for still in [true, false] {
+            let mut run = synchronous();
+            run.see(Some(2), Seen::HostFrozen { frozen: still });
+            run.write(0, at(1, 200));
+            run.promote(1, at(2, 210));
+            run.write(1, at(2, 220));
+            run.later(5000);
+            if still {
+                run.see(Some(2), Seen::HostFrozen { frozen: false });
+            }
+            let seen = Seen::Promoted {
+                from: Timeline(1),
+                switch: Lsn(200),
+                standing: at(3, 200),
+            };
+            run.see(Some(2), seen);
+            let found = run.checker.violation.map(|found| found.invariant);
+            assert_eq!(found, (!still).then_some(Invariant::S2));
+        }
+    }
+
+    #[test]
     fn ancestry_counts_and_not_the_number() {
         let mut run = synchronous();
         run.promote(1, at(2, 110));

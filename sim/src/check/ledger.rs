@@ -74,6 +74,12 @@ impl Ledger {
             } => {
                 let line = (standing.system_id, standing.timeline);
                 self.parents.insert(line, (*from, *switch));
+                // On a host that stood still the promotion of a reign that is over comes to its end before the guard kills: what it would
+                // acknowledge is judged by S4, and no other history ends with it.
+                let member = moment.fact.node.and_then(|node| moment.scene.member(node));
+                if member.is_some_and(|member| member.just_thawed(moment.at) && member.right < moment.at) {
+                    return Turn::default();
+                }
                 self.turn(line)
             }
             // The first primary. One that comes up later begins no history: it goes on with its own, or (on a host that stood still) is killed
