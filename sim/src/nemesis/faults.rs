@@ -385,10 +385,12 @@ pub(super) fn mild(rng: &mut Rng, shape: &Shape) -> Step {
             count: 1,
             span: Nanos::secs(3),
         }),
+        // A member of etcd that lives there and hears no leader for a second asks for votes when it is back, and an election of up to 2 s
+        // follows.
         _ => net(NetFault::Isolate {
             node,
             clients: true,
-            span,
+            span: Nanos(length / 2),
         }),
     }
 }
