@@ -20,7 +20,7 @@ use crate::check::Violation;
 use crate::clock::Time;
 use crate::coverage::Coverage;
 use crate::fast;
-use crate::nemesis;
+use crate::nemesis::{self, Fixed};
 use crate::record::{Entry, Keep};
 use crate::zoo::Bug;
 
@@ -101,6 +101,8 @@ pub struct Job {
     pub file: Option<String>,
     /// Members, if the seed shall not draw their number. Has no effect on a story that is given.
     pub nodes: Option<usize>,
+    /// Synchronous replication, whatever the seed draws. Has no effect on a story that is given.
+    pub synchronous: bool,
     /// The planted bug.
     pub bug: Option<Bug>,
 }
@@ -120,7 +122,12 @@ impl Job {
     pub fn story(&self) -> Story {
         match &self.story {
             Some(story) => story.clone(),
-            None => nemesis::story(self.seed, self.nodes),
+            None => {
+                let Self {
+                    nodes, synchronous, ..
+                } = *self;
+                nemesis::story(self.seed, Fixed { nodes, synchronous })
+            }
         }
     }
 
@@ -152,6 +159,9 @@ impl Job {
         }
         if let Some(nodes) = self.nodes {
             command += &format!(" --nodes {nodes}");
+        }
+        if self.synchronous {
+            command += " --synchronous";
         }
         if let Some(bug) = self.bug {
             command += &format!(" --bug {bug}");

@@ -121,6 +121,7 @@ pub fn job(world: Kind, story: &Story, seed: u64, bug: Option<Bug>) -> Job {
         story: Some(story),
         file: None,
         nodes: None,
+        synchronous: false,
         bug,
     }
 }

@@ -176,6 +176,12 @@ fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let order = pace(ctx, &mut due.peers, every, Lane::Peers, || {
         Order::AskPeers(addresses)
     });
+    if let Some(settled) = ctx.facts.leaderless.map(|since| since.plus(rules::HEARSAY))
+        && ctx.now < settled
+    {
+        // What they said before that may have been hearsay.
+        due.peers = due.peers.min(settled);
+    }
     let votes_count = ctx.facts.sync_key().is_some();
     if votes_count && ctx.now < ctx.rights_end() {
         // Votes count from then on.
@@ -221,17 +227,19 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if !ctx.state.lease.held || !ctx.valid() {
         return None;
     }
+    let others = |list: &BTreeMap<NodeName, String>| !list.is_empty() && !list.contains_key(ctx.me());
+    if ctx.state.created.is_some() && view.failsafe.as_deref().is_some_and(others) {
+        // It names who was to create the cluster before. Once `initialize` names the one that only this node has, nobody there could lead.
+        return name_electable(ctx, view, due);
+    }
     if let Some(order) = announce(ctx, view) {
         return Some(order);
     }
     // From the order to promote on: who was named in the reign before may be lost with it.
-    if due.keys <= ctx.now
-        && ctx.may_write()
-        && let Some(list) = next_failsafe_list(ctx, view)
+    if ctx.may_write()
+        && let Some(order) = name_electable(ctx, view, due)
     {
-        due.keys = ctx.now.plus(ctx.config.round() / 2);
-        let seen = view.failsafe_revision;
-        return Some(Order::WriteFailsafe { seen, list });
+        return Some(order);
     }
     let server = ctx.primary()?;
     if let Some(key) = &view.failover
@@ -321,6 +329,17 @@ fn merged_history(ctx: &Context<'_>) -> Vec<crate::view::HistoryLine> {
         lines.drain(..lines.len() - keep);
     }
     lines
+}
+
+/// Writes the failsafe list anew, if it is not what it should be.
+fn name_electable(ctx: &Context<'_>, view: &ClusterView, due: &mut Cadence) -> Option<Order> {
+    if ctx.now < due.keys {
+        return None;
+    }
+    let list = next_failsafe_list(ctx, view)?;
+    due.keys = ctx.now.plus(ctx.config.round() / 2);
+    let seen = view.failsafe_revision;
+    Some(Order::WriteFailsafe { seen, list })
 }
 
 /// What the `failsafe` key should hold and does not: who could be elected, or nobody once the mode is off.

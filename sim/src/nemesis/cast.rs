@@ -81,9 +81,9 @@ fn settings(rng: &mut Rng, temper: Temper, shape: &mut Shape) {
     }
 }
 
-/// One world of three replicates synchronously.
-pub(super) fn synchronous(rng: &mut Rng, shape: &mut Shape) {
-    if !rng.one_in(3) {
+/// One world of three replicates synchronously, or each.
+pub(super) fn synchronous(rng: &mut Rng, shape: &mut Shape, each: bool) {
+    if !rng.one_in(3) && !each {
         return;
     }
     let settings = &mut shape.settings;

@@ -69,16 +69,25 @@ impl Temper {
 /// What the chance of synchronous modes is drawn for, apart from all else: so a seed's faults are the same with them and without.
 const SYNCHRONOUS: u64 = 4;
 
-/// The story of a seed, with so many members if the seed shall not draw their number.
+/// What a seed shall not draw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fixed {
+    /// So many members.
+    pub nodes: Option<usize>,
+    /// Synchronous replication, if no plot says otherwise.
+    pub synchronous: bool,
+}
+
+/// The story of a seed.
 #[must_use]
-pub fn story(seed: u64, nodes: Option<usize>) -> Story {
+pub fn story(seed: u64, fixed: Fixed) -> Story {
     let mut rng = Rng::new(seed, 1);
     let temper = Temper::of(seed);
     if temper == Temper::Aimed {
-        return aimed(seed, nodes, &mut rng);
+        return aimed(seed, fixed.nodes, &mut rng);
     }
-    let mut shape = cast::shape(&mut rng, temper, nodes);
-    cast::synchronous(&mut Rng::new(seed, SYNCHRONOUS), &mut shape);
+    let mut shape = cast::shape(&mut rng, temper, fixed.nodes);
+    cast::synchronous(&mut Rng::new(seed, SYNCHRONOUS), &mut shape, fixed.synchronous);
     let swarm = swarm::Swarm::new(&mut rng, temper, &shape);
     let (steps, end) = rhythm::steps(&mut rng, temper, &swarm, &shape);
     let mut expectations = vec![Expectation::Healthy { within: BOUND }];
@@ -129,14 +138,14 @@ fn aimed(seed: u64, nodes: Option<usize>, rng: &mut Rng) -> Story {
 mod tests {
     use std::collections::BTreeSet;
 
-    use surus_scenarios::Step;
+    use surus_scenarios::{Step, SyncMode};
 
     use super::*;
 
     #[test]
     fn a_story_reads_as_it_prints() {
         for seed in 0..300 {
-            let story = story(seed, None);
+            let story = story(seed, Fixed::default());
             let text = story.to_string();
             assert_eq!(text.parse::<Story>().as_ref(), Ok(&story), "seed {seed}:\n{text}");
         }
@@ -145,17 +154,35 @@ mod tests {
     #[test]
     fn steps_come_in_order_and_before_the_end() {
         for seed in 0..300 {
-            let story = story(seed, None);
+            let story = story(seed, Fixed::default());
             assert!(story.steps.is_sorted_by_key(|step| step.at), "seed {seed}");
             assert!(story.steps.iter().all(|step| step.at < story.end), "seed {seed}");
         }
     }
 
     #[test]
+    fn each_world_replicates_synchronously_if_asked_with_the_same_faults() {
+        let fixed = Fixed {
+            synchronous: true,
+            ..Fixed::default()
+        };
+        let usual = |seed| story(seed, Fixed::default());
+        let mut drawn = 0;
+        for seed in (0..300).filter(|seed| Temper::of(*seed) != Temper::Aimed) {
+            let (asked, usual) = (story(seed, fixed), usual(seed));
+            let off = |story: &Story| story.shape.settings.synchronous_mode == SyncMode::Off;
+            assert!(!off(&asked), "seed {seed}");
+            drawn += usize::from(!off(&usual));
+            assert_eq!(asked.steps, usual.steps, "seed {seed}");
+        }
+        assert!((40..120).contains(&drawn), "{drawn} of about 240 by themselves");
+    }
+
+    #[test]
     fn every_kind_of_fault_is_drawn_by_some_seed() {
         let mut words = BTreeSet::new();
         for seed in 0..2000 {
-            for planned in story(seed, None).steps {
+            for planned in story(seed, Fixed::default()).steps {
                 words.insert(planned.step.word());
                 if let Step::Trap(trap) = planned.step {
                     words.insert(trap.strike.word());
@@ -179,7 +206,7 @@ mod tests {
     #[test]
     fn a_cascade_has_no_circle_and_somebody_may_lead() {
         for seed in 0..500 {
-            let shape = story(seed, None).shape;
+            let shape = story(seed, Fixed::default()).shape;
             assert!(
                 shape.members.iter().any(|member| !member.tags.nofailover),
                 "seed {seed}"

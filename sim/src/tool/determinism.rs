@@ -39,6 +39,9 @@ pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     if let Some(nodes) = args.setting.nodes {
         command.arg("--nodes").arg(nodes.to_string());
     }
+    if args.setting.synchronous {
+        command.arg("--synchronous");
+    }
     if let Some(bug) = args.setting.bug {
         command.arg("--bug").arg(bug.name());
     }

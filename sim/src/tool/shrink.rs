@@ -59,6 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
         story: Some(story),
         file: Some(path.display().to_string()),
         nodes: None,
+        synchronous: false,
         ..job.clone()
     };
     println!("{}", short.text());

@@ -21,6 +21,9 @@ pub(crate) struct Setting {
     /// So many members, instead of what the seed draws
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
     pub(crate) nodes: Option<u8>,
+    /// Replicate synchronously, whatever the seed draws (a plot's worlds stay as they are)
+    #[arg(long)]
+    pub(crate) synchronous: bool,
     /// Plant this bug (`surus-sim zoo --list` names them)
     #[arg(long, value_parser = bug)]
     pub(crate) bug: Option<Bug>,
@@ -86,6 +89,7 @@ impl Setting {
             story: None,
             file: None,
             nodes: self.nodes.map(usize::from),
+            synchronous: self.synchronous,
             bug: self.bug,
         }
     }
@@ -124,6 +128,9 @@ impl Subject {
         let mut story: Story = text.parse().map_err(|error| format!("{shown}:{error}"))?;
         if self.setting.nodes.is_some() {
             return Err(format!("--nodes goes with a seed; {shown} names its members").into());
+        }
+        if self.setting.synchronous {
+            return Err(format!("--synchronous goes with a seed; {shown} says how it replicates").into());
         }
         let seed = self.seed.or(story.seed).unwrap_or(1);
         story.seed = Some(seed);

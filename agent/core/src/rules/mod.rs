@@ -18,7 +18,7 @@ mod starting;
 mod stopped;
 
 pub(crate) use handover::{candidate, wanted};
-pub(crate) use race::could_take_lock;
+pub(crate) use race::{HEARSAY, could_take_lock};
 
 use std::time::Duration;
 

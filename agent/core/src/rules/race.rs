@@ -17,8 +17,8 @@ use crate::zoo::{Flaw, lacks};
 const RESERVATION: Duration = Duration::from_secs(5);
 
 /// For so long after the lock became free, what a member that is ahead says of itself may rest on what it knew before: it has not heard yet
-/// that the lock is free, or that etcd is back. Two questions to it.
-const HEARSAY: Duration = Duration::from_millis(500);
+/// that the lock is free, or that etcd is back. It is asked again after that.
+pub(crate) const HEARSAY: Duration = Duration::from_millis(500);
 
 /// How old the failure to reach a peer may be for the peer to count as gone without being asked again.
 const DEAD_FOR: Duration = Duration::from_secs(5);
@@ -320,7 +320,7 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
         status.timeline.unwrap_or(server.timeline),
         status.position.unwrap_or(Lsn(0)),
     );
-    let hearsay = ctx.leaderless_for() < HEARSAY && status.running && own < theirs;
+    let hearsay = known.asked < since.plus(HEARSAY) && status.running && own < theirs;
     let hearsay = hearsay && !lacks(Flaw::HearsayBelieved);
     let cannot_lead = status.nofailover || status.can_take_lock == Some(false) && !hearsay;
     if cannot_lead || forced(ctx) || impatient {

@@ -90,6 +90,85 @@ fn nothing_is_written_to_a_cluster_before_initialize_names_it() {
     assert_eq!(gave(&story, starts), 1);
 }
 
+#[test]
+fn who_creates_a_cluster_is_electable_before_initialize_names_it() {
+    let mut story = Story::new(Config::new("a".into()));
+    // Another began to create one, named itself, and was lost.
+    let list = BTreeMap::from([(NodeName::from("b"), "http://b:8008/patroni".to_owned())]);
+    let mut begun = ClusterView {
+        revision: Revision(1),
+        failsafe: Some(Arc::new(list)),
+        failsafe_revision: Revision(1),
+        ..ClusterView::default()
+    };
+    story.read(begun.clone());
+    look(&mut story, empty());
+    end(&mut story, Lane::Guard, Outcome::Ok);
+    for _ in 0..30 {
+        story.later(300);
+        if story.orders.contains_key(&Lane::Lock) {
+            break;
+        }
+        end(&mut story, Lane::Publish, Outcome::Ok);
+    }
+    // Its own key is on its way all the while.
+    for _ in 0..8 {
+        if let Some(Order::WriteMember(_)) = story.under_way(Lane::Publish) {
+            break;
+        }
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        story.later(300);
+    }
+    story.locked(3);
+    for revision in 4..20 {
+        if matches!(story.under_way(Lane::Postgres), Some(Order::Bootstrap { .. })) {
+            break;
+        }
+        story.later(500);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(revision);
+        }
+    }
+    let system_id = SystemId(1);
+    story.done(Lane::Postgres, Outcome::Bootstrapped { system_id });
+    story.probed(Process::Absent, ControlState::ShutDown);
+    end(&mut story, Lane::Publish, Outcome::Ok);
+    let names = |order: &Order| matches!(order, Order::WriteInitialize { .. });
+    let mut listed = None;
+    for _ in 0..8 {
+        if let Some(Order::WriteFailsafe { list, .. }) = story.under_way(Lane::Publish) {
+            listed = Some(list.clone());
+            break;
+        }
+        assert_eq!(gave(&story, names), 0);
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        story.later(300);
+    }
+    let listed = listed.expect("the list comes first");
+    assert!(listed.contains_key(&NodeName::from("a")));
+    // It is on its way.
+    story.later(800);
+    assert_eq!(gave(&story, names), 0);
+    end(&mut story, Lane::Publish, Outcome::Ok);
+    begun.revision = Revision(30);
+    begun.failsafe = Some(Arc::new(listed));
+    begun.failsafe_revision = Revision(30);
+    begun.leader = Some(LeaderKey {
+        name: "a".into(),
+        lease: Some(LeaseId(7)),
+        created: Revision(3),
+    });
+    story.hear(Input::Cluster(begun));
+    for revision in 31..39 {
+        story.later(300);
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(revision);
+        }
+    }
+    assert_ne!(gave(&story, names), 0);
+}
+
 /// The cluster under `b`, which is on timeline 2 since 500.
 fn led_by_b(revision: i64) -> ClusterView {
     let mut view = view(revision, Some("b"), revision);
