@@ -41,6 +41,8 @@ pub struct State {
     pub reigned: bool,
     /// Where the primary of this reign was last seen: what `status` goes on saying while PostgreSQL does not answer.
     pub reached: Option<Reached>,
+    /// What this reign has told of the cluster's position in `status`, which the view may not show yet.
+    pub told: Option<Reached>,
     /// Since when PostgreSQL of this reign does not serve.
     pub down_since: Option<MonoTime>,
     /// Starts in place that failed in a row in this reign.
@@ -255,6 +257,7 @@ impl State {
             unfenced: false,
             reigned: false,
             reached: None,
+            told: None,
             down_since: None,
             failed_starts: 0,
             giving_up: false,
@@ -321,6 +324,7 @@ impl State {
         self.sync.forget();
         self.reigned = false;
         self.reached = None;
+        self.told = None;
         self.giving_up = false;
         self.releasing = false;
         self.release_in_doubt = false;

@@ -7,7 +7,7 @@ use super::{FIRST_WAIT, Node};
 use crate::action::{Action, Lane, Order};
 use crate::input::{OperatorOrder, Outcome};
 use crate::lanes::Outstanding;
-use crate::state::{AfterPromotion, Ancestry, Rewound};
+use crate::state::{AfterPromotion, Ancestry, Reached, Rewound};
 use crate::types::{LeaseId, MonoTime, NodeName, Revision};
 use crate::view::{ClusterView, Initialize, LeaderKey};
 use crate::zoo::{Flaw, lacks};
@@ -120,6 +120,13 @@ impl Node {
         } else if !acquired {
             // Who waits for what `status` says must not ask for it as fast as etcd answers.
             self.lanes.rest(Lane::Lock, self.now.plus(REST));
+        }
+        if written.is_some() || acquired {
+            self.state.told = Some(Reached {
+                timeline: status.timeline,
+                position: status.optime,
+                fork: status.fork,
+            });
         }
         self.state.lease.confirm(ttl, sent, id);
         self.facts.leaderless = None;

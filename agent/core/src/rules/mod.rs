@@ -463,6 +463,9 @@ impl<'a> Context<'a> {
             position: status.optime,
             fork: status.fork,
         });
+        // A renewal does not take the cluster back to where an older view has it.
+        let newer = |told: &Reached| said.is_none_or(|said| said.timeline < told.timeline);
+        let said = self.state.told.filter(newer).or(said);
         let inherited = self.replica().map(|(replica, _)| replica);
         let inherited = inherited.filter(|replica| race::unpublished(self, replica));
         let reached = server

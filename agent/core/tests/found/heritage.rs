@@ -182,6 +182,21 @@ fn who_takes_the_lock_of_a_reign_that_published_nothing_publishes_what_it_has_of
         story.under_way(Lane::Postgres),
         Some(Order::Promote { .. })
     ));
+    // An agent that has not read etcd since, nor seen its server, does not take that back.
+    let mut deaf = asks_for_the_lock(free.clone(), at(1000, None));
+    deaf.locked(20);
+    let silent = Process::Unresponsive { may_write: true };
+    for revision in 21..24 {
+        if deaf.orders.contains_key(&Lane::Lock) {
+            deaf.locked(revision);
+        }
+        deaf.probed(silent.clone(), ControlState::InArchiveRecovery);
+        deaf.later(1000);
+    }
+    let Some(Order::Renew { status: renewed, .. }) = deaf.under_way(Lane::Lock) else {
+        panic!("no renewal")
+    };
+    assert_eq!((renewed.timeline, renewed.optime), (Some(Timeline(1)), Lsn(1000)));
     // It was lost before its promotion: the others do not lag behind a timeline that never was.
     free = vacated(30, status);
     asks_for_the_lock(free, at(1000, None));
