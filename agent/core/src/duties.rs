@@ -119,7 +119,7 @@ fn failsafe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         return None;
     }
     let voters = ctx.failsafe_voters()?;
-    let claimed = ctx.facts.view().and_then(|view| view.status.as_ref()?.ttl);
+    let claimed = ctx.facts.view().and_then(ClusterView::claimed_ttl);
     let ttl = lease.safe_ttl(ctx.config, claimed);
     pace(ctx, &mut due.failsafe, ctx.config.round(), Lane::Failsafe, || {
         Order::AskFailsafe { voters, ttl }

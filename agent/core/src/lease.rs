@@ -133,8 +133,8 @@ impl ForeignRight {
     /// it gave the key back: its right is over.
     pub fn observe(&mut self, config: &Config, me: &NodeName, view: &ClusterView, now: MonoTime) {
         let status = view.status.as_ref();
-        let claimed = status
-            .and_then(|status| status.ttl)
+        let claimed = view
+            .claimed_ttl()
             .filter(|_| !lacks(Flaw::OwnTtlForOthers))
             .unwrap_or_default();
         self.ttl = if self.seen.is_some() {

@@ -17,7 +17,7 @@ use crate::lease::Lease;
 use crate::rules::{self, Context, Intent};
 use crate::state::{AfterPromotion, Reached, State};
 use crate::types::{Generation, MonoTime};
-use crate::view::{DataDir, Initialize, Process};
+use crate::view::{ClusterView, DataDir, Initialize, Process};
 use crate::zoo::{Flaw, lacks};
 
 mod outcome;
@@ -245,7 +245,7 @@ impl Node {
         self.state.failed(self.now, order, text, FIRST_WAIT);
     }
 
-    fn observe_cluster(&mut self, view: crate::view::ClusterView) {
+    fn observe_cluster(&mut self, view: ClusterView) {
         let had_leader = self.facts.leader().is_some();
         let first = self.facts.cluster.is_none();
         let registered = |facts: &Facts| facts.member(&self.config.name).is_some();
@@ -286,11 +286,7 @@ impl Node {
         if !self.config.failsafe_mode || taking || leads || other || given || self.state.exiting {
             return false;
         }
-        let claimed = self
-            .facts
-            .view()
-            .and_then(|view| view.status.as_ref())
-            .and_then(|status| status.ttl);
+        let claimed = self.facts.view().and_then(ClusterView::claimed_ttl);
         let asked = asked.filter(|_| !lacks(Flaw::PromiseAsKnown));
         let ttl = self.config.ttl.max(claimed.max(asked).unwrap_or_default());
         if !lacks(Flaw::PromiseForgotten) {

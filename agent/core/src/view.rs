@@ -59,6 +59,12 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
+    /// The ttl that the leader's right is reckoned by, as its last renewal told (Patroni's does not).
+    #[must_use]
+    pub fn claimed_ttl(&self) -> Option<Duration> {
+        self.status.as_ref()?.ttl
+    }
+
     /// The highest timeline that the DCS gives evidence of: the leader's, or the one after the last line of history.
     #[must_use]
     pub fn timeline(&self) -> Option<Timeline> {

@@ -37,20 +37,6 @@ impl Herald for Word {
     }
 }
 
-async fn connect(node: &Node) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::Config::new()
-        .host("127.0.0.1")
-        .port(node.settings.port)
-        .user("postgres")
-        .password(node.settings.superuser.password.clone().unwrap())
-        .dbname("postgres")
-        .connect(tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    client
-}
-
 fn stopped(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Stopped { checkpoint: Some(_) })
 }
@@ -71,8 +57,8 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
             let fast = || StopMode::Fast { until: soon() };
 
             // One is under way when the word is said; another session is idle, and nobody waits for it.
-            let _idle = connect(&node).await;
-            let client = connect(&node).await;
+            let _idle = node.connect().await;
+            let (client, _) = node.connect().await;
             client
                 .batch_execute("BEGIN; INSERT INTO t VALUES (1)")
                 .await
@@ -97,7 +83,7 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
                         .await,
                 );
                 node.until(|server| server.is_primary()).await;
-                let client = connect(&node).await;
+                let (client, _) = node.connect().await;
                 client
                     .batch_execute("BEGIN; INSERT INTO t VALUES (2)")
                     .await
@@ -121,7 +107,7 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
                     .await,
             );
             node.until(|server| server.is_primary()).await;
-            let client = connect(&node).await;
+            let (client, _) = node.connect().await;
             client
                 .batch_execute("BEGIN; INSERT INTO t VALUES (3)")
                 .await

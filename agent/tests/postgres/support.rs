@@ -433,8 +433,8 @@ impl Node {
         );
     }
 
-    /// Runs SQL as superuser and returns the first column of the rows, as text.
-    pub(crate) async fn sql(&self, sql: &str) -> Vec<String> {
+    /// A session as superuser, and the task of its connection.
+    pub(crate) async fn connect(&self) -> (tokio_postgres::Client, tokio::task::JoinHandle<()>) {
         let (client, connection) = tokio_postgres::Config::new()
             .host("127.0.0.1")
             .port(self.settings.port)
@@ -444,7 +444,16 @@ impl Node {
             .connect(tokio_postgres::NoTls)
             .await
             .unwrap();
-        let task = tokio::spawn(connection);
+        let task = tokio::spawn(async {
+            // A server that is stopped breaks it off.
+            let _ = connection.await;
+        });
+        (client, task)
+    }
+
+    /// Runs SQL as superuser and returns the first column of the rows, as text.
+    pub(crate) async fn sql(&self, sql: &str) -> Vec<String> {
+        let (client, task) = self.connect().await;
         let rows = client.simple_query(sql).await.unwrap();
         task.abort();
         rows.into_iter()

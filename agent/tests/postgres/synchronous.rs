@@ -24,16 +24,7 @@ async fn set(node: &Node, text: &str) -> Duration {
 
 /// A client that is connected inserts; `None` if it is not acknowledged within this.
 async fn insert(node: &Node, patience: Duration) -> Option<Duration> {
-    let (client, connection) = tokio_postgres::Config::new()
-        .host("127.0.0.1")
-        .port(node.settings.port)
-        .user("postgres")
-        .password(node.settings.superuser.password.clone().unwrap())
-        .dbname("postgres")
-        .connect(tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let task = tokio::spawn(connection);
+    let (client, task) = node.connect().await;
     let before = now();
     let inserted = client.simple_query("INSERT INTO t VALUES (1)");
     let inserted = tokio::time::timeout(patience, inserted).await;

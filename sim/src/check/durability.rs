@@ -115,8 +115,7 @@ impl Durability {
             }
             _ => {}
         }
-        let promotion = matches!(moment.seen, Seen::Promoted { .. });
-        self.over |= promotion;
+        self.over |= matches!(moment.seen, Seen::Promoted { .. });
         if let (Seen::LeftUnsent, Some(node)) = (moment.seen, moment.fact.node) {
             let text = format!(
                 "{} hands over, does not wait for a standby that streamed, and nobody has what it wrote last",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use surus_core::Order;
 use surus_core::input::{Input, Outcome, RequestId};
 use surus_core::types::{ActionId, MonoTime, NodeName};
-use surus_core::view::{PeerStatus, Process, Server};
+use surus_core::view::{ClusterView, PeerStatus, Process, Server};
 
 use crate::clock::{MS, SEC};
 use crate::fast::event::Event;
@@ -160,8 +160,7 @@ impl World {
             return;
         };
         let explanation = agent.core.explain();
-        let view = explanation.facts.view();
-        let claimed = view.and_then(|view| view.status.as_ref()?.ttl);
+        let claimed = explanation.facts.view().and_then(ClusterView::claimed_ttl);
         let promise = explanation.state.promise.as_ref();
         let kept = promise.map_or(Duration::ZERO, |(_, until)| until.since(local));
         let own = Duration::from_secs(self.hosts[node].settings.ttl);

@@ -430,12 +430,8 @@ impl Node {
 
     /// A failsafe round counts only if every member that was asked, and every one that may have come onto the list since, granted.
     fn failsafe_done(&mut self, order: &Order, outcome: Outcome) {
-        let (
-            Order::AskFailsafe {
-                voters: asked, ttl, ..
-            },
-            Outcome::Failsafe { sent, granted, .. },
-        ) = (order, outcome)
+        let (Order::AskFailsafe { voters: asked, ttl }, Outcome::Failsafe { sent, granted, .. }) =
+            (order, outcome)
         else {
             return;
         };
