@@ -377,14 +377,21 @@ fn failsafe_list(ctx: &Context<'_>) -> BTreeMap<NodeName, String> {
     list
 }
 
-/// Who is named and has no key any more, for a while: an etcd that was away takes the keys of all, and they write them anew. A leader that
-/// then named itself alone and was lost would leave nobody who may be elected.
+/// Who is named, has no key any more, and stays.
+///
+/// For a while everybody: an etcd that was away takes the keys of all, and they write them anew. A leader that then named itself alone and
+/// was lost would leave nobody who may be elected. And nobody leaves before this node is the primary: if it is lost half-way, whoever left
+/// may be the only one that can lead.
 fn kept<'a>(
     ctx: &Context<'a>,
     view: &'a ClusterView,
 ) -> impl Iterator<Item = (&'a NodeName, &'a String)> + use<'a> {
-    let missing = ctx.facts.missing(ctx.now.minus(REMEMBERED), None);
-    missing.filter_map(move |name| view.failsafe.as_ref()?.get_key_value(name))
+    let since = ctx.now.minus(REMEMBERED);
+    let (facts, primary) = (ctx.facts, ctx.primary().is_some());
+    let named = view.failsafe.iter().flat_map(|list| list.iter());
+    named.filter(move |(name, _)| {
+        !view.members.contains_key(*name) && (!primary || facts.vanished_since(name, since))
+    })
 }
 
 /// The key holds what [`failsafe_list`] would write.

@@ -99,6 +99,11 @@ impl Facts {
             .map(|(name, _)| name)
     }
 
+    /// This member's key vanished at `since` or later.
+    pub(crate) fn vanished_since(&self, name: &NodeName, since: MonoTime) -> bool {
+        self.vanished.get(name).is_some_and(|at| since <= *at)
+    }
+
     /// What is known of the DCS is of a history that is gone. The last leader's right is not: it may run on.
     pub fn start_over(&mut self) {
         self.cluster = None;

@@ -402,6 +402,49 @@ fn an_agent_that_has_just_begun_leaves_on_the_list_who_has_no_key_yet() {
     assert!(!story.given.iter().any(list), "b is expected back");
 }
 
+/// 1380867: a member far behind took the lock by a person's word and was lost before its promotion.
+#[test]
+fn nobody_leaves_the_list_before_the_promotion_is_over() {
+    let mut story = Story::new(Config::new("a".into()));
+    let listed = |revision, leader: Option<&str>| {
+        let mut view = with_list(revision, true, &["a", "b", "c"]);
+        view.leader = leader.and_then(|name| self::view(revision, Some(name), revision).leader);
+        view
+    };
+    story.read(listed(10, Some("b")));
+    story.probed(at(1000, Some("b:5432")), ControlState::InArchiveRecovery);
+    story.later(11_000);
+    story.read(ClusterView {
+        status: vacated(20, lived(1, 900)).status,
+        ..listed(20, None)
+    });
+    story.probed(at(1000, None), ControlState::InArchiveRecovery);
+    nobody_answers(&mut story);
+    if !story.orders.contains_key(&Lane::Lock) {
+        story.later(1000);
+    }
+    story.locked(60);
+    let published = |story: &mut Story| {
+        for _ in 0..6 {
+            if story.orders.contains_key(&Lane::Publish) {
+                story.done(Lane::Publish, Outcome::Ok);
+            }
+            story.later(200);
+        }
+        let lists = story.given.iter().filter_map(|order| match order {
+            Order::WriteFailsafe { list, .. } => Some(list.len()),
+            _ => None,
+        });
+        lists.collect::<Vec<_>>()
+    };
+    settle(&mut story, at(1000, None), false);
+    assert!(matches!(story.under_way(Lane::Postgres), Some(Order::Promote { .. })));
+    assert_eq!(published(&mut story), [], "c may be the only one that can lead after this");
+    story.done(Lane::Postgres, Outcome::Ok);
+    story.probed(primary(), ControlState::InProduction);
+    assert_eq!(published(&mut story).first(), Some(&2));
+}
+
 #[test]
 fn who_is_not_on_the_list_may_not_lead_before_the_list_is_emptied() {
     for (names, ttl, may) in [
