@@ -178,9 +178,11 @@ impl Configuration {
 }
 
 /// Takes each change to PostgreSQL and keeps a copy of the dynamic configuration; of changes that come while one is being taken only the
-/// last counts.
+/// last counts. A server that the agent before left running is told at once: its `patroni.yml` may have been changed in between, and its
+/// files may have been written and not read.
 async fn follow(site: Arc<dyn Site>, postgres: Arc<Postgres>, mut changes: watch::Receiver<Wanted>) {
     let mut known = changes.borrow().postgres.clone();
+    reload(&postgres, known.clone()).await;
     while changes.changed().await.is_ok() {
         let Wanted {
             dynamic,

@@ -118,6 +118,7 @@ impl Postgres {
             memory.pending_restart.clone_from(&configured.raised);
             memory.history = None;
             memory.waits = None;
+            memory.told = true;
             if let Role::Replica(recovery) = &role {
                 memory.recovery = Some(recovery.clone());
             } else {

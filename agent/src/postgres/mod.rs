@@ -110,6 +110,8 @@ struct Memory {
     /// Whether commits of the running server wait for anybody at all, if every process of it is known to have read that; and when the
     /// configuration was last read then.
     waits: Option<(bool, String)>,
+    /// The running server was told to read what our files hold. Whoever wrote them before may have been killed before it said so.
+    told: bool,
     /// The newest reign that gave an order.
     generation: Generation,
     /// The last complaint about a connection, so that it is logged once and not each second.

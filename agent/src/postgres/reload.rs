@@ -22,7 +22,7 @@ pub struct PendingRestart {
 /// What a reload did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReloadReport {
-    /// Files were written anew, and the server was told to read them.
+    /// Files were written anew, or may not have been read, and the server was told to read them.
     pub reloaded: bool,
     /// What waits for a restart.
     pub pending_restart: BTreeMap<String, PendingRestart>,
@@ -40,24 +40,29 @@ impl Postgres {
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(settings);
         self.site.obey(self.settings());
+        let told = std::mem::take(&mut self.memory().told);
         let Some(rewritten) = self.reconfigure(Acknowledgers::Kept).await? else {
             return Ok(ReloadReport::default());
         };
         let configured = rewritten.configured;
-        if configured.changed {
+        let reloaded = configured.changed || !told;
+        if reloaded {
             let before = self.loaded_at().await;
             self.signal(rewritten.postmaster.pid, Signal::Reload).await?;
             let limit = self.clock.now().plus(RELOAD_LIMIT);
             while self.clock.now() < limit && self.loaded_at().await == before {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
+        }
+        self.memory().told = true;
+        if configured.changed {
             let role = if rewritten.standby { "replica" } else { "primary" };
             self.site.callback("on_reload", role);
         }
         let pending_restart = self.find_pending(&configured).await?;
         self.memory().pending_restart.clone_from(&pending_restart);
         Ok(ReloadReport {
-            reloaded: configured.changed,
+            reloaded,
             pending_restart,
         })
     }

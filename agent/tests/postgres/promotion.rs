@@ -89,13 +89,7 @@ fn promotion_takes_milliseconds_whenever_it_comes() {
             // be behind.
             n1.postgres.stop(StopMode::Immediate, false).await;
             n2.until(|server| !streaming(server)).await;
-            let restarted = surus::postgres::Postgres::new(
-                surus::machine::Machine::real(),
-                std::sync::Arc::clone(&n2.control) as std::sync::Arc<dyn surus::postgres::ProcessControl>,
-                n2.site(),
-                n2.settings.clone(),
-                None,
-            );
+            let restarted = n2.another_agent();
             let Outcome::Probed { view, .. } = restarted.probe().await else {
                 panic!("a probe is answered by what was seen");
             };

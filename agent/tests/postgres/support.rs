@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use surus::clock::{Clock, SystemClock};
 use surus::config::settings::{Bootstrap, Credentials, HostPort, PostgresSettings};
+use surus::machine::Machine;
 use surus::postgres::{
     BoxFuture, ControlError, ControlStatus, Local, Postgres, ProcessControl, Signal, Site, StartRequest,
 };
@@ -308,7 +309,7 @@ impl Node {
             ..Direct::default()
         });
         let postgres = Arc::new(Postgres::new(
-            surus::machine::Machine::real(),
+            Machine::real(),
             Arc::clone(&control) as Arc<dyn ProcessControl>,
             Arc::new(Local::new(Arc::new(SystemClock), settings.clone())),
             settings.clone(),
@@ -323,8 +324,19 @@ impl Node {
     }
 
     /// Its place, as another agent would find it.
-    pub(crate) fn site(&self) -> Arc<dyn Site> {
+    fn site(&self) -> Arc<dyn Site> {
         Arc::new(Local::new(Arc::new(SystemClock), self.settings.clone()))
+    }
+
+    /// An agent that comes after this one, and knows nothing of what it did.
+    pub(crate) fn another_agent(&self) -> Postgres {
+        Postgres::new(
+            Machine::real(),
+            Arc::clone(&self.control) as Arc<dyn ProcessControl>,
+            self.site(),
+            self.settings.clone(),
+            None,
+        )
     }
 
     pub(crate) fn upstream(&self) -> Upstream {

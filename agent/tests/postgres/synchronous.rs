@@ -137,13 +137,7 @@ fn names_are_in_force_in_every_process_when_the_order_ends() {
             assert_eq!(server.synchronous, Names::nobody(false));
 
             // An agent that comes after knows whose the setting is; a reload of other settings leaves it.
-            let second = surus::postgres::Postgres::new(
-                surus::machine::Machine::real(),
-                std::sync::Arc::clone(&n1.control) as std::sync::Arc<dyn surus::postgres::ProcessControl>,
-                n1.site(),
-                n1.settings.clone(),
-                None,
-            );
+            let second = n1.another_agent();
             let mut settings = n1.settings.clone();
             settings
                 .parameters
