@@ -24,7 +24,7 @@ mod endpoints;
 mod local;
 pub mod operator;
 mod parameters;
-mod postgresql;
+pub(crate) mod postgresql;
 mod problem;
 mod router;
 pub mod sample;

@@ -261,7 +261,7 @@ fn credentials<'a>(roles: &Section<'a>, key: &'a str) -> Option<Credentials> {
 }
 
 /// Settings with every default and nothing of the node.
-pub(super) fn blank(scope: &str, name: &str) -> PostgresSettings {
+pub(crate) fn blank(scope: &str, name: &str) -> PostgresSettings {
     PostgresSettings {
         scope: scope.to_owned(),
         name: name.to_owned(),

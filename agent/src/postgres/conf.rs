@@ -211,6 +211,10 @@ impl Postgres {
 
     /// Writes the configuration of the running server anew; `None` if there is none.
     pub(super) async fn reconfigure(&self, acknowledgers: Acknowledgers) -> Result<Option<Rewritten>, Error> {
+        // A cluster in the making is its maker's, and for nobody else until it is made.
+        if self.site.unfinished().await.is_some_and(|work| work.bootstrap) {
+            return Ok(None);
+        }
         // Nobody may start a server in another role between the look and the writing.
         let _writing = self.writing.lock().await;
         let look = self.site.look().await;

@@ -4,6 +4,7 @@
 //! replication role from anywhere), one is put in front of them, for that role and with a password, and the log says so.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use crate::config::settings::{Bootstrap, PostgresSettings};
 
@@ -110,6 +111,55 @@ fn method(password: bool) -> &'static str {
     if password { "md5" } else { "peer" }
 }
 
+/// What these rules say of the superuser's connections from this host, and nobody else's: while a new cluster is being made nobody may
+/// use it, for nobody knows yet whether it will be the one.
+///
+/// A rule for other hosts too applies to what comes from this one, unless it would let in without a password who was not meant. Rules in
+/// other files are left out.
+pub(super) fn superuser_here(settings: &PostgresSettings, content: &str) -> String {
+    let superuser = quoted(&settings.superuser.username);
+    let own = |line| own_rule(line, &settings.superuser.username);
+    let mut lines: Vec<String> = content.lines().filter_map(own).collect();
+    if !agent_enters(settings, &lines) {
+        let password = settings.superuser.password.is_some();
+        lines.insert(0, format!("local all {superuser} {}", method(password)));
+    }
+    file(&lines)
+}
+
+/// A rule as it is for connections of `user` from this host to databases.
+fn own_rule(line: &str, user: &str) -> Option<String> {
+    let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
+    let (kind, databases, users) = (*words.first()?, *words.get(1)?, *words.get(2)?);
+    let meant = users
+        .split(',')
+        .any(|name| name == "all" || name.trim_matches('"') == user);
+    if databases == "replication" || !meant {
+        return None;
+    }
+    let user = quoted(user);
+    if kind == "local" {
+        return Some(format!("local {databases} {user} {}", words[3..].join(" ")));
+    }
+    if !kind.starts_with("host") {
+        return None;
+    }
+    let (address, mut rest) = words[3..].split_first()?;
+    let mut from = (*address).to_owned();
+    if rest.first().is_some_and(|word| word.parse::<IpAddr>().is_ok()) {
+        from = format!("{from} {}", rest[0]);
+        rest = &rest[1..];
+    }
+    let everybody = *address == "all" || address.ends_with("/0");
+    if !covers(address, false) || everybody {
+        if rest.first() == Some(&"trust") && !everybody {
+            return None;
+        }
+        "samehost".clone_into(&mut from);
+    }
+    Some(format!("{kind} {databases} {user} {from} {}", rest.join(" ")))
+}
+
 /// Roles that connect from other members, with what they connect to; only those with a password can be let in from anywhere.
 fn remote_roles(settings: &PostgresSettings) -> Vec<(&str, &str)> {
     let mut roles = Vec::new();
@@ -185,13 +235,8 @@ fn admits(lines: &[String], attempt: Attempt<'_>) -> bool {
 
 /// The address of a rule covers this machine, or may cover another one.
 fn covers(address: &str, remote: bool) -> bool {
-    let loopback = |ip: std::net::IpAddr| ip.is_loopback();
-    match address
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .parse::<std::net::IpAddr>()
-    {
+    let loopback = |ip: IpAddr| ip.is_loopback();
+    match address.split('/').next().unwrap_or_default().parse::<IpAddr>() {
         Ok(ip) if remote => !loopback(ip) || address.ends_with("/0") || address.ends_with("/8"),
         Ok(ip) => loopback(ip) || ip.is_unspecified(),
         Err(_) => match address {
@@ -243,6 +288,37 @@ mod tests {
             "postgres",
             false
         ));
+    }
+
+    #[test]
+    fn a_cluster_in_the_making_is_for_the_superuser_on_this_host_alone() {
+        let mut settings = crate::config::postgresql::blank("demo", "n1");
+        settings.superuser.password = Some("secret".to_owned());
+        let content = "# mine
+local all all peer
+host replication replicator 10.0.0.0/8 md5
+host all app all md5
+host all all 127.0.0.1/32 md5
+hostssl all app,postgres 10.0.0.0 255.0.0.0 scram-sha-256
+host all all 10.1.2.3/32 trust
+host all all all trust
+host all all 0.0.0.0/0 md5  # everybody
+include other.conf
+";
+        let here = superuser_here(&settings, content);
+        let lines: Vec<&str> = here.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "local all \"postgres\" peer",
+                "host all \"postgres\" 127.0.0.1/32 md5",
+                "hostssl all \"postgres\" samehost scram-sha-256",
+                "host all \"postgres\" samehost trust",
+                "host all \"postgres\" samehost md5",
+            ]
+        );
+        let shut = superuser_here(&settings, "host all all 10.0.0.0/8 reject");
+        assert_eq!(shut.lines().nth(1), Some("local all \"postgres\" md5"));
     }
 
     #[test]

@@ -24,7 +24,10 @@ fn a_cluster_is_bootstrapped_with_roles_users_and_script() {
             let root = tempfile::tempdir().unwrap();
             let mut bootstrap = support::bootstrap();
             let out = root.path().join("script-out");
-            bootstrap.post_bootstrap = Some(format!("/bin/sh -c 'echo \"$0\" > {}'", out.display()));
+            let script =
+                "echo \"$0\" > OUT; psql \"$0 user=admin password=admin\" -c \"SELECT 1\" >> OUT 2>&1; true";
+            let script = script.replace("OUT", &out.display().to_string());
+            bootstrap.post_bootstrap = Some(format!("/bin/sh -c '{script}'"));
             bootstrap.users.insert(
                 "admin".to_owned(),
                 surus::config::settings::BootstrapUser {
@@ -63,8 +66,14 @@ fn a_cluster_is_bootstrapped_with_roles_users_and_script() {
                     "rewinderfalsefalse"
                 ]
             );
-            assert!(std::fs::read_to_string(&out).unwrap().contains("user=postgres"));
+            let out = std::fs::read_to_string(&out).unwrap();
+            assert!(out.contains("user=postgres"));
+            assert!(
+                out.contains("no pg_hba.conf entry for") && out.contains("user \"admin\""),
+                "it is for the superuser alone while it is being made: {out}"
+            );
             let conf = std::fs::read_to_string(node.data("postgresql.conf")).unwrap();
+            assert!(!conf.contains("surus_bootstrap") && !node.data("surus_bootstrap_hba.conf").exists());
             assert!(conf.contains("shared_buffers = '16MB'") && !conf.contains("no_such_parameter"));
             assert!(node.data("postgresql.base.conf").exists());
             // A second bootstrap finds a cluster and touches nothing.

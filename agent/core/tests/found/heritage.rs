@@ -438,8 +438,15 @@ fn nobody_leaves_the_list_before_the_promotion_is_over() {
         lists.collect::<Vec<_>>()
     };
     settle(&mut story, at(1000, None), false);
-    assert!(matches!(story.under_way(Lane::Postgres), Some(Order::Promote { .. })));
-    assert_eq!(published(&mut story), [], "c may be the only one that can lead after this");
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Promote { .. })
+    ));
+    assert_eq!(
+        published(&mut story),
+        [],
+        "c may be the only one that can lead after this"
+    );
     story.done(Lane::Postgres, Outcome::Ok);
     story.probed(primary(), ControlState::InProduction);
     assert_eq!(published(&mut story).first(), Some(&2));

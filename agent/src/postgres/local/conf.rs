@@ -25,6 +25,9 @@ const HEADER: &str = "# Written by Surus at each start and reload: changes made 
 /// Stands above `synchronous_standby_names` where that is the agent's to write, so that an agent that comes after knows.
 const SYNCHRONOUS: &str = "# Written by the leader: `surus edit-config` has synchronous_mode.\n";
 
+/// Who may connect while a new cluster is being made, in its data directory.
+pub(super) const PRIVATE: &str = "surus_bootstrap_hba.conf";
+
 /// Further recovery parameters, which are swept out of postgresql.auto.conf so that they cannot fight with ours.
 const RECOVERY: [&str; 9] = [
     "archive_cleanup_command",
@@ -53,6 +56,8 @@ struct Plan {
     sockets: Option<PathBuf>,
     main: String,
     hba: Option<String>,
+    /// A new cluster is being made: the rules that it is going to have, and whose they are.
+    private: Option<(PathBuf, PostgresSettings)>,
     ident: Option<String>,
 }
 
@@ -107,6 +112,9 @@ impl Plan {
             main.push_str(SYNCHRONOUS);
             line(&mut main, "synchronous_standby_names", &names.to_string());
         }
+        if wanted.first_hba.is_some() {
+            line(&mut main, "hba_file", &text(&settings.data_dir.join(PRIVATE)));
+        }
         if let Role::Replica(recovery) = &wanted.role {
             main.push_str("\n# recovery\n");
             recovery_section(&mut main, recovery, &wanted.recovery);
@@ -120,6 +128,11 @@ impl Plan {
             hba: (!file.contains_key("hba_file"))
                 .then(|| hba::render(settings, wanted.first_hba.as_deref()))
                 .flatten(),
+            private: wanted.first_hba.is_some().then(|| {
+                let chosen = file.get("hba_file").map(PathBuf::from);
+                let rules = chosen.unwrap_or_else(|| settings.config_dir.join("pg_hba.conf"));
+                (rules, settings.clone())
+            }),
             ident: settings
                 .pg_ident
                 .as_ref()
@@ -186,6 +199,12 @@ impl Plan {
         let mut changed = files::write(&main, self.main.as_bytes(), 0o600)?;
         if let Some(hba) = &self.hba {
             changed |= files::write(&self.config_dir.join("pg_hba.conf"), hba.as_bytes(), 0o600)?;
+        }
+        if let Some((rules, settings)) = &self.private {
+            let rules =
+                fs::read_to_string(rules).or_else(|_| fs::read_to_string(self.data_dir.join("pg_hba.conf")));
+            let content = hba::superuser_here(settings, &rules.unwrap_or_default());
+            files::write(&self.data_dir.join(PRIVATE), content.as_bytes(), 0o600)?;
         }
         if let Some(ident) = &self.ident {
             changed |= files::write(&self.config_dir.join("pg_ident.conf"), ident.as_bytes(), 0o600)?;
@@ -368,6 +387,7 @@ mod tests {
             sockets: None,
             main: format!("{HEADER}{main}"),
             hba: None,
+            private: None,
             ident: None,
         };
         fs::write(dir.path().join("postgresql.conf"), "work_mem = 1MB\n").unwrap();

@@ -184,6 +184,12 @@ pub(super) fn begin(data_dir: &Path, since: String) -> Result<(), Error> {
     .write(data_dir)
 }
 
+/// The cluster is made, and is for everybody from its next start on.
+pub(super) fn finish(data_dir: &Path) -> Result<(), Error> {
+    files::remove(&data_dir.join(conf::PRIVATE))?;
+    Marker::remove(data_dir)
+}
+
 /// Moves what was made out of the way.
 pub(super) fn abandon(data_dir: &Path, time: &str) -> Result<(), Error> {
     directory::move_aside(data_dir, "failed", time)?;

@@ -234,7 +234,7 @@ impl Site for Local {
     fn finish(&self, operation: Operation) -> BoxFuture<'_, Result<(), Error>> {
         self.forget_control();
         match operation {
-            Operation::Bootstrap => self.at(Marker::remove),
+            Operation::Bootstrap => self.at(create::finish),
             Operation::Clone { .. } => self.at(copy::finish),
         }
     }

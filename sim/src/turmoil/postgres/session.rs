@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use surus::postgres::site::Configuration;
+
 use super::super::hub::Hub;
 use super::super::net::Stream;
 use super::statements::{Answer, Failure, answer, describe};
@@ -18,8 +20,13 @@ struct Portal {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(hub: &Arc<Hub>, host: usize, stream: Stream) -> io::Result<()> {
-    let (mut wire, _) = Wire::accept(stream).await?;
+    let (mut wire, parameters) = Wire::accept(stream).await?;
+    let superuser = parameters.chunks(2).any(|pair| pair == ["user", "postgres"]);
     let refusal = hub.look(host, |inside| {
+        let making = |written: &Configuration| written.first_hba.is_some();
+        if !superuser && inside.configuration.as_ref().is_some_and(making) {
+            return Some(Failure::new("28000", "no pg_hba.conf entry"));
+        }
         if inside.refusing {
             return Some(Failure::new("53300", "sorry, too many clients already"));
         }
