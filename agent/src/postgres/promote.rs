@@ -134,6 +134,11 @@ impl Postgres {
                     woken = self.clock.now();
                 }
             }
+            if recovering.is_none() && self.site.look().await.postmaster().is_none() {
+                return Err(Error::Unknown(
+                    "promotion was requested, and the server ended before it could be asked".to_owned(),
+                ));
+            }
             if deadline <= self.clock.now() {
                 return Err(Error::Unknown(format!(
                     "promotion was requested and has not ended within {limit:?}"

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use surus_core::action::StopMode;
 use surus_core::input::Outcome;
 use surus_core::types::{MonoTime, Timeline};
@@ -26,6 +27,29 @@ fn a_promotion_that_did_not_happen_leaves_a_standby_that_starts() {
             assert!(!n2.server().await.is_primary());
             std::fs::write(n2.data("pg_wal/00000002.history"), "").unwrap();
             expect_ok(n2.postgres.restart(None, G).await);
+            n2.until(streaming).await;
+            // One whose server dies over it ends with it.
+            let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
+            let startup = n2.sql(sql).await[0].parse().unwrap();
+            let postmaster = std::fs::read_to_string(n2.data("postmaster.pid")).unwrap();
+            let postmaster = postmaster.lines().next().unwrap().parse().unwrap();
+            let send =
+                |pid, signal| rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+            send(startup, Signal::STOP);
+            let before = now();
+            let (outcome, ()) =
+                tokio::join!(n2.postgres.promote(soon(), soon(), Timeline(1), None, G), async {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    send(postmaster, Signal::KILL);
+                    send(startup, Signal::KILL);
+                });
+            assert!(
+                matches!(&outcome, Outcome::Unknown(text) if text.contains("the server ended")),
+                "{outcome:?}"
+            );
+            assert!(now().since(before) < Duration::from_secs(10));
+            n2.until_process(|process| *process == Process::Absent).await;
+            expect_ok(n2.postgres.start_replica(Some(&n1.upstream()), G).await);
             n2.until(streaming).await;
             // Whatever was there is moved aside by a new clone, which goes through.
             n2.stop().await;
