@@ -149,6 +149,8 @@ rules! {
     Rewind = "R44" "rewind" "this node has WAL that the leader's history does not have, and is rewound",
     /// See `rules/rejoin.rs`.
     Reclone = "R45" "reclone" "the data directory is moved aside and cloned anew",
+    /// See `rules/stopped.rs`.
+    YieldToStandby = "R46" "yield-to-standby" "PostgreSQL crashed, and a synchronous standby has every commit that clients were told of, so it leads at once",
     /// See `rules/starting.rs`.
     AwaitStart = "R50" "await-start" "PostgreSQL is starting",
     /// See `rules/starting.rs`.
@@ -461,6 +463,10 @@ pub enum Evidence {
     ProbeAge(Duration),
     /// The candidate.
     Candidate(NodeName),
+    /// This node has whatever the last primary acknowledged.
+    Complete,
+    /// The last primary told of this position, before which so many bytes are not here; what it wrote after that may not be here either.
+    MayLack(Lsn, u64),
     /// In words of another program.
     Said(String),
 }
@@ -476,6 +482,17 @@ impl fmt::Display for Evidence {
             Self::PeerPosition(peer, timeline, lsn) => write!(f, "{peer} at {lsn} on timeline {timeline}"),
             Self::ProbeAge(age) => write!(f, "PostgreSQL seen {:.1} s ago", seconds(age)),
             Self::Candidate(name) => write!(f, "candidate {name}"),
+            Self::Complete => f.write_str("no acknowledged commit is lost"),
+            Self::MayLack(told, 0) => {
+                write!(
+                    f,
+                    "lost is what the last primary wrote after {told} and nobody received"
+                )
+            }
+            Self::MayLack(told, bytes) => write!(
+                f,
+                "lost are {bytes} bytes before {told}, and what the last primary wrote after that"
+            ),
             Self::Said(text) => f.write_str(text),
         }
     }

@@ -444,6 +444,15 @@ impl<'a> Context<'a> {
         self.config.synchronous.mode != Mode::On || key.is_none_or(|key| key.names(name))
     }
 
+    /// Those whom this primary's `sync` key names run, and are enough to elect one of them: it has every commit that clients were told of.
+    pub(crate) fn successor_has_all(&self) -> bool {
+        let key = self.facts.sync_key().filter(|key| key.leader == *self.me());
+        key.is_some_and(|key| {
+            let fit = key.voters.iter().filter(|name| self.fit(name)).count();
+            key.votes() <= fit
+        })
+    }
+
     /// Another member that runs and could be asked to lead, or the named one.
     pub(crate) fn fit(&self, name: &NodeName) -> bool {
         self.facts

@@ -33,7 +33,8 @@ pub(super) fn take_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         Ok(server) if ctx.lanes.idle(Lane::Lock) => Some(
             Plan::order(Rule::TakeLock, acquire(ctx))
                 .because(leaderless)
-                .because(Evidence::Position(server.timeline, server.position())),
+                .because(Evidence::Position(server.timeline, server.position()))
+                .because(inheritance(ctx, server)),
         ),
         Ok(_) => Some(Plan::hold(Rule::TakeLock).because(leaderless)),
         Err(guard) => {
@@ -41,6 +42,19 @@ pub(super) fn take_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             Some(Plan::hold(Rule::AwaitLeader).because(leaderless))
         }
     }
+}
+
+/// What becomes of the last primary's commits if this server leads.
+fn inheritance(ctx: &Context<'_>, server: &Server) -> Evidence {
+    let status = ctx.facts.view().and_then(|view| view.status.as_ref());
+    let told = status.map(|status| status.optime).unwrap_or_default();
+    let lack = told.ahead_of(server.position());
+    // Who is named has what clients were told of; the key's leader may be so by a person's word alone.
+    let key = ctx.facts.sync_key().filter(|_| !forced(ctx));
+    if key.is_some_and(|key| key.leader != *ctx.me() || lack == 0) {
+        return Evidence::Complete;
+    }
+    Evidence::MayLack(told, lack)
 }
 
 /// The order to take the lock. What it rests on is checked again in its transaction.

@@ -3,8 +3,8 @@
 use super::{Context, Plan, Trail};
 use crate::action::Order;
 use crate::decision::{Guard, Rule};
-use crate::sync;
-use crate::view::DataDir;
+use crate::sync::{self, Mode};
+use crate::view::{ControlState, DataDir};
 
 /// Starts in place in a row before others get the lock.
 const STARTS_IN_PLACE: u32 = 3;
@@ -12,7 +12,8 @@ const STARTS_IN_PLACE: u32 = 3;
 /// Decides about a stopped PostgreSQL under this node's own lock.
 ///
 /// The primary of this reign is started again in place, on its timeline, losing nothing; unless `primary_start_timeout` is
-/// over (or zero), or several starts failed, and somebody could take over: then the lock is given up. A node that took the lock as a
+/// over (or zero), or several starts failed, and somebody could take over: then the lock is given up. After a crash it is given up at once
+/// where a synchronous standby loses nothing either, and need not recover first. A node that took the lock as a
 /// replica is started as one, and promoted later; if several starts fail and somebody could take over, the lock is given up too. A cluster that this node has just created is started once `initialize` names it.
 pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let DataDir::Present(control) = ctx.facts.data()? else {
@@ -35,6 +36,15 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             Rule::StartReplica,
             Order::StartReplica { upstream: None },
         ));
+    }
+    if control.state == ControlState::InProduction && ctx.config.synchronous.mode != Mode::Off {
+        if ctx.successor_has_all() {
+            return Some(Plan {
+                rule: Rule::YieldToStandby,
+                ..ctx.give_back()
+            });
+        }
+        trail.block(Rule::YieldToStandby, Guard::NoCandidate);
     }
     let down = ctx
         .state

@@ -320,6 +320,9 @@ fn a_promotion_comes_after_the_key() {
 fn a_primary_is_started_again_when_nobody_is_named_who_may_lack_what_becomes_visible() {
     let mut story = leading(config(Mode::On), Some(key("a", &["b"], 0)), &only(&["b"]));
     written(&mut story, 20);
+    let mut alone = with_key(view(21, Some("a"), 12), key("a", &["b"], 0));
+    alone.members.remove(&"b".into());
+    story.read(alone);
     story.hear(Input::PostgresExited);
     story.probed(Process::Absent, ControlState::InProduction);
     assert!(!story.orders.contains_key(&Lane::Postgres));
@@ -400,4 +403,51 @@ fn a_replica_that_commits_wait_for_stops_once_they_do_not() {
         impatient.under_way(Lane::Postgres),
         Some(Order::Stop { .. })
     ));
+}
+
+#[test]
+fn a_primary_that_crashed_yields_to_a_standby_that_has_every_commit() {
+    let both = ["b", "c"];
+    for (mode, voters, quorum, running, yields) in [
+        (Mode::On, &both[..1], 0, &["b"][..], true),
+        // It does not run, or commits waited for nobody.
+        (Mode::On, &both[..1], 0, &["c"], false),
+        (Mode::On, &[], 0, &["b", "c"], false),
+        (Mode::Off, &both[..1], 0, &["b"], false),
+        // Of two that acknowledge for each other, both must be heard.
+        (Mode::Quorum, &both, 1, &["b"], false),
+        (Mode::Quorum, &both, 1, &["b", "c"], true),
+    ] {
+        let led = key("a", voters, quorum);
+        let mut story = leading(config(mode), Some(led.clone()), &only(voters));
+        let mut view = with_key(view(20, Some("a"), 12), led);
+        view.members = ["a", "b", "c"]
+            .iter()
+            .map(|name| member(name, "replica"))
+            .collect();
+        view.members
+            .retain(|name, _| name == &"a".into() || running.contains(&name.as_str()));
+        story.read(view);
+        story.given.clear();
+        for round in 0..6 {
+            if story.orders.contains_key(&Lane::Synchronous) {
+                written(&mut story, 21 + round);
+            }
+            if matches!(story.under_way(Lane::Lock), Some(Order::Renew { .. })) {
+                story.locked(30);
+            }
+            story.probed(Process::Absent, ControlState::InProduction);
+        }
+        let gave = |which: fn(&Order) -> bool| story.given.iter().any(which);
+        assert_eq!(
+            gave(|order| matches!(order, Order::Release { .. })),
+            yields,
+            "{voters:?} {running:?}"
+        );
+        assert_eq!(
+            gave(|order| matches!(order, Order::StartPrimary { .. })),
+            !yields,
+            "{voters:?} {running:?}"
+        );
+    }
 }
