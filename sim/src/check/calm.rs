@@ -38,6 +38,8 @@ pub struct Calm {
     shortest: BTreeMap<NodeIndex, Time>,
     /// Since when an agent waits for its guard to take one deadline after the other, and when the last was taken, if it waits no more.
     telling: BTreeMap<NodeIndex, (Time, Option<Time>)>,
+    /// When an agent last began to ask for grants: it counts them from then, whenever its questions left.
+    asked: BTreeMap<NodeIndex, Time>,
     /// When an agent last gave an order: one that is starved knows what it was told only then.
     acted: BTreeMap<NodeIndex, Time>,
     /// The agent stops its server, or has.
@@ -104,7 +106,8 @@ impl Calm {
                     RightBy::Grants => {
                         let shortest = self.shortest.get(&node).copied().unwrap_or_default();
                         let settings = moment.scene.member(node).and_then(|member| member.settings);
-                        sent + settings.map_or(shortest, |settings| settings.ttl.min(shortest))
+                        let asked = self.asked.get(&node).map_or(*sent, |asked| *sent.min(asked));
+                        asked + settings.map_or(shortest, |settings| settings.ttl.min(shortest))
                     }
                 };
                 self.told.insert(node, (until, moment.fact));
@@ -138,6 +141,12 @@ impl Calm {
                 }
             }
             Seen::OrderBegan {
+                order: Deed::AskFailsafe,
+                ..
+            } => {
+                self.asked.insert(node, moment.at);
+            }
+            Seen::OrderBegan {
                 order: Deed::WriteFailsafe,
                 ..
             } => {
@@ -163,6 +172,7 @@ impl Calm {
                 self.listing.remove(&node);
                 self.stopping.remove(&node);
                 self.acted.remove(&node);
+                self.asked.remove(&node);
                 self.known.remove(&node);
                 self.shortest.remove(&node);
             }

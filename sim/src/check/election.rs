@@ -10,7 +10,8 @@
 //! - nobody whom it could ask and who could lead has more on its disk ([`Seen::Outdone`]);
 //! - its agent has not known of a pause for longer than [`LATE`], unless a person named it.
 //!
-//! A manual failover that names the node overrules lag, list and deadline. Not counted: a node that takes the lock and gives it back
+//! A manual failover that names the node overrules lag, list and deadline; lag also later, if the node has written itself into the `sync` key
+//! by that word and nobody has been promoted since, for nobody else can lead. Not counted: a node that takes the lock and gives it back
 //! without ever becoming a primary is judged all the same, for it could have.
 
 use super::{Invariant, Moment, Violation, name};
@@ -57,7 +58,8 @@ impl Election {
         // The last reign, if it was over before it published a position, is not behind that of the one before.
         let last = scene.reserved.is_some_and(|next| next <= standing.timeline);
         let published = !last || scene.lived.is_none_or(|lived| standing.timeline <= lived);
-        if let Some(optime) = optime.filter(|_| !forced && published) {
+        let alone = scene.sync_leader == Some(node) && scene.by_word(node);
+        if let Some(optime) = optime.filter(|_| !forced && !alone && published) {
             let lag = optime.ahead_of(standing.position);
             if settings.maximum_lag < lag {
                 let text = format!(

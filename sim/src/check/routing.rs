@@ -5,7 +5,8 @@
 //! - its server accepts writes, or did so less than [`unnoticed`] ago: the death of a server takes a moment to be noticed, and an agent
 //!   that stood still has it all before it.
 //!
-//! Not counted: a primary without a deadline in a pause has no right that runs out; what the network does to the answer on its way; a
+//! Not counted: a primary without a deadline in a pause has no right that runs out, nor has one that lives by a failsafe list beside which a
+//! person named another; what the network does to the answer on its way; a
 //! primary that answers "no" (that is L4's matter).
 
 use super::{Invariant, Moment, Violation, name, seconds};
@@ -30,7 +31,7 @@ impl Routing {
         };
         let member = moment.scene.member(node)?;
         let who = format!("{} tells a router that it is the primary", name(node));
-        let exempt = moment.scene.unfenced == Some(node);
+        let exempt = moment.scene.unfenced == Some(node) || moment.scene.overruled == Some(node);
         if member.right < moment.at && !exempt {
             let late = seconds(moment.at - member.right);
             let text = format!("{who} {late:.3} s after its right");

@@ -126,6 +126,8 @@ pub struct Scene {
     pub failsafe: Option<Vec<NodeIndex>>,
     /// A person's wish: (the leader it is meant for, who shall take over).
     pub failover: Option<(Option<NodeIndex>, Option<NodeIndex>)>,
+    /// Who wrote the `sync` key last, and is its leader.
+    pub sync_leader: Option<NodeIndex>,
     /// Who took the lock by a person's word since the promotion before the last one: whoever does may lose it again before it is promoted.
     by_word: Vec<NodeIndex>,
     /// Somebody was promoted since the lock was taken.
@@ -240,6 +242,7 @@ impl Scene {
             (Seen::FailsafeWritten { list }, _) => self.failsafe = Some(list.clone()),
             (Seen::FailoverWritten { leader, candidate }, _) => self.failover = Some((*leader, *candidate)),
             (Seen::FailoverCleared, _) => self.failover = None,
+            (Seen::SyncWritten { .. }, by) => self.sync_leader = by,
             (Seen::EtcdLeader { member, .. }, _) => self.quorum = member.is_some(),
             (Seen::Healed, _) => self.healed = Some(fact.at),
             _ => {}

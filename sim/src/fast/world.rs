@@ -378,6 +378,7 @@ impl World {
         }
         for node in 0..self.hosts.len() {
             let host = &mut self.hosts[node];
+            let still = host.still != 0;
             host.frozen = host.frozen.min(self.now);
             host.still = host.still.min(self.now);
             host.guard_frozen = host.guard_frozen.min(self.now);
@@ -392,6 +393,14 @@ impl World {
                 self.see(node, Seen::Power { on: true });
             }
             let server = self.hosts[node].pg.epoch();
+            if still {
+                // Nothing of a host that stands still goes on before it does.
+                for mend in Mend::ALL {
+                    self.after(1, Event::PgMend(node, mend));
+                }
+                self.after(1, Event::PgThaw(node, server));
+                continue;
+            }
             for mend in Mend::ALL {
                 self.mend(node, mend);
             }
