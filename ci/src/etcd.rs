@@ -41,29 +41,56 @@ impl Etcd {
     /// Starts all members and waits until they have a leader.
     pub(crate) async fn start(&mut self) -> Result<()> {
         self.members.clear();
-        let peer = |i| format!("etcd{}=http://{}", i + 1, self.layout.etcd_peer(i));
-        let all = (0..MEMBERS).map(peer).collect::<Vec<_>>().join(",");
         for i in 0..MEMBERS {
-            let dir = self.directory(i);
-            let client = format!("http://{}", self.layout.etcd_client(i));
-            let peer = format!("http://{}", self.layout.etcd_peer(i));
-            let words = [
-                self.program.display().to_string(),
-                format!("--name=etcd{}", i + 1),
-                format!("--data-dir={}", dir.join("data").display()),
-                format!("--listen-client-urls={client}"),
-                format!("--advertise-client-urls={client}"),
-                format!("--listen-peer-urls={peer}"),
-                format!("--initial-advertise-peer-urls={peer}"),
-                format!("--initial-cluster={all}"),
-                "--initial-cluster-state=new".to_owned(),
-                "--logger=zap".to_owned(),
-                "--log-level=warn".to_owned(),
-            ];
-            self.members
-                .push(proc::start(&self.account, &words, &dir, &dir.join("etcd.log"))?);
+            let member = self.spawn(i)?;
+            self.members.push(member);
         }
         self.wait(Duration::from_secs(30)).await
+    }
+
+    fn spawn(&self, i: u8) -> Result<Child> {
+        let peer = |i| format!("etcd{}=http://{}", i + 1, self.layout.etcd_peer(i));
+        let all = (0..MEMBERS).map(peer).collect::<Vec<_>>().join(",");
+        let dir = self.directory(i);
+        let client = format!("http://{}", self.layout.etcd_client(i));
+        let peer = format!("http://{}", self.layout.etcd_peer(i));
+        let words = [
+            self.program.display().to_string(),
+            format!("--name=etcd{}", i + 1),
+            format!("--data-dir={}", dir.join("data").display()),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster={all}"),
+            "--initial-cluster-state=new".to_owned(),
+            "--logger=zap".to_owned(),
+            "--log-level=warn".to_owned(),
+        ];
+        proc::start(&self.account, &words, &dir, &dir.join("etcd.log"))
+    }
+
+    /// Kills one member, if it runs. Its data stay.
+    pub(crate) async fn kill_member(&mut self, i: u8) {
+        if let Some(member) = self.members.get_mut(usize::from(i)) {
+            let _ = member.start_kill();
+            let _ = member.wait().await;
+        }
+    }
+
+    /// Starts every member that has ended, and waits for no leader.
+    pub(crate) fn revive(&mut self) -> Result<()> {
+        for i in 0..MEMBERS {
+            match self.members.get_mut(usize::from(i)).map(Child::try_wait) {
+                Some(Ok(None)) => {}
+                Some(_) => self.members[usize::from(i)] = self.spawn(i)?,
+                None => {
+                    let member = self.spawn(i)?;
+                    self.members.push(member);
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn wait(&mut self, limit: Duration) -> Result<()> {

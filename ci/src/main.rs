@@ -1,7 +1,7 @@
 //! `cargo ci <verb>`: what CI and people run around the product.
 //!
 //! - on real processes: [`demo`] (one fault, shown), `measure` (many, against limits), [`checks`] (the promises one by one), [`router`],
-//!   [`synchronous`];
+//!   [`synchronous`] and [`storm`] (with a synchronous cluster: [`standing`], [`strike`]);
 //!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`], hit it with [`faults`], and judge by what [`client`]s
 //!   saw ([`history`]) in a [`trial`]
 //! - on the tree: [`tidy`]
@@ -24,7 +24,10 @@ mod node;
 mod package;
 mod proc;
 mod router;
+mod standing;
 mod stories;
+mod storm;
+mod strike;
 mod synchronous;
 mod tidy;
 mod trial;
@@ -70,6 +73,8 @@ enum Verb {
     Router(router::Options),
     /// Synchronous replication in each mode: who stands in for whom, how long commits wait, and that none is lost
     Synchronous(synchronous::Plays),
+    /// Random faults, one or two at a time, in each synchronous mode: no acknowledged write is lost
+    Storm(storm::Storm),
     /// Memory and processor time of an idle agent and its guard
     Idle(checks::Suite),
     /// Check the rules of the tree that no compiler checks
@@ -106,6 +111,7 @@ async fn run(verb: &Verb, report: Report) -> Result<()> {
         Verb::EtcdOutage { seconds, suite } => checks::etcd_outage(suite, *seconds, report).await,
         Verb::Router(options) => router::router(options, report).await,
         Verb::Synchronous(options) => synchronous::synchronous(options, report).await,
+        Verb::Storm(options) => storm::storm(options, report).await,
         Verb::Idle(suite) => checks::idle(suite, report).await,
         Verb::Tidy => tidy::tidy(report),
         Verb::Package(options) => package::package(options, report),

@@ -3,7 +3,6 @@
 //! A client writes all the while; no write that was acknowledged to it may be gone, whoever dies. The suite kills standbys and primaries
 //! whole, freezes a standby, and looks at the `sync` key through `/cluster` and `/sync`, and at the setting in the primary itself.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,14 +10,15 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::client::{self, Habit, Plan, Route, Writer};
+use crate::client::{Habit, Plan, Route, Writer};
 use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::history;
 use crate::http;
 use crate::proc;
 use crate::report::{Report, span};
+use crate::standing::{self, Seen};
 
 /// The user's own setting: it waits for either replica, whoever is primary.
 const OWN: &str = "1 (surus1,surus2,surus3)";
@@ -87,15 +87,11 @@ pub(crate) async fn synchronous(options: &Plays, report: Report) -> Result<()> {
     .await
 }
 
-/// How things stand.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    /// The primary; `None` while nobody leads.
-    primary: Option<u8>,
-    /// The members in the `sync` key.
-    named: BTreeSet<u8>,
-    /// The setting in the primary.
-    names: String,
+/// Kills it at once.
+fn kill(what: &str, pid: Option<i32>) -> Result<()> {
+    let pid = pid.ok_or_else(|| Error::Unmet(format!("{what}: it does not run")))?;
+    proc::signal(pid, Signal::KILL);
+    Ok(())
 }
 
 impl Course<'_> {
@@ -153,33 +149,17 @@ impl Course<'_> {
             .await;
         self.revive(&[]).await?;
 
-        // What a client need not notice, or only for a moment: nobody else is to be elected.
+        // What a client need not notice: nobody else is to be elected.
         let old = self.primary().await?;
-        for (what, limit) in [
-            ("the primary's agent is killed", 1.0),
-            ("the primary's postmaster is killed", 4.0),
-        ] {
-            let node = &mut self.cluster.nodes[usize::from(old)];
-            let victim = if limit > 1.0 {
-                node.postmaster()
-            } else {
-                node.agent()
-            };
-            let began = Instant::now();
-            proc::signal(
-                victim.ok_or_else(|| Error::Unmet(format!("{what}: it does not run")))?,
-                Signal::KILL,
-            );
-            if limit > 1.0 {
-                self.flowing(30).await?;
-            } else {
-                sleep(Duration::from_secs(1)).await;
-                self.cluster.nodes[usize::from(old)].start()?;
-                sleep(Duration::from_secs(2)).await;
-            }
-            self.note(what, began, limit, false).await;
-            self.revive(&[]).await?;
-        }
+        let what = "the primary's agent is killed";
+        let node = &mut self.cluster.nodes[usize::from(old)];
+        let began = Instant::now();
+        kill(what, node.agent())?;
+        sleep(Duration::from_secs(1)).await;
+        self.cluster.nodes[usize::from(old)].start()?;
+        sleep(Duration::from_secs(2)).await;
+        self.note(what, began, 1.0, false).await;
+        self.revive(&[]).await?;
         let other = if mode == "quorum" { "on" } else { "quorum" };
         let began = Instant::now();
         for mode in [other, mode.as_str()] {
@@ -197,30 +177,38 @@ impl Course<'_> {
                 .push(format!("{mode}: the primary moved without need"));
         }
 
-        // The primary dies.
-        let seen = self.look().await?;
-        let old = seen
-            .primary
-            .ok_or_else(|| Error::Unmet("nobody leads".to_owned()))?;
-        let began = Instant::now();
-        self.cluster.nodes[usize::from(old)].kill_all()?;
-        let now = self
-            .until("a new primary", 30, |now| {
-                now.primary.is_some_and(|new| new != old)
-            })
-            .await?;
-        self.flowing(30).await?;
-        self.note("the primary's host dies", began, ttl + 2.0, false)
-            .await;
-        if now.primary.is_none_or(|new| !seen.named.contains(&new)) {
-            self.broken.push(format!(
-                "{mode}: {:?} leads after {old}, and {:?} were synchronous",
-                now.primary, seen.named
-            ));
+        // The primary dies, first its PostgreSQL and then all of it.
+        let postmaster = "the primary's postmaster is killed";
+        for (what, limit) in [(postmaster, 3.0), ("the primary's host dies", ttl + 2.0)] {
+            let seen = self.look().await?;
+            let old = seen
+                .primary
+                .ok_or_else(|| Error::Unmet("nobody leads".to_owned()))?;
+            let node = &mut self.cluster.nodes[usize::from(old)];
+            let began = Instant::now();
+            if what == postmaster {
+                kill(what, node.postmaster())?;
+            } else {
+                node.kill_all()?;
+            }
+            let now = self
+                .until("a new primary", 30, |now| {
+                    now.primary.is_some_and(|new| new != old)
+                })
+                .await?;
+            self.flowing(30).await?;
+            self.note(what, began, limit, false).await;
+            if now.primary.is_none_or(|new| !seen.named.contains(&new)) {
+                self.broken.push(format!(
+                    "{mode}: {:?} leads after {old}, and {:?} were synchronous",
+                    now.primary, seen.named
+                ));
+            }
+            let dead = (what != postmaster).then_some(old);
+            self.revive(dead.as_slice()).await?;
         }
-        self.revive(&[old]).await?;
         let began = Instant::now();
-        self.switchover().await?;
+        self.cluster.switchover().await?;
         self.flowing(30).await?;
         self.note("switchover", began, 2.0, false).await;
         self.revive(&[]).await?;
@@ -324,101 +312,23 @@ impl Course<'_> {
     }
 
     async fn patch(&self, change: &Value) -> Result<()> {
-        self.post("PATCH", "/config", change).await
-    }
-
-    async fn switchover(&self) -> Result<()> {
-        let primary = self.primary().await?;
-        let leader = &self.cluster.nodes[usize::from(primary)].name;
-        self.post("POST", "/switchover", &json!({ "leader": leader }))
-            .await
-    }
-
-    async fn post(&self, method: &str, path: &str, body: &Value) -> Result<()> {
-        let primary = self.primary().await?;
-        let rest = self.cluster.nodes[usize::from(primary)].rest;
-        let answer = http::request(rest, method, path, &body.to_string(), Duration::from_secs(30))
-            .await
-            .map_err(Error::io(|| format!("{method} {path}")))?;
-        if answer.status != 200 {
-            return Err(Error::Unmet(format!(
-                "{method} {path} {body}: {} {}",
-                answer.status, answer.body
-            )));
-        }
-        Ok(())
+        self.cluster.order("PATCH", "/config", change).await
     }
 
     async fn look(&self) -> Result<Seen> {
-        self.try_look().await.map_err(Error::Unmet)
-    }
-
-    async fn try_look(&self) -> std::result::Result<Seen, String> {
-        let view = self.cluster.view().await?;
-        let members = view.get("members").and_then(Value::as_array).cloned();
-        let mut seen = Seen::default();
-        for member in members.unwrap_or_default() {
-            let text = |key: &str| member.get(key).and_then(Value::as_str).unwrap_or_default();
-            let index = self
-                .cluster
-                .nodes
-                .iter()
-                .find(|node| node.name == text("name"))
-                .map(|node| node.index);
-            match (text("role"), index) {
-                ("leader", index) => seen.primary = index,
-                ("sync_standby" | "quorum_standby", Some(index)) => {
-                    seen.named.insert(index);
-                }
-                _ => {}
-            }
-        }
-        if let Some(primary) = seen.primary {
-            let at = Route::To(self.cluster.nodes[usize::from(primary)].postgres);
-            let client = client::connect(&at).await.map_err(|error| chain(&error))?;
-            let row = client::ask(&client, "SELECT current_setting('synchronous_standby_names')").await;
-            seen.names = row.map_err(|error| chain(&error))?.concat();
-        }
-        Ok(seen)
+        self.cluster.seen().await.map_err(Error::Unmet)
     }
 
     async fn until(&self, what: &str, seconds: u64, satisfied: impl Fn(&Seen) -> bool) -> Result<Seen> {
-        let limit = Duration::from_secs(seconds);
-        let end = Instant::now() + limit;
-        loop {
-            let last = self.try_look().await;
-            match last {
-                Ok(seen) if satisfied(&seen) => return Ok(seen),
-                last if Instant::now() > end => {
-                    return Err(Error::Late {
-                        what: format!("{what} ({})", self.mode),
-                        limit,
-                        last: format!("{last:?}"),
-                    });
-                }
-                _ => sleep(Duration::from_millis(50)).await,
-            }
-        }
+        let what = format!("{what} ({})", self.mode);
+        self.cluster
+            .until_seen(&what, Duration::from_secs(seconds), satisfied)
+            .await
     }
 
-    /// Waits until a write that begins from now on is acknowledged.
     async fn flowing(&self, seconds: u64) -> Result<()> {
-        let (began, limit) = (Instant::now(), Duration::from_secs(seconds));
-        while self
-            .writer
-            .last()
-            .is_none_or(|ack| ack.acked < began + Duration::from_millis(50))
-        {
-            if limit < began.elapsed() {
-                return Err(Error::Late {
-                    what: format!("an acknowledged write ({})", self.mode),
-                    limit,
-                    last: "silence".to_owned(),
-                });
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
+        let what = format!("an acknowledged write ({})", self.mode);
+        standing::flowing(&self.writer, &what, Duration::from_secs(seconds)).await
     }
 
     /// Writes down what came since `began`: how long until now if `state`, and the longest silence of the client, which may have lasted

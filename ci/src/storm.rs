@@ -1,0 +1,305 @@
+//! `surus-ci storm`: random faults on a real cluster with synchronous replication, while clients count what was acknowledged to them.
+//!
+//! Faults come one at a time or, one time in four, two. After each the cluster must get well by itself, and every write that was ever
+//! acknowledged must be there. After a single fault commits must not have been held up for longer than `docs/durability.md` says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::client::{Habit, Plan, Route, Writer};
+use crate::cluster::{self, Cluster};
+use crate::demo::{fail, write};
+use crate::error::{Error, Result, chain};
+use crate::history;
+use crate::layout::MEMBERS;
+use crate::report::{Paint, Report, span};
+use crate::standing;
+use crate::strike::{Fallen, Kind, Strike, Whom};
+
+/// What a client adds to the silence: it gives a write up after a second, and may have begun it just before.
+const CLIENT: Duration = Duration::from_secs(1);
+/// What a busy machine of two cores adds.
+const MACHINE: Duration = Duration::from_secs(1);
+
+/// What `storm` does.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Storm {
+    /// The modes: on, quorum, strict (on, and strict)
+    #[arg(long, value_delimiter = ',', default_value = "on,quorum,strict")]
+    modes: Vec<String>,
+    /// How many times faults come, in each mode
+    #[arg(long, default_value_t = 200)]
+    faults: u32,
+    /// The same number draws the same faults
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write all figures to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: cluster::Options,
+}
+
+/// What clients saw of one kind of fault.
+#[derive(Debug, Default)]
+struct Silences {
+    alone: Vec<Duration>,
+    with_another: usize,
+}
+
+struct Course<'a> {
+    cluster: &'a mut Cluster,
+    report: Report,
+    mode: String,
+    writers: Vec<Writer>,
+    seen: BTreeMap<(Kind, &'static str), Silences>,
+    broken: Vec<String>,
+    figures: Vec<Value>,
+}
+
+/// Runs the suite.
+///
+/// # Errors
+/// When an acknowledged write is gone, two primaries acknowledged, commits were held up for too long, or the cluster did not get well.
+pub(crate) async fn storm(options: &Storm, report: Report) -> Result<()> {
+    report.title(format!(
+        "{} random faults in each of {}, seed {}",
+        options.faults,
+        options.modes.join(", "),
+        options.seed
+    ));
+    cluster::with(&options.cluster, report, false, async |cluster| {
+        let writers = plans(cluster).into_iter().map(Writer::start).collect();
+        let mut course = Course {
+            report,
+            cluster,
+            mode: String::new(),
+            writers,
+            seen: BTreeMap::new(),
+            broken: Vec::new(),
+            figures: Vec::new(),
+        };
+        for mode in &options.modes {
+            course.mode.clone_from(mode);
+            course.run(options).await?;
+        }
+        course.end(options).await
+    })
+    .await
+}
+
+/// A client that finds the primary, and one that stays with each node.
+fn plans(cluster: &Cluster) -> Vec<Plan> {
+    let all: Vec<_> = cluster.nodes.iter().map(|node| node.postgres).collect();
+    let plan = |name: &str, route, habit, pace, place: i64| Plan {
+        name: name.to_owned(),
+        route,
+        habit,
+        pace: Duration::from_millis(pace),
+        first: (place + 1) * 10_000_000,
+        ports: None,
+    };
+    let mut plans = vec![plan("direct", Route::Primary(all.clone()), Habit::Keep, 10, 0)];
+    for (node, at) in cluster.nodes.iter().zip(all) {
+        let (name, place) = (format!("on {}", node.name), i64::from(node.index) + 1);
+        plans.push(plan(&name, Route::To(at), Habit::Stay, 50, place));
+    }
+    plans
+}
+
+impl Course<'_> {
+    async fn run(&mut self, options: &Storm) -> Result<()> {
+        let strict = self.mode == "strict";
+        let mode = if strict { "on" } else { &self.mode };
+        let change = json!({"synchronous_mode": mode, "synchronous_mode_strict": strict});
+        self.report.title(format!("mode {}", self.mode));
+        self.cluster.wait_healthy(Duration::from_secs(90)).await?;
+        self.cluster.order("PATCH", "/config", &change).await?;
+        self.well().await?;
+        let mut rng = Rng::with_seed(options.seed);
+        let ttl = self.cluster.patience();
+        for number in 1..=options.faults {
+            let first = Strike::draw(&mut rng, ttl);
+            let second = (rng.u8(0..4) == 0).then(|| {
+                let after = Duration::from_secs_f64(3.0 * rng.f64());
+                (after, Strike::draw(&mut rng, ttl))
+            });
+            self.round(number, first, second).await?;
+        }
+        Ok(())
+    }
+
+    /// Faults, the way back, and what is left of what was acknowledged.
+    async fn round(&mut self, number: u32, first: Strike, second: Option<(Duration, Strike)>) -> Result<()> {
+        let began = Instant::now();
+        let mut all = vec![(began, first)];
+        all.extend(second.map(|(after, strike)| (began + after, strike)));
+        self.faults(&all).await?;
+        let words = match &second {
+            Some((after, other)) => format!("{first}; {} later {other}", span(*after)),
+            None => first.to_string(),
+        };
+        self.well().await.map_err(|error| {
+            Error::Unmet(format!(
+                "{}, fault {number}, {words}: {}",
+                self.mode,
+                chain(&error)
+            ))
+        })?;
+        let outage = self.writers[0].look(|log| log.outage(began, Instant::now()));
+        let silence = outage.map_or(Duration::MAX, |outage| outage.length);
+        let lost = self.lost().await?;
+
+        let limit = self.limit();
+        let late = second.is_none() && limit < silence;
+        let line = format!(
+            "{} #{number}: {words}: the client waited {}, well after {}",
+            self.mode,
+            span(silence),
+            span(began.elapsed())
+        );
+        if late || !lost.is_empty() {
+            let text = format!("{line}; {} is the limit; lost: {lost:?}", span(limit));
+            self.report.say(self.report.paint(Paint::Red, &text));
+            self.broken.push(text);
+        } else {
+            self.report.say(&line);
+        }
+        let seen = self.seen.entry((first.kind, first.place())).or_default();
+        if second.is_none() {
+            seen.alone.push(silence);
+        } else {
+            seen.with_another += 1;
+        }
+        self.figures.push(json!({
+            "mode": self.mode, "number": number, "faults": words, "faults_at_once": all.len(),
+            "longest_silence_s": silence.as_secs_f64(), "well_after_s": began.elapsed().as_secs_f64(), "lost": lost,
+        }));
+        Ok(())
+    }
+
+    /// Lets faults come and end, each at its time.
+    async fn faults(&mut self, all: &[(Instant, Strike)]) -> Result<()> {
+        let mut under_way = Vec::new();
+        for (at, strike) in all {
+            self.end_faults(&mut under_way, Some(*at)).await?;
+            sleep_until(*at).await;
+            let place = self.place(strike).await;
+            let fallen = strike.fall(self.cluster, place).await?;
+            under_way.push((*at + strike.lasts, fallen));
+        }
+        self.end_faults(&mut under_way, None).await
+    }
+
+    /// Ends faults in the order of their times: those that are over before `next`, or all.
+    async fn end_faults(
+        &mut self,
+        under_way: &mut Vec<(Instant, Fallen)>,
+        next: Option<Instant>,
+    ) -> Result<()> {
+        under_way.sort_by_key(|(at, _)| *at);
+        let over = under_way.partition_point(|(at, _)| next.is_none_or(|next| *at < next));
+        for (at, fallen) in under_way.drain(..over) {
+            sleep_until(at).await;
+            fallen.end(self.cluster).await?;
+        }
+        Ok(())
+    }
+
+    /// Whom it hits now. Where nobody is what it looks for, another node takes its place.
+    async fn place(&self, strike: &Strike) -> u8 {
+        let seen = self.cluster.seen().await.unwrap_or_default();
+        let primary = seen.primary.unwrap_or_default();
+        match strike.whom {
+            Whom::Primary | Whom::Cluster => primary,
+            Whom::Synchronous => seen.named.first().copied().unwrap_or((primary + 1) % MEMBERS),
+            Whom::Next(places) => (primary + places) % MEMBERS,
+        }
+    }
+
+    /// All members are well, the key holds whom it should, and writes are acknowledged.
+    async fn well(&mut self) -> Result<()> {
+        self.cluster.wait_healthy(Duration::from_secs(120)).await?;
+        let full = if self.mode == "quorum" { 2 } else { 1 };
+        let limit = Duration::from_secs(60);
+        self.cluster
+            .until_seen("the sync key to be full", limit, |seen| seen.named.len() == full)
+            .await?;
+        standing::flowing(&self.writers[0], "an acknowledged write", Duration::from_secs(20)).await
+    }
+
+    /// How long commits may be held up by one fault: `ttl` and two rounds, as `docs/durability.md` says, and what the client adds.
+    fn limit(&self) -> Duration {
+        self.cluster.patience().mul_f64(1.4) + CLIENT + MACHINE
+    }
+
+    /// What was acknowledged and is not there.
+    async fn lost(&self) -> Result<Vec<i64>> {
+        let acked =
+            |writer: &Writer| writer.look(|log| log.acks.iter().map(|ack| ack.id).collect::<Vec<_>>());
+        let acked: Vec<i64> = self.writers.iter().flat_map(acked).collect();
+        // Who leads may change in the very moment.
+        for _ in 0..20 {
+            let seen = self.cluster.seen().await.unwrap_or_default();
+            if let Some(primary) = seen.primary
+                && let Ok(present) = self.cluster.rows(primary).await
+            {
+                return Ok(acked.into_iter().filter(|id| !present.contains(id)).collect());
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        Err(Error::Unmet("nobody could be asked what is there".to_owned()))
+    }
+
+    async fn end(mut self, options: &Storm) -> Result<()> {
+        let mut logs = Vec::new();
+        for writer in std::mem::take(&mut self.writers) {
+            logs.push(writer.stop().await);
+        }
+        let overlap = history::overlap(&logs);
+        let rows: Vec<Vec<String>> = self
+            .seen
+            .iter_mut()
+            .map(|((kind, place), seen)| {
+                let longest = seen.alone.iter().max().copied();
+                vec![
+                    kind.text().to_owned(),
+                    (*place).to_owned(),
+                    seen.alone.len().to_string(),
+                    history::median(&mut seen.alone).map_or("–".into(), span),
+                    longest.map_or("–".into(), span),
+                    seen.with_another.to_string(),
+                ]
+            })
+            .collect();
+        let head = [
+            "fault",
+            "at the",
+            "alone",
+            "median silence",
+            "longest",
+            "with another",
+        ];
+        self.report.line("");
+        self.report.table(&head, &rows);
+        let acknowledged: usize = logs.iter().map(|log| log.acks.len()).sum();
+        self.report.say(format!(
+            "{acknowledged} writes acknowledged; {} timelines; two primaries for {}",
+            history::timelines(&logs).len(),
+            span(overlap.length)
+        ));
+        if !overlap.length.is_zero() {
+            self.broken.push(format!("two primaries: {}", overlap.who));
+        }
+        write(
+            options.json.as_deref(),
+            &json!({"rounds": self.figures, "acknowledged": acknowledged, "broken": self.broken}),
+        )?;
+        fail(self.broken)
+    }
+}
