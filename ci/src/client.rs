@@ -68,7 +68,7 @@ pub struct Plan {
     pub ports: Option<Range<u16>>,
 }
 
-fn settings(route: &Route) -> Config {
+fn settings(at: &SocketAddrV4) -> Config {
     let mut config = Config::new();
     config
         .user("postgres")
@@ -78,39 +78,47 @@ fn settings(route: &Route) -> Config {
     // Refusals by replicas are what these clients are for; the servers' logs are for the agents' doings.
     config.options("-c log_min_messages=fatal");
     config.connect_timeout(CONNECT).tcp_user_timeout(2 * WRITE);
-    let (all, attributes): (&[SocketAddrV4], _) = match route {
-        Route::To(at) => (std::slice::from_ref(at), TargetSessionAttrs::Any),
-        Route::Primary(all) => (all, TargetSessionAttrs::ReadWrite),
-    };
-    for at in all {
-        config
-            .hostaddr(IpAddr::V4(*at.ip()))
-            .host(at.ip().to_string())
-            .port(at.port());
-    }
-    config.target_session_attrs(attributes);
+    config
+        .hostaddr(IpAddr::V4(*at.ip()))
+        .host(at.ip().to_string())
+        .port(at.port());
     config
 }
 
-/// Opens a connection, within [`CONNECT`] per address for the connection and as long again for the log-in.
+/// Opens a connection, to one address after the other as libpq does: within [`CONNECT`] each for the connection, and as long again for the
+/// log-in, so that a host that stands still keeps nobody from the next.
 pub async fn connect(route: &Route) -> Result<Client> {
-    let hosts = match route {
-        Route::To(_) => 1,
-        Route::Primary(all) => u32::try_from(all.len()).unwrap_or(u32::MAX),
+    let all = match route {
+        Route::To(at) => std::slice::from_ref(at),
+        Route::Primary(all) => all.as_slice(),
     };
-    let limit = CONNECT * 2 * hosts;
-    let opened = timeout(limit, settings(route).connect(NoTls)).await;
-    let opened = opened.map_err(|_| Error::Late {
-        what: "a connection".into(),
-        limit,
-        last: "silence".into(),
-    })?;
-    let (client, connection) = opened.map_err(Error::sql(|| "connect"))?;
-    tokio::spawn(async move {
-        // The client half reports what happened to its own requests.
-        let _ = connection.await;
-    });
-    Ok(client)
+    let writable = matches!(route, Route::Primary(_));
+    let mut last = Error::Unable("no address to connect to".into());
+    for at in all {
+        let mut config = settings(at);
+        if writable {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        let opened = timeout(2 * CONNECT, config.connect(NoTls)).await;
+        match opened.map(|opened| opened.map_err(Error::sql(|| format!("connect to {at}")))) {
+            Ok(Ok((client, connection))) => {
+                tokio::spawn(async move {
+                    // The client half reports what happened to its own requests.
+                    let _ = connection.await;
+                });
+                return Ok(client);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => {
+                last = Error::Late {
+                    what: format!("a connection to {at}"),
+                    limit: 2 * CONNECT,
+                    last: "silence".into(),
+                }
+            }
+        }
+    }
+    Err(last)
 }
 
 /// Opens a connection from one of `ports`; `turn` counts the attempts, so that a port rests before it is used again.
@@ -157,7 +165,7 @@ async fn open(at: SocketAddrV4, port: u16, writable: bool) -> Result<Client> {
         }
     };
     stream.set_nodelay(true).map_err(Error::io(doing))?;
-    let (client, connection) = settings(&Route::To(at))
+    let (client, connection) = settings(&at)
         .connect_raw(stream, NoTls)
         .await
         .map_err(Error::sql(doing))?;

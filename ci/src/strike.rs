@@ -155,10 +155,13 @@ impl Strike {
     pub(crate) async fn fall(&self, cluster: &mut Cluster, at: u8) -> Result<Fallen> {
         let mut fallen = Fallen {
             at,
-            kind: self.kind,
+            ending: None,
             frozen: Vec::new(),
         };
         let node = &mut cluster.nodes[usize::from(at)];
+        if matches!(self.kind, Kind::Host | Kind::Agent | Kind::Stop) {
+            fallen.ending = node.agent();
+        }
         match self.kind {
             Kind::Host => drop(node.kill_all()?),
             Kind::Postmaster => kill(node.postmaster()),
@@ -199,7 +202,8 @@ impl fmt::Display for Strike {
 pub(crate) struct Fallen {
     /// The node.
     at: u8,
-    kind: Kind,
+    /// The agent that is to end.
+    ending: Option<i32>,
     frozen: Vec<i32>,
 }
 
@@ -207,14 +211,15 @@ impl Fallen {
     /// Ends it: what was frozen goes on, and what is dead starts as the service manager would have it.
     ///
     /// # Errors
-    /// When something cannot be started, or an agent that was told to stop does not.
+    /// When something cannot be started, or an agent that was to end does not.
     pub(crate) async fn end(&self, cluster: &mut Cluster) -> Result<()> {
         self.frozen
             .iter()
             .for_each(|pid| proc::signal(*pid, Signal::CONT));
         let node = &mut cluster.nodes[usize::from(self.at)];
         let began = Instant::now();
-        while self.kind == Kind::Stop && node.agent().is_some() {
+        // A process that was killed takes a moment, too.
+        while self.ending.is_some() && node.agent() == self.ending {
             if STOP_LIMIT < began.elapsed() {
                 return Err(Error::Late {
                     what: format!("the agent of {} to stop", node.name),

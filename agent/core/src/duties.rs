@@ -67,17 +67,8 @@ fn renew(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if !ctx.state.lease.held && !ctx.leader_is_me() {
         return None;
     }
-    // A shorter ttl cuts the right, and an order under way rests on what it was.
-    let longer = ctx.state.lease.ttl.max(ctx.config.ttl);
-    let ttl = if ctx.becoming_writable() {
-        longer
-    } else {
-        ctx.config.ttl
-    };
     pace(ctx, &mut due.renew, ctx.config.round(), Lane::Lock, || {
-        let mut status = ctx.status(false);
-        status.ttl = ttl;
-        ctx.renew(status)
+        ctx.renew(ctx.status(false))
     })
 }
 

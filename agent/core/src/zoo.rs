@@ -31,7 +31,7 @@ flaws! {
     RenewalsUnseen "another's right is timed by its key alone, not by its renewals in `status`",
     NewcomerDoesNotWait "a node that has just begun believes that no right is running",
     OwnTtlForOthers "another's right is timed with one's own ttl, not with the one it claims",
-    LongRightKept "a right given by a longer ttl is kept after a shorter one was announced",
+    LongRightKept "a shorter ttl is told at once, and the right that a longer one gave is kept",
     PromiseAsKnown "a failsafe grant binds for the ttl that who grants knows of, not for what it was asked for",
     LongRightByGrants "failsafe grants give a right of the newest ttl, which who granted may not know",
     RightForever "a renewal gives a right of twice the ttl",

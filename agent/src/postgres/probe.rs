@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use surus_core::input::Outcome;
-use surus_core::types::{Lsn, Timeline};
+use surus_core::types::{Lsn, SystemId, Timeline};
 use surus_core::view::{
     ControlData, ControlState, DataDir, HistoryLine, PostgresView, Process, Server, ServerRole,
 };
@@ -318,6 +318,11 @@ impl Postgres {
             let timeline = tokio::time::timeout(TIMELINE_LIMIT, self.replayed_timeline()).await;
             answer.receiver_timeline = timeline.ok().flatten();
         }
+        if let Some(asked) = answer.receiver_timeline
+            && self.strayed(answer.system_id, asked).await
+        {
+            answer.receiver_timeline = None;
+        }
         let (role, timeline) = self.memory().learn(&answer);
         let history = self.history(timeline).await;
         let managed = self.managed().await.is_some();
@@ -356,6 +361,20 @@ impl Postgres {
         let found = self.site.unfinished().await;
         heartbeat.marked.store(found.is_some(), Ordering::Relaxed);
         found.map(|work| work.text)
+    }
+
+    /// This standby has received more of an older timeline than the one that its walreceiver asks for goes back to. It has diverged, and
+    /// stays on the older one: PostgreSQL fetches a piece of the newer one over it, once, and gives up (15.18).
+    async fn strayed(&self, system_id: SystemId, asked: Timeline) -> bool {
+        let known = self.memory().received;
+        let Some((_, then, furthest)) = known.filter(|(of, then, _)| *of == system_id && *then < asked)
+        else {
+            return false;
+        };
+        let history = self.history(asked).await;
+        history
+            .iter()
+            .any(|line| line.timeline == then && line.switch < furthest)
     }
 
     /// The history of a timeline, from its file; read once.
@@ -448,7 +467,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use surus_core::sync::Names;
-    use surus_core::types::SystemId;
 
     use super::*;
 

@@ -89,8 +89,19 @@ impl World {
             memory.asked = Some(pg.epoch());
             probe.receiver_timeline = pg.identify().ok().map(|(_, timeline, _)| timeline);
         }
-        let (role, timeline) = memory.learn(&probe);
         let histories = pg.cluster().map(|cluster| &cluster.histories);
+        // More was received of an older timeline than the one that is asked for goes back to: it has diverged.
+        if let (Some(asked), Some((system_id, then, furthest))) = (probe.receiver_timeline, memory.received)
+            && system_id == probe.control.system_id
+            && then < asked
+            && histories.is_some_and(|files| {
+                let mut lines = files.lines(asked.0).into_iter();
+                lines.any(|line| line.timeline == then && line.switch < furthest)
+            })
+        {
+            probe.receiver_timeline = None;
+        }
+        let (role, timeline) = memory.learn(&probe);
         let control = &probe.control;
         let data = match role {
             // Of a primary only the checkpoint counts: it is what pg_rewind looks at.

@@ -128,7 +128,8 @@ impl Node {
                 fork: status.fork,
             });
         }
-        self.state.lease.confirm(ttl, sent, id);
+        // What others were told may be longer than what is wanted by now; it shortens as the right of before runs out.
+        self.state.lease.confirm(ttl.min(self.config.ttl), sent, id);
         self.facts.leaderless = None;
         if let Some(seen) = &mut self.facts.cluster {
             let view = &mut seen.value;

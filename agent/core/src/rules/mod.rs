@@ -31,7 +31,7 @@ use crate::slots::slot_name;
 use crate::state::{Handover, Reached, State};
 use crate::sync::{self, Mode};
 use crate::types::{MonoTime, NodeName, Revision, SystemId};
-use crate::view::{Initialize, Process, Server, ServerRole};
+use crate::view::{ClusterView, Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
 /// What rules look at.
@@ -460,6 +460,27 @@ impl<'a> Context<'a> {
             .is_some_and(|member| member.running() && !member.nofailover)
     }
 
+    /// The ttl to tell others with an order about the lock.
+    ///
+    /// Whoever hears of a shorter one waits no longer than that, so it is told once the guard would end the server within it, and nothing
+    /// that rests on the longer one is under way.
+    fn ttl_to_tell(&self) -> Duration {
+        let claimed = self.facts.view().and_then(ClusterView::claimed_ttl);
+        let told = self.state.lease.ttl.max(claimed.unwrap_or_default());
+        let end = self.now.plus(Config::right(self.config.ttl));
+        let within = match self.state.deadline {
+            Some(Some(deadline)) => deadline <= end,
+            Some(None) => true,
+            None => self.settled() && !self.may_write(),
+        };
+        let soon = within && self.lanes.idle(Lane::Guard) && !self.becoming_writable();
+        if soon || lacks(Flaw::LongRightKept) {
+            self.config.ttl
+        } else {
+            told.max(self.config.ttl)
+        }
+    }
+
     /// What to write to `status`.
     ///
     /// Who takes the lock on a timeline whose reign published nothing publishes what it has of it: it reserves the next one, and if that
@@ -487,7 +508,7 @@ impl<'a> Context<'a> {
             optime: reached.position,
             slots: server.map(|server| server.slots.clone()).unwrap_or_default(),
             retain_slots: old.map(|status| status.retain_slots.clone()).unwrap_or_default(),
-            ttl: self.config.ttl,
+            ttl: self.ttl_to_tell(),
             timeline: reached.timeline,
             fork: reached.fork,
             next: self.state.proposed.max(old.and_then(|status| status.next)),

@@ -69,7 +69,7 @@ pub(super) fn acquire(ctx: &Context<'_>) -> Order {
         status.next = known.map(|timeline| Timeline(timeline.0 + 1));
     }
     Order::Acquire {
-        ttl: ctx.config.ttl,
+        ttl: status.ttl,
         grounds: view.map(grounds).unwrap_or_default(),
         seen: view.map(|view| view.status_revision).unwrap_or_default(),
         status,

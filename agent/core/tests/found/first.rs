@@ -124,17 +124,48 @@ fn a_right_counts_with_the_ttl_of_its_order() {
     assert!(story.right_left() <= Duration::from_secs(5));
 }
 
+/// 3012203: the agent froze between telling of a shorter ttl and telling its guard.
 #[test]
-fn a_shorter_ttl_cuts_the_right_when_others_may_hear_of_it() {
+fn a_shorter_ttl_is_told_once_the_guard_strikes_within_it() {
     let long = Config {
         ttl: Duration::from_secs(30),
         ..Config::new("a".into())
     };
     let mut story = leading(long);
+    let deadline = |story: &mut Story| {
+        let told = match story.under_way(Lane::Guard) {
+            Some(Order::SetDeadline(Some(deadline))) => Some(*deadline),
+            _ => None,
+        };
+        if story.orders.contains_key(&Lane::Guard) {
+            story.done(Lane::Guard, Outcome::Ok);
+        }
+        told
+    };
+    let mut strikes = deadline(&mut story).unwrap();
+    let began = story.now;
     assert!(Duration::from_secs(28) < story.right_left());
     story.hear(Input::Config(Config::new("a".into())));
-    story.later(1000);
-    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Renew { .. })));
+    let mut shorter = None;
+    for revision in 13..200 {
+        story.later(250);
+        strikes = deadline(&mut story).unwrap_or(strikes);
+        story.probed(primary(), ControlState::InProduction);
+        if let Some(Order::Renew { ttl, status, .. }) = story.under_way(Lane::Lock) {
+            assert_eq!(*ttl, status.ttl);
+            let right = Duration::from_secs(5);
+            if *ttl == right {
+                assert!(strikes.since(MonoTime::from_millis(story.now)) <= right);
+                shorter = shorter.or(Some(story.now));
+            }
+            story.locked(revision);
+        }
+    }
+    let waited = shorter.unwrap() - began;
+    assert!(
+        (23_000..30_000).contains(&waited),
+        "as the right of before runs out: {waited}"
+    );
     assert!(story.right_left() <= Duration::from_secs(5));
 }
 
