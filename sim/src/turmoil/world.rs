@@ -240,6 +240,8 @@ impl World {
             })
             .collect();
         let hub = Hub::new(Arc::clone(&net), hosts, Recorder::new(names, keep), seed);
+        // What agents go by until the `config` key says otherwise.
+        hub.grants().ttl = shape.settings.ttl * SEC;
         let etcd = Ensemble::start(&net, &machines.etcd, etcd::Settings::default(), seed);
         let mut keys = Keys::default();
         // Weak: the observer must not keep alive what keeps it alive.
