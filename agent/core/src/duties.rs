@@ -219,12 +219,14 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         return None;
     }
     let others = |list: &BTreeMap<NodeName, String>| !list.is_empty() && !list.contains_key(ctx.me());
-    if ctx.state.created.is_some() && view.failsafe.as_deref().is_some_and(others) {
+    let announcement = announce(ctx, view);
+    let names = ctx.state.created.is_some() || matches!(announcement, Some(Order::WriteInitialize { .. }));
+    if names && view.failsafe.as_deref().is_some_and(others) {
         // It names who was to create the cluster before. Once `initialize` names the one that only this node has, nobody there could lead.
         return name_electable(ctx, view, due);
     }
-    if let Some(order) = announce(ctx, view) {
-        return Some(order);
+    if announcement.is_some() {
+        return announcement;
     }
     // From the order to promote on: who was named in the reign before may be lost with it.
     if ctx.may_write()

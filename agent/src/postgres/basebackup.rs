@@ -65,7 +65,7 @@ impl Postgres {
                         .await?;
                     {
                         let mut memory = self.memory();
-                        memory.received = None;
+                        memory.forget_received();
                         memory.history = None;
                         memory.control = None;
                         memory.primary = Some(false);

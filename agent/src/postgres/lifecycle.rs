@@ -122,7 +122,7 @@ impl Postgres {
             if let Role::Replica(recovery) = &role {
                 memory.recovery = Some(recovery.clone());
             } else {
-                memory.received = None;
+                memory.forget_received();
             }
         }
         self.heartbeat.set(None);

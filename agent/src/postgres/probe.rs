@@ -363,10 +363,10 @@ impl Postgres {
         found.map(|work| work.text)
     }
 
-    /// This standby has received more of an older timeline than the one that its walreceiver asks for goes back to. It has diverged, and
+    /// A walreceiver of this standby has received more of an older timeline than the one that is asked for now goes back to. It has diverged, and
     /// stays on the older one: PostgreSQL fetches a piece of the newer one over it, once, and gives up (15.18).
     async fn strayed(&self, system_id: SystemId, asked: Timeline) -> bool {
-        let known = self.memory().received;
+        let known = self.memory().streamed;
         let Some((_, then, furthest)) = known.filter(|(of, then, _)| *of == system_id && *then < asked)
         else {
             return false;
@@ -399,12 +399,18 @@ impl Postgres {
 }
 
 impl Memory {
+    /// The data directory is another's now, or nothing is received any more.
+    pub(super) fn forget_received(&mut self) {
+        self.received = None;
+        self.streamed = None;
+    }
+
     /// Takes in an answer; returns the role and the timeline with what is remembered added.
     fn learn(&mut self, answer: &Answer) -> (ServerRole, Timeline) {
         self.started_at = Some(answer.started.clone());
         if let (Some(written), Some(timeline)) = (answer.written, answer.written_timeline) {
             self.primary = Some(true);
-            self.received = None;
+            self.forget_received();
             return (ServerRole::Primary { written }, timeline);
         }
         self.primary = Some(false);
@@ -417,6 +423,9 @@ impl Memory {
             .checkpoint_timeline
             .max(answer.recovered_timeline)
             .max(answer.receiver_timeline.unwrap_or_default());
+        if let (Some(timeline), Some(received)) = (answer.receiver_timeline, answer.received) {
+            self.streamed = Some((answer.system_id, timeline, received));
+        }
         let mut received = answer.received;
         if let Some((system_id, then, furthest)) = self.received
             && system_id == answer.system_id
@@ -517,6 +526,19 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    /// What it replays after a restart may be of a newer timeline than the one that it is known to be on.
+    #[test]
+    fn only_a_walreceiver_tells_how_far_a_timeline_was_received() {
+        let mut memory = Memory::default();
+        let _ = memory.learn(&replica(2, Some(900), 500));
+        let _ = memory.learn(&replica(0, None, 1200));
+        assert_eq!(memory.streamed, Some((SystemId(7), Timeline(2), Lsn(900))));
+        let _ = memory.learn(&replica(3, Some(1300), 1300));
+        assert_eq!(memory.streamed, Some((SystemId(7), Timeline(3), Lsn(1300))));
+        memory.forget_received();
+        assert_eq!(memory.streamed, None);
     }
 
     #[test]

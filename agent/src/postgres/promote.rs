@@ -147,7 +147,7 @@ impl Postgres {
             tokio::time::sleep(TICK).await;
         }
         let mut memory = self.memory();
-        memory.received = None;
+        memory.forget_received();
         memory.history = None;
         Ok(true)
     }

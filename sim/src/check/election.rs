@@ -100,7 +100,7 @@ impl Election {
         if let Some(since) = member.paused.max(awake.filter(|_| member.paused.is_some()))
             && since + LATE < moment.at
             && !named
-            && member.primary_until.is_none_or(|until| until + SEC < moment.at)
+            && member.primary_until.is_none_or(|until| until + LATE < moment.at)
         {
             let text = format!("{who} in a pause that its agent knows of, and nobody named it");
             return moment.breaks(Invariant::S5, None, text);

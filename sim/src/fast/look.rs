@@ -15,16 +15,24 @@ pub struct Memory {
     pub primary: Option<bool>,
     /// The furthest that was received, of this cluster and timeline.
     pub received: Option<(SystemId, Timeline, Lsn)>,
+    /// The furthest that a walreceiver told of, and the timeline that it told of with it.
+    streamed: Option<(SystemId, Timeline, Lsn)>,
     /// The server that has been asked for the timeline it replays.
     asked: Option<u64>,
 }
 
 impl Memory {
+    /// The data directory is another's now, or nothing is received any more.
+    pub(crate) fn forget_received(&mut self) {
+        self.received = None;
+        self.streamed = None;
+    }
+
     /// Role and timeline, with what is remembered added.
     fn learn(&mut self, probe: &Probe) -> (ServerRole, Timeline) {
         if let Some((written, timeline)) = probe.written {
             self.primary = Some(true);
-            self.received = None;
+            self.forget_received();
             return (ServerRole::Primary { written }, timeline);
         }
         self.primary = Some(false);
@@ -32,6 +40,9 @@ impl Memory {
         let replayed = probe.replayed.unwrap_or_default();
         let known = Timeline(control.timeline.max(control.min_recovery_timeline));
         let mut timeline = known.max(probe.receiver_timeline.unwrap_or_default());
+        if let (Some(timeline), Some(received)) = (probe.receiver_timeline, probe.received) {
+            self.streamed = Some((control.system_id, timeline, received));
+        }
         let mut received = probe.received;
         if let Some((system_id, then, furthest)) = self.received
             && system_id == control.system_id
@@ -90,8 +101,8 @@ impl World {
             probe.receiver_timeline = pg.identify().ok().map(|(_, timeline, _)| timeline);
         }
         let histories = pg.cluster().map(|cluster| &cluster.histories);
-        // More was received of an older timeline than the one that is asked for goes back to: it has diverged.
-        if let (Some(asked), Some((system_id, then, furthest))) = (probe.receiver_timeline, memory.received)
+        // A walreceiver has received more of an older timeline than the one that is asked for goes back to: it has diverged.
+        if let (Some(asked), Some((system_id, then, furthest))) = (probe.receiver_timeline, memory.streamed)
             && system_id == probe.control.system_id
             && then < asked
             && histories.is_some_and(|files| {

@@ -101,8 +101,15 @@ fn await_source(ctx: &Context<'_>, trail: &mut Trail) -> Plan {
 }
 
 /// Whom to clone from: a running member tagged `clonefrom` that has come to the leader's timeline, else the leader once it runs as primary.
+///
+/// Whom the `sync` key names may be elected by it, and has what clients were told of from the leader alone.
 pub(super) fn source(ctx: &Context<'_>, from_leader: bool) -> Option<NodeName> {
     let leader = ctx.facts.leader()?;
+    let named = ctx
+        .facts
+        .sync_key()
+        .is_some_and(|key| key.voters.contains(ctx.me()));
+    let from_leader = from_leader || named;
     let tagged = ctx
         .facts
         .others(ctx.me())

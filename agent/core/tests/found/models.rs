@@ -90,6 +90,44 @@ fn nothing_is_written_to_a_cluster_before_initialize_names_it() {
     assert_eq!(gave(&story, starts), 1);
 }
 
+/// 3205117: the agent that created it was lost before it could say so.
+#[test]
+fn who_finds_a_cluster_that_nobody_named_is_electable_before_initialize_names_it() {
+    let mut story = Story::new(Config::new("a".into()));
+    let list = BTreeMap::from([(NodeName::from("b"), "http://b:8008/patroni".to_owned())]);
+    let mut view = view(10, Some("a"), 9);
+    view.initialize = Some(Initialize::InProgress);
+    view.failsafe = Some(Arc::new(list));
+    view.failsafe_revision = Revision(1);
+    story.read(view.clone());
+    story.locked(12);
+    story.probed(Process::Absent, ControlState::ShutDown);
+    let names = |order: &Order| matches!(order, Order::WriteInitialize { .. });
+    let mut listed = None;
+    for round in 0..8 {
+        if let Some(Order::WriteFailsafe { list, .. }) = story.under_way(Lane::Publish) {
+            listed = Some(list.clone());
+            break;
+        }
+        assert_eq!(gave(&story, names), 0, "in round {round}");
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        story.later(300);
+    }
+    view.failsafe = Some(Arc::new(listed.expect("the list comes first")));
+    view.failsafe_revision = Revision(30);
+    view.revision = Revision(30);
+    end(&mut story, Lane::Publish, Outcome::Ok);
+    story.hear(Input::Cluster(view));
+    for revision in 31..39 {
+        story.later(300);
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(revision);
+        }
+    }
+    assert_ne!(gave(&story, names), 0);
+}
+
 #[test]
 fn who_creates_a_cluster_is_electable_before_initialize_names_it() {
     let mut story = Story::new(Config::new("a".into()));

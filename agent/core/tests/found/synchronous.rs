@@ -451,3 +451,32 @@ fn a_primary_that_crashed_yields_to_a_standby_that_has_every_commit() {
         );
     }
 }
+
+/// 3205680: a person had the only synchronous standby cloned anew, from a member that was behind, and it was elected.
+#[test]
+fn whom_the_key_names_is_cloned_from_the_leader_alone() {
+    for (voters, from) in [(&["a"][..], "b"), (&["c"], "c")] {
+        let mut story = Story::new(config(Mode::On));
+        let mut view = with_key(view(10, Some("b"), 9), key("b", voters, 0));
+        let (name, tagged) = member("c", "replica");
+        let tagged = Member {
+            clonefrom: true,
+            ..(*tagged).clone()
+        };
+        view.members.insert(name, Arc::new(tagged));
+        story.read(view);
+        let at = MonoTime::from_millis(story.now);
+        let view = PostgresView {
+            data: DataDir::Empty,
+            process: Process::Absent,
+        };
+        if !story.orders.contains_key(&Lane::Probe) {
+            story.later(1000);
+        }
+        story.done(Lane::Probe, Outcome::Probed { at, view });
+        let Some(Order::BaseBackup { from: source }) = story.under_way(Lane::Postgres) else {
+            panic!("{:?}", story.given);
+        };
+        assert_eq!(source.name, from.into());
+    }
+}
