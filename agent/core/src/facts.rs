@@ -14,6 +14,9 @@ use crate::zoo::{Flaw, lacks};
 /// How long a member whose key vanished is remembered, and stays on the failsafe list.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(10);
 
+/// Members are asked together, and one that does not answer is heard of last.
+const LATELY: Duration = Duration::from_secs(1);
+
 /// Everything the node has seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
@@ -44,6 +47,8 @@ pub struct Peer {
     pub asked: MonoTime,
     /// Its answer to that; `None`: none within the time limit.
     pub status: Option<PeerStatus>,
+    /// Another member had answered when it was asked, or shortly before: if it did not, that is for its own reasons.
+    pub vouched: bool,
 }
 
 impl Facts {
@@ -135,7 +140,14 @@ impl Facts {
     pub fn observe_peer(&mut self, name: NodeName, asked: MonoTime, status: Option<PeerStatus>) {
         let newer = self.peers.get(&name).is_none_or(|known| known.asked <= asked);
         if newer || lacks(Flaw::OldPeerTaken) {
-            self.peers.insert(name, Peer { asked, status });
+            let lately = |peer: &Peer| peer.status.is_some() && asked <= peer.asked.plus(LATELY);
+            let vouched = self.peers.values().any(lately);
+            let peer = Peer {
+                asked,
+                status,
+                vouched,
+            };
+            self.peers.insert(name, peer);
         }
     }
 

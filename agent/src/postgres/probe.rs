@@ -318,10 +318,9 @@ impl Postgres {
             let timeline = tokio::time::timeout(TIMELINE_LIMIT, self.replayed_timeline()).await;
             answer.receiver_timeline = timeline.ok().flatten();
         }
-        if let Some(asked) = answer.receiver_timeline
-            && self.strayed(answer.system_id, asked).await
-        {
+        if self.strayed(&answer).await {
             answer.receiver_timeline = None;
+            self.memory().forget_received();
         }
         let (role, timeline) = self.memory().learn(&answer);
         let history = self.history(timeline).await;
@@ -363,18 +362,31 @@ impl Postgres {
         found.map(|work| work.text)
     }
 
-    /// A walreceiver of this standby has received more of an older timeline than the one that is asked for now goes back to. It has diverged, and
-    /// stays on the older one: PostgreSQL fetches a piece of the newer one over it, once, and gives up (15.18).
-    async fn strayed(&self, system_id: SystemId, asked: Timeline) -> bool {
-        let known = self.memory().streamed;
-        let Some((_, then, furthest)) = known.filter(|(of, then, _)| *of == system_id && *then < asked)
-        else {
+    /// This standby is said to be on a timeline that goes back to less of an older one than it has: it has diverged, and its walreceiver asks
+    /// in vain. PostgreSQL fetches a piece of the newer one over the older, once, and names that timeline from then on (15.18).
+    ///
+    /// What it has is what a walreceiver told of, or the end that the control file wants recovery to reach.
+    async fn strayed(&self, answer: &Answer) -> bool {
+        let (received, streamed) = {
+            let memory = self.memory();
+            (memory.received, memory.streamed)
+        };
+        let own = |known: Option<(SystemId, Timeline, Lsn)>| {
+            let known = known.filter(|(system_id, ..)| *system_id == answer.system_id);
+            known.map(|(_, timeline, position)| (timeline, position))
+        };
+        let remembered = own(received).map(|(timeline, _)| timeline);
+        let said = answer.receiver_timeline.max(remembered);
+        let Some(said) = said.filter(|_| answer.written.is_none()) else {
             return false;
         };
-        let history = self.history(asked).await;
-        history
-            .iter()
-            .any(|line| line.timeline == then && line.switch < furthest)
+        let recovered = (answer.recovered_timeline, answer.recovered);
+        let mut has = [own(streamed), Some(recovered)].into_iter().flatten();
+        let history = self.history(said).await;
+        has.any(|(timeline, position)| {
+            let mut left = history.iter().filter(|line| line.timeline == timeline);
+            timeline < said && left.any(|line| line.switch < position)
+        })
     }
 
     /// The history of a timeline, from its file; read once.

@@ -6,6 +6,7 @@ use surus_core::view::{ControlData, ControlState, DataDir, PostgresView, Process
 
 use crate::fast::world::World;
 use crate::model::postgres::probe::Probe;
+use crate::model::postgres::timeline::Histories;
 use crate::model::postgres::{self, Refusal};
 
 /// What an agent remembers of its server between two looks; it dies with the agent.
@@ -26,6 +27,26 @@ impl Memory {
     pub(crate) fn forget_received(&mut self) {
         self.received = None;
         self.streamed = None;
+    }
+
+    /// The standby is said to be on a timeline that goes back to less of an older one than it has: it has diverged.
+    fn strayed(&self, probe: &Probe, files: &Histories) -> bool {
+        let control = &probe.control;
+        let own = |known: Option<(SystemId, Timeline, Lsn)>| {
+            let known = known.filter(|(system_id, ..)| *system_id == control.system_id);
+            known.map(|(_, timeline, position)| (timeline, position))
+        };
+        let remembered = own(self.received).map(|(timeline, _)| timeline);
+        let Some(said) = probe.receiver_timeline.max(remembered) else {
+            return false;
+        };
+        let recovered = (Timeline(control.min_recovery_timeline), Lsn(control.min_recovery));
+        let mut has = [own(self.streamed), Some(recovered)].into_iter().flatten();
+        let history = files.lines(said.0);
+        has.any(|(timeline, position)| {
+            let mut left = history.iter().filter(|line| line.timeline == timeline);
+            timeline < said && left.any(|line| line.switch < position)
+        })
     }
 
     /// Role and timeline, with what is remembered added.
@@ -101,16 +122,9 @@ impl World {
             probe.receiver_timeline = pg.identify().ok().map(|(_, timeline, _)| timeline);
         }
         let histories = pg.cluster().map(|cluster| &cluster.histories);
-        // A walreceiver has received more of an older timeline than the one that is asked for goes back to: it has diverged.
-        if let (Some(asked), Some((system_id, then, furthest))) = (probe.receiver_timeline, memory.streamed)
-            && system_id == probe.control.system_id
-            && then < asked
-            && histories.is_some_and(|files| {
-                let mut lines = files.lines(asked.0).into_iter();
-                lines.any(|line| line.timeline == then && line.switch < furthest)
-            })
-        {
+        if probe.written.is_none() && histories.is_some_and(|files| memory.strayed(&probe, files)) {
             probe.receiver_timeline = None;
+            memory.forget_received();
         }
         let (role, timeline) = memory.learn(&probe);
         let control = &probe.control;

@@ -306,7 +306,7 @@ fn reservation(ctx: &Context<'_>, key: &FailoverKey) -> Result<(), Guard> {
 
 /// Compares with one other member.
 ///
-/// A member that did not answer since the lock became free, or shortly before, is gone. One that is ahead, or an equal with
+/// A member that did not answer since the lock became free, or shortly before while others did, is gone. One that is ahead, or an equal with
 /// a higher priority, goes first if it can lead at all; but not for ever: after two lifetimes of the lock without a leader, whoever is within the
 /// lag limit may lead.
 fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard> {
@@ -315,7 +315,9 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
         return Err(Guard::PeerUnheard(name.clone()));
     };
     let Some(status) = &known.status else {
-        let dead = since.minus(DEAD_FOR) <= known.asked;
+        // Who hears nobody else either is cut off itself, more likely than not. The last leader is expected to be gone.
+        let believed = known.vouched || ctx.facts.led.as_ref() == Some(name);
+        let dead = since <= known.asked || believed && since.minus(DEAD_FOR) <= known.asked;
         return if dead {
             Ok(())
         } else {

@@ -402,6 +402,48 @@ fn an_agent_that_has_just_begun_leaves_on_the_list_who_has_no_key_yet() {
     assert!(!story.given.iter().any(list), "b is expected back");
 }
 
+/// 3311867: a member that had just been cut off itself took all others for dead.
+#[test]
+fn who_reached_nobody_asks_again() {
+    for (answers, takes) in [(false, false), (true, true)] {
+        let mut story = Story::new(Config::new("a".into()));
+        let mut led = view(10, Some("b"), 9);
+        led.members
+            .extend([member("c", "replica"), member("d", "replica")]);
+        story.read(led.clone());
+        story.probed(at(1000, Some("b:5432")), ControlState::InArchiveRecovery);
+        let silent = |story: &mut Story, name: &str, status| {
+            story.hear(Input::Peer {
+                name: name.into(),
+                asked: MonoTime::from_millis(story.now),
+                status,
+            });
+        };
+        let same = PeerStatus {
+            running: true,
+            primary: false,
+            position: Some(Lsn(1000)),
+            timeline: Some(Timeline(1)),
+            nofailover: false,
+            failover_priority: 1,
+            can_take_lock: Some(true),
+        };
+        silent(&mut story, "d", answers.then(|| same.clone()));
+        for name in ["b", "c"] {
+            silent(&mut story, name, None);
+        }
+        story.later(4000);
+        let free = vacated(20, lived(1, 1000));
+        led.revision = Revision(20);
+        (led.leader, led.status, led.status_revision) = (None, free.status, free.status_revision);
+        story.read(led);
+        story.probed(at(1000, None), ControlState::InArchiveRecovery);
+        silent(&mut story, "d", Some(same));
+        let taken = matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. }));
+        assert_eq!(taken, takes, "c has not been asked again");
+    }
+}
+
 /// 1380867: a member far behind took the lock by a person's word and was lost before its promotion.
 #[test]
 fn nobody_leaves_the_list_before_the_promotion_is_over() {
