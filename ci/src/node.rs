@@ -131,6 +131,8 @@ postgresql:
     superuser:
       username: postgres
       password: {PASSWORD}
+  basebackup:
+  - checkpoint: fast
   parameters:
     unix_socket_directories: {}
 

@@ -12,7 +12,7 @@ use crate::view::ClusterView;
 use crate::zoo::{Flaw, lacks};
 
 /// This node's hold on the lock.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The key is known to be ours, as of the last answer.
     pub held: bool,
@@ -115,7 +115,7 @@ impl Lease {
 }
 
 /// What is known of the right of the last leader that was not this node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ForeignRight {
     /// It is over at this time at the latest.
     pub until: MonoTime,

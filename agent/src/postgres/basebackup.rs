@@ -65,7 +65,7 @@ impl Postgres {
                         .await?;
                     {
                         let mut memory = self.memory();
-                        memory.forget_received();
+                        memory.received = None;
                         memory.history = None;
                         memory.control = None;
                         memory.primary = Some(false);

@@ -122,7 +122,7 @@ impl Postgres {
             if let Role::Replica(recovery) = &role {
                 memory.recovery = Some(recovery.clone());
             } else {
-                memory.forget_received();
+                memory.received = None;
             }
         }
         self.heartbeat.set(None);

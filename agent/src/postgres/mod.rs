@@ -95,8 +95,6 @@ struct Memory {
     primary: Option<bool>,
     /// The furthest position received of a timeline. PostgreSQL itself forgets it in a restart, the WAL is on disk all the same.
     received: Option<(SystemId, Timeline, Lsn)>,
-    /// The furthest that a walreceiver told of, and the timeline that it told of with it.
-    streamed: Option<(SystemId, Timeline, Lsn)>,
     /// History of a timeline, as read from its file.
     history: Option<(Timeline, Vec<HistoryLine>)>,
     /// The control file as it was last read.

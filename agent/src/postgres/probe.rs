@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use surus_core::input::Outcome;
-use surus_core::types::{Lsn, SystemId, Timeline};
+use surus_core::types::{Lsn, Timeline};
 use surus_core::view::{
     ControlData, ControlState, DataDir, HistoryLine, PostgresView, Process, Server, ServerRole,
 };
@@ -320,7 +320,7 @@ impl Postgres {
         }
         if self.strayed(&answer).await {
             answer.receiver_timeline = None;
-            self.memory().forget_received();
+            self.memory().received = None;
         }
         let (role, timeline) = self.memory().learn(&answer);
         let history = self.history(timeline).await;
@@ -362,31 +362,26 @@ impl Postgres {
         found.map(|work| work.text)
     }
 
-    /// This standby is said to be on a timeline that goes back to less of an older one than it has: it has diverged, and its walreceiver asks
-    /// in vain. PostgreSQL fetches a piece of the newer one over the older, once, and names that timeline from then on (15.18).
+    /// This standby is said to be on a timeline that goes back to less of an older one than it has replayed: it has diverged, and its
+    /// walreceiver asks in vain. PostgreSQL fetches a piece of the newer one over the older, once, and names that timeline from then on
+    /// (15.18).
     ///
-    /// What it has is what a walreceiver told of, or the end that the control file wants recovery to reach.
+    /// What it has replayed is the end that the control file wants recovery to reach. What it has received proves nothing: the last record
+    /// may have come by half.
     async fn strayed(&self, answer: &Answer) -> bool {
-        let (received, streamed) = {
-            let memory = self.memory();
-            (memory.received, memory.streamed)
-        };
-        let own = |known: Option<(SystemId, Timeline, Lsn)>| {
-            let known = known.filter(|(system_id, ..)| *system_id == answer.system_id);
-            known.map(|(_, timeline, position)| (timeline, position))
-        };
-        let remembered = own(received).map(|(timeline, _)| timeline);
-        let said = answer.receiver_timeline.max(remembered);
-        let Some(said) = said.filter(|_| answer.written.is_none()) else {
+        let remembered = self.memory().received;
+        let remembered = remembered.filter(|(system_id, ..)| *system_id == answer.system_id);
+        let said = answer
+            .receiver_timeline
+            .max(remembered.map(|(_, timeline, _)| timeline));
+        let Some(said) = said.filter(|said| answer.written.is_none() && answer.recovered_timeline < *said)
+        else {
             return false;
         };
-        let recovered = (answer.recovered_timeline, answer.recovered);
-        let mut has = [own(streamed), Some(recovered)].into_iter().flatten();
         let history = self.history(said).await;
-        has.any(|(timeline, position)| {
-            let mut left = history.iter().filter(|line| line.timeline == timeline);
-            timeline < said && left.any(|line| line.switch < position)
-        })
+        history
+            .iter()
+            .any(|line| line.timeline == answer.recovered_timeline && line.switch < answer.recovered)
     }
 
     /// The history of a timeline, from its file; read once.
@@ -411,18 +406,12 @@ impl Postgres {
 }
 
 impl Memory {
-    /// The data directory is another's now, or nothing is received any more.
-    pub(super) fn forget_received(&mut self) {
-        self.received = None;
-        self.streamed = None;
-    }
-
     /// Takes in an answer; returns the role and the timeline with what is remembered added.
     fn learn(&mut self, answer: &Answer) -> (ServerRole, Timeline) {
         self.started_at = Some(answer.started.clone());
         if let (Some(written), Some(timeline)) = (answer.written, answer.written_timeline) {
             self.primary = Some(true);
-            self.forget_received();
+            self.received = None;
             return (ServerRole::Primary { written }, timeline);
         }
         self.primary = Some(false);
@@ -435,9 +424,6 @@ impl Memory {
             .checkpoint_timeline
             .max(answer.recovered_timeline)
             .max(answer.receiver_timeline.unwrap_or_default());
-        if let (Some(timeline), Some(received)) = (answer.receiver_timeline, answer.received) {
-            self.streamed = Some((answer.system_id, timeline, received));
-        }
         let mut received = answer.received;
         if let Some((system_id, then, furthest)) = self.received
             && system_id == answer.system_id
@@ -488,6 +474,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use surus_core::sync::Names;
+    use surus_core::types::SystemId;
 
     use super::*;
 
@@ -538,19 +525,6 @@ mod tests {
                 ..
             }
         ));
-    }
-
-    /// What it replays after a restart may be of a newer timeline than the one that it is known to be on.
-    #[test]
-    fn only_a_walreceiver_tells_how_far_a_timeline_was_received() {
-        let mut memory = Memory::default();
-        let _ = memory.learn(&replica(2, Some(900), 500));
-        let _ = memory.learn(&replica(0, None, 1200));
-        assert_eq!(memory.streamed, Some((SystemId(7), Timeline(2), Lsn(900))));
-        let _ = memory.learn(&replica(3, Some(1300), 1300));
-        assert_eq!(memory.streamed, Some((SystemId(7), Timeline(3), Lsn(1300))));
-        memory.forget_received();
-        assert_eq!(memory.streamed, None);
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Postgres {
             tokio::time::sleep(TICK).await;
         }
         let mut memory = self.memory();
-        memory.forget_received();
+        memory.received = None;
         memory.history = None;
         Ok(true)
     }

@@ -80,7 +80,7 @@ impl Postgres {
         self.site.rewind(&place, &dsn, &progress).await?;
         // Its memory of positions is of the history that was left.
         let mut memory = self.memory();
-        memory.forget_received();
+        memory.received = None;
         memory.history = None;
         memory.control = None;
         drop(memory);

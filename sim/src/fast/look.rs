@@ -16,36 +16,24 @@ pub struct Memory {
     pub primary: Option<bool>,
     /// The furthest that was received, of this cluster and timeline.
     pub received: Option<(SystemId, Timeline, Lsn)>,
-    /// The furthest that a walreceiver told of, and the timeline that it told of with it.
-    streamed: Option<(SystemId, Timeline, Lsn)>,
     /// The server that has been asked for the timeline it replays.
     asked: Option<u64>,
 }
 
 impl Memory {
-    /// The data directory is another's now, or nothing is received any more.
-    pub(crate) fn forget_received(&mut self) {
-        self.received = None;
-        self.streamed = None;
-    }
-
-    /// The standby is said to be on a timeline that goes back to less of an older one than it has: it has diverged.
+    /// The standby is said to be on a timeline that goes back to less of an older one than it has replayed: it has diverged.
     fn strayed(&self, probe: &Probe, files: &Histories) -> bool {
         let control = &probe.control;
-        let own = |known: Option<(SystemId, Timeline, Lsn)>| {
-            let known = known.filter(|(system_id, ..)| *system_id == control.system_id);
-            known.map(|(_, timeline, position)| (timeline, position))
-        };
-        let remembered = own(self.received).map(|(timeline, _)| timeline);
-        let Some(said) = probe.receiver_timeline.max(remembered) else {
-            return false;
-        };
-        let recovered = (Timeline(control.min_recovery_timeline), Lsn(control.min_recovery));
-        let mut has = [own(self.streamed), Some(recovered)].into_iter().flatten();
-        let history = files.lines(said.0);
-        has.any(|(timeline, position)| {
-            let mut left = history.iter().filter(|line| line.timeline == timeline);
-            timeline < said && left.any(|line| line.switch < position)
+        let remembered = self
+            .received
+            .filter(|(system_id, ..)| *system_id == control.system_id);
+        let said = probe
+            .receiver_timeline
+            .max(remembered.map(|(_, timeline, _)| timeline));
+        let recovered = Timeline(control.min_recovery_timeline);
+        said.filter(|said| recovered < *said).is_some_and(|said| {
+            let mut left = files.lines(said.0).into_iter();
+            left.any(|line| line.timeline == recovered && line.switch < Lsn(control.min_recovery))
         })
     }
 
@@ -53,7 +41,7 @@ impl Memory {
     fn learn(&mut self, probe: &Probe) -> (ServerRole, Timeline) {
         if let Some((written, timeline)) = probe.written {
             self.primary = Some(true);
-            self.forget_received();
+            self.received = None;
             return (ServerRole::Primary { written }, timeline);
         }
         self.primary = Some(false);
@@ -61,9 +49,6 @@ impl Memory {
         let replayed = probe.replayed.unwrap_or_default();
         let known = Timeline(control.timeline.max(control.min_recovery_timeline));
         let mut timeline = known.max(probe.receiver_timeline.unwrap_or_default());
-        if let (Some(timeline), Some(received)) = (probe.receiver_timeline, probe.received) {
-            self.streamed = Some((control.system_id, timeline, received));
-        }
         let mut received = probe.received;
         if let Some((system_id, then, furthest)) = self.received
             && system_id == control.system_id
@@ -124,7 +109,7 @@ impl World {
         let histories = pg.cluster().map(|cluster| &cluster.histories);
         if probe.written.is_none() && histories.is_some_and(|files| memory.strayed(&probe, files)) {
             probe.receiver_timeline = None;
-            memory.forget_received();
+            memory.received = None;
         }
         let (role, timeline) = memory.learn(&probe);
         let control = &probe.control;

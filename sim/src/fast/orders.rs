@@ -204,7 +204,7 @@ impl World {
         let _ = self.hosts[tool.source].pg.backup(self.now, false);
         self.follow_pg(tool.source);
         self.hosts[node].pg.clone_finish(&snapshot);
-        self.hosts[node].memory.forget_received();
+        self.hosts[node].memory.received = None;
         self.tell_rebuilt(node, tool.source, Rebuild::Clone);
         Some(Outcome::Ok)
     }
@@ -306,7 +306,7 @@ impl World {
         }
         host.memory.primary = Some(primary);
         if primary {
-            host.memory.forget_received();
+            host.memory.received = None;
         }
         self.tell_starting(node);
         self.follow_pg(node);
@@ -348,7 +348,7 @@ impl World {
         }
         let pg = &mut self.hosts[node].pg;
         if pg.primary() && !pg.hung() {
-            self.hosts[node].memory.forget_received();
+            self.hosts[node].memory.received = None;
             return Some(Outcome::Ok);
         }
         if !pg.alive() {
@@ -400,7 +400,7 @@ impl World {
             }
             let redo = match self.hosts[node].pg.rewind_plan(self.now, &snapshot) {
                 Ok(Verdict::NotRequired) => {
-                    self.hosts[node].memory.forget_received();
+                    self.hosts[node].memory.received = None;
                     return Some(Outcome::Ok);
                 }
                 Ok(Verdict::Required { redo, .. }) => redo,
@@ -430,7 +430,7 @@ impl World {
             return None;
         }
         self.hosts[node].pg.rewind_finish(&snapshot, tool.redo);
-        self.hosts[node].memory.forget_received();
+        self.hosts[node].memory.received = None;
         self.tell_rebuilt(node, tool.source, Rebuild::Rewind);
         Some(Outcome::Ok)
     }
