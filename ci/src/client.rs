@@ -85,53 +85,31 @@ fn settings(at: &SocketAddrV4) -> Config {
     config
 }
 
-/// Opens a connection, to one address after the other as libpq does: within [`CONNECT`] each for the connection, and as long again for the
-/// log-in, so that a host that stands still keeps nobody from the next.
+/// Opens a connection.
 pub async fn connect(route: &Route) -> Result<Client> {
-    let all = match route {
-        Route::To(at) => std::slice::from_ref(at),
-        Route::Primary(all) => all.as_slice(),
-    };
-    let writable = matches!(route, Route::Primary(_));
-    let mut last = Error::Unable("no address to connect to".into());
-    for at in all {
-        let mut config = settings(at);
-        if writable {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        let opened = timeout(2 * CONNECT, config.connect(NoTls)).await;
-        match opened.map(|opened| opened.map_err(Error::sql(|| format!("connect to {at}")))) {
-            Ok(Ok((client, connection))) => {
-                tokio::spawn(async move {
-                    // The client half reports what happened to its own requests.
-                    let _ = connection.await;
-                });
-                return Ok(client);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => {
-                last = Error::Late {
-                    what: format!("a connection to {at}"),
-                    limit: 2 * CONNECT,
-                    last: "silence".into(),
-                }
-            }
-        }
-    }
-    Err(last)
+    in_turn(route, None).await
 }
 
-/// Opens a connection from one of `ports`; `turn` counts the attempts, so that a port rests before it is used again.
-async fn connect_from(route: &Route, ports: &Range<u16>, turn: &mut u16) -> Result<Client> {
+/// Tries one address after the other as libpq does: within [`CONNECT`] each for the connection, and as long again for the log-in, so that
+/// a host that stands still keeps nobody from the next.
+///
+/// Connections come from any port, or from these in turn: the number counts the attempts, so that a port rests before it is used again.
+async fn in_turn(route: &Route, mut from: Option<(&Range<u16>, &mut u16)>) -> Result<Client> {
     let (all, writable) = match route {
         Route::To(at) => (std::slice::from_ref(at), false),
         Route::Primary(all) => (all.as_slice(), true),
     };
     let mut last = Error::Unable("no address to connect to".into());
     for at in all {
-        let port = ports.start + *turn % (ports.end - ports.start).max(1);
-        *turn = turn.wrapping_add(1);
-        match timeout(2 * CONNECT, open(*at, port, writable)).await {
+        let attempt = async {
+            let Some((ports, turn)) = &mut from else {
+                return open(*at, writable).await;
+            };
+            let port = ports.start + **turn % (ports.end - ports.start).max(1);
+            **turn = turn.wrapping_add(1);
+            open_from(*at, port, writable).await
+        };
+        match timeout(2 * CONNECT, attempt).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => last = error,
             Err(_) => {
@@ -146,7 +124,21 @@ async fn connect_from(route: &Route, ports: &Range<u16>, turn: &mut u16) -> Resu
     Err(last)
 }
 
-async fn open(at: SocketAddrV4, port: u16, writable: bool) -> Result<Client> {
+async fn open(at: SocketAddrV4, writable: bool) -> Result<Client> {
+    let mut config = settings(&at);
+    if writable {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    let opened = config.connect(NoTls).await;
+    let (client, connection) = opened.map_err(Error::sql(|| format!("connect to {at}")))?;
+    tokio::spawn(async move {
+        // The client half reports what happened to its own requests.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+async fn open_from(at: SocketAddrV4, port: u16, writable: bool) -> Result<Client> {
     let doing = || format!("connect to {at} from port {port}");
     let stream = async {
         let socket = TcpSocket::new_v4()?;
@@ -299,7 +291,7 @@ async fn work(plan: Plan, pace: Arc<AtomicU64>, log: Arc<Mutex<Log>>) {
         let opened = match (open.take(), &plan.ports) {
             (Some(client), _) => Err(client),
             (None, None) => Ok(connect(&plan.route).await),
-            (None, Some(ports)) => Ok(connect_from(&plan.route, ports, &mut turn).await),
+            (None, Some(ports)) => Ok(in_turn(&plan.route, Some((ports, &mut turn))).await),
         };
         let client = match opened {
             Err(client) => client,

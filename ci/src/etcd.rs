@@ -41,10 +41,7 @@ impl Etcd {
     /// Starts all members and waits until they have a leader.
     pub(crate) async fn start(&mut self) -> Result<()> {
         self.members.clear();
-        for i in 0..MEMBERS {
-            let member = self.spawn(i)?;
-            self.members.push(member);
-        }
+        self.revive()?;
         self.wait(Duration::from_secs(30)).await
     }
 

@@ -220,7 +220,7 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     }
     let others = |list: &BTreeMap<NodeName, String>| !list.is_empty() && !list.contains_key(ctx.me());
     let announcement = announce(ctx, view);
-    let names = ctx.state.created.is_some() || matches!(announcement, Some(Order::WriteInitialize { .. }));
+    let names = ctx.state.created.is_some() || announcement.is_some();
     if names && view.failsafe.as_deref().is_some_and(others) {
         // It names who was to create the cluster before. Once `initialize` names the one that only this node has, nobody there could lead.
         return name_electable(ctx, view, due);

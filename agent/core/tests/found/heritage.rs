@@ -204,15 +204,7 @@ fn who_takes_the_lock_of_a_reign_that_published_nothing_publishes_what_it_has_of
 
 #[test]
 fn what_a_peer_says_in_the_instant_in_which_the_lock_becomes_free_is_hearsay() {
-    let ahead = PeerStatus {
-        running: true,
-        primary: false,
-        position: Some(Lsn(2000)),
-        timeline: Some(Timeline(1)),
-        nofailover: false,
-        failover_priority: 1,
-        can_take_lock: Some(false),
-    };
+    let ahead = answers(1, 2000, Some(false));
     let mut story = Story::new(Config::new("a".into()));
     story.read(vacated(10, lived(1, 900)));
     story.probed(at(1000, None), ControlState::InArchiveRecovery);
@@ -405,7 +397,7 @@ fn an_agent_that_has_just_begun_leaves_on_the_list_who_has_no_key_yet() {
 /// 3311867: a member that had just been cut off itself took all others for dead.
 #[test]
 fn who_reached_nobody_asks_again() {
-    for (answers, takes) in [(false, false), (true, true)] {
+    for (heard, takes) in [(false, false), (true, true)] {
         let mut story = Story::new(Config::new("a".into()));
         let mut led = view(10, Some("b"), 9);
         led.members
@@ -419,16 +411,8 @@ fn who_reached_nobody_asks_again() {
                 status,
             });
         };
-        let same = PeerStatus {
-            running: true,
-            primary: false,
-            position: Some(Lsn(1000)),
-            timeline: Some(Timeline(1)),
-            nofailover: false,
-            failover_priority: 1,
-            can_take_lock: Some(true),
-        };
-        silent(&mut story, "d", answers.then(|| same.clone()));
+        let same = answers(1, 1000, Some(true));
+        silent(&mut story, "d", heard.then(|| same.clone()));
         for name in ["b", "c"] {
             silent(&mut story, name, None);
         }

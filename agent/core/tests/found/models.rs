@@ -90,6 +90,35 @@ fn nothing_is_written_to_a_cluster_before_initialize_names_it() {
     assert_eq!(gave(&story, starts), 1);
 }
 
+fn names_it(order: &Order) -> bool {
+    matches!(order, Order::WriteInitialize { .. })
+}
+
+/// The failsafe list that is written before `initialize` is.
+fn listed_first(story: &mut Story) -> BTreeMap<NodeName, String> {
+    for round in 0..8 {
+        if let Some(Order::WriteFailsafe { list, .. }) = story.under_way(Lane::Publish) {
+            return list.clone();
+        }
+        assert_eq!(gave(story, names_it), 0, "in round {round}");
+        end(story, Lane::Publish, Outcome::Ok);
+        story.later(300);
+    }
+    panic!("the list comes first");
+}
+
+/// With the list in place it goes on.
+fn assert_names_it(story: &mut Story) {
+    for revision in 31..39 {
+        story.later(300);
+        end(story, Lane::Publish, Outcome::Ok);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(revision);
+        }
+    }
+    assert_ne!(gave(story, names_it), 0);
+}
+
 /// 3205117: the agent that created it was lost before it could say so.
 #[test]
 fn who_finds_a_cluster_that_nobody_named_is_electable_before_initialize_names_it() {
@@ -102,30 +131,13 @@ fn who_finds_a_cluster_that_nobody_named_is_electable_before_initialize_names_it
     story.read(view.clone());
     story.locked(12);
     story.probed(Process::Absent, ControlState::ShutDown);
-    let names = |order: &Order| matches!(order, Order::WriteInitialize { .. });
-    let mut listed = None;
-    for round in 0..8 {
-        if let Some(Order::WriteFailsafe { list, .. }) = story.under_way(Lane::Publish) {
-            listed = Some(list.clone());
-            break;
-        }
-        assert_eq!(gave(&story, names), 0, "in round {round}");
-        end(&mut story, Lane::Publish, Outcome::Ok);
-        story.later(300);
-    }
-    view.failsafe = Some(Arc::new(listed.expect("the list comes first")));
+    let listed = listed_first(&mut story);
+    view.failsafe = Some(Arc::new(listed));
     view.failsafe_revision = Revision(30);
     view.revision = Revision(30);
     end(&mut story, Lane::Publish, Outcome::Ok);
     story.hear(Input::Cluster(view));
-    for revision in 31..39 {
-        story.later(300);
-        end(&mut story, Lane::Publish, Outcome::Ok);
-        if story.orders.contains_key(&Lane::Lock) {
-            story.locked(revision);
-        }
-    }
-    assert_ne!(gave(&story, names), 0);
+    assert_names_it(&mut story);
 }
 
 #[test]
@@ -171,22 +183,11 @@ fn who_creates_a_cluster_is_electable_before_initialize_names_it() {
     story.done(Lane::Postgres, Outcome::Bootstrapped { system_id });
     story.probed(Process::Absent, ControlState::ShutDown);
     end(&mut story, Lane::Publish, Outcome::Ok);
-    let names = |order: &Order| matches!(order, Order::WriteInitialize { .. });
-    let mut listed = None;
-    for _ in 0..8 {
-        if let Some(Order::WriteFailsafe { list, .. }) = story.under_way(Lane::Publish) {
-            listed = Some(list.clone());
-            break;
-        }
-        assert_eq!(gave(&story, names), 0);
-        end(&mut story, Lane::Publish, Outcome::Ok);
-        story.later(300);
-    }
-    let listed = listed.expect("the list comes first");
+    let listed = listed_first(&mut story);
     assert!(listed.contains_key(&NodeName::from("a")));
     // It is on its way.
     story.later(800);
-    assert_eq!(gave(&story, names), 0);
+    assert_eq!(gave(&story, names_it), 0);
     end(&mut story, Lane::Publish, Outcome::Ok);
     begun.revision = Revision(30);
     begun.failsafe = Some(Arc::new(listed));
@@ -197,14 +198,7 @@ fn who_creates_a_cluster_is_electable_before_initialize_names_it() {
         created: Revision(3),
     });
     story.hear(Input::Cluster(begun));
-    for revision in 31..39 {
-        story.later(300);
-        end(&mut story, Lane::Publish, Outcome::Ok);
-        if story.orders.contains_key(&Lane::Lock) {
-            story.locked(revision);
-        }
-    }
-    assert_ne!(gave(&story, names), 0);
+    assert_names_it(&mut story);
 }
 
 /// The cluster under `b`, which is on timeline 2 since 500.

@@ -306,15 +306,7 @@ fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
         let checkpoint = Some(Lsn(1000));
         story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
         story.probed(Process::Absent, ControlState::ShutDown);
-        let status = PeerStatus {
-            running: true,
-            primary: false,
-            position: Some(Lsn(2000)),
-            timeline: Some(Timeline(timeline)),
-            nofailover: false,
-            failover_priority: 1,
-            can_take_lock: None,
-        };
+        let status = answers(timeline, 2000, None);
         story.hear(Input::Peer {
             name: "b".into(),
             asked: MonoTime::from_millis(story.now),

@@ -172,6 +172,19 @@ pub(crate) fn primary() -> Process {
     server(ServerRole::Primary { written: Lsn(1000) })
 }
 
+/// What the agent of a running replica answers.
+pub(crate) fn answers(timeline: u32, position: u64, can_take_lock: Option<bool>) -> PeerStatus {
+    PeerStatus {
+        running: true,
+        primary: false,
+        position: Some(Lsn(position)),
+        timeline: Some(Timeline(timeline)),
+        nofailover: false,
+        failover_priority: 1,
+        can_take_lock,
+    }
+}
+
 /// A line of history: where that timeline was left.
 pub(crate) fn line(timeline: u32, switch: u64) -> HistoryLine {
     HistoryLine {

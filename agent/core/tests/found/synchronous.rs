@@ -229,15 +229,7 @@ fn free_at(mode: Mode, key: SyncKey, published: u64) -> Story {
             story.read(with_c(view(11, None, 9)));
         }
         let asked = MonoTime::from_millis(story.now);
-        let status = Some(PeerStatus {
-            running: true,
-            primary: false,
-            position: Some(Lsn(1000)),
-            timeline: Some(Timeline(1)),
-            nofailover: false,
-            failover_priority: 1,
-            can_take_lock: Some(false),
-        });
+        let status = Some(answers(1, 1000, Some(false)));
         story.hear(Input::Peer {
             name: "b".into(),
             asked,
