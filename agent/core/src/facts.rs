@@ -141,7 +141,8 @@ impl Facts {
         let newer = self.peers.get(&name).is_none_or(|known| known.asked <= asked);
         if newer || lacks(Flaw::OldPeerTaken) {
             let lately = |peer: &Peer| peer.status.is_some() && asked <= peer.asked.plus(LATELY);
-            let vouched = self.peers.values().any(lately);
+            let mut others = self.peers.iter().filter(|(other, _)| **other != name);
+            let vouched = others.any(|(_, peer)| lately(peer));
             let peer = Peer {
                 asked,
                 status,

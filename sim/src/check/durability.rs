@@ -7,7 +7,7 @@
 //!
 //! S3, elsewhere: a lost write is one that nobody could know of. Either the position it ended at had not been published in `status` when the
 //! lock was taken, and it is not older than [`STALE`] before that publication; or it lies within `maximum_lag_on_failover` before the
-//! published position.
+//! published position. What an older timeline's primary published says nothing of a reign that was over before it published any.
 //!
 //! And in any case: a server whose WAL went on past the point at which the cluster left its timeline is not promoted, once `status` has told
 //! of the timeline that followed. It would lose all that was written there.
@@ -53,10 +53,20 @@ impl Durability {
     pub(super) fn see(&mut self, moment: &Moment<'_>, lost: &[Commit], ledger: &Ledger) -> Option<Violation> {
         let scene = moment.scene;
         match (moment.seen, moment.fact.node) {
-            (Seen::LockTaken { optime, primary, .. }, Some(node)) => {
+            (
+                Seen::LockTaken {
+                    optime,
+                    primary,
+                    standing,
+                    ..
+                },
+                Some(node),
+            ) => {
                 let before = self.taken.filter(|_| !self.over);
                 let (most, named) = before.unwrap_or_default();
-                self.taken = optime.map(|optime| (optime.max(most), named || scene.forced(node)));
+                let published = !standing.is_some_and(|standing| scene.unpublished(standing.timeline));
+                let told = optime.map(|optime| if published { optime } else { Lsn(0) });
+                self.taken = told.map(|told| (told.max(most), named || scene.forced(node)));
                 self.taken_after = self.told;
                 self.over = *primary;
             }
@@ -374,6 +384,32 @@ mod tests {
         let (about, end, text) = (None, OrderEnd::Done, None);
         run.see(Some(0), Seen::OrderBegan { id, order, about });
         run.see(Some(0), Seen::OrderEnded { id, order, end, text });
+    }
+
+    /// 3500131.
+    #[test]
+    fn a_reign_that_published_nothing_is_not_measured_by_the_one_before() {
+        let mut run = MadeUp::leading(3);
+        run.see(
+            Some(0),
+            Seen::StatusWritten {
+                optime: Lsn(9000),
+                timeline: Some(Timeline(1)),
+                next: Some(Timeline(2)),
+                vacated: false,
+                unfenced: false,
+            },
+        );
+        // By a person's word n2 leads on timeline 2 from 150; it publishes nothing, and is lost.
+        run.person_names(1);
+        run.take_lock(1, at(1, 150));
+        run.promote(1, at(2, 160));
+        run.write(1, at(2, 400));
+        let (leader, candidate) = (None, None);
+        run.see(None, Seen::FailoverWritten { leader, candidate });
+        run.take_lock(2, at(2, 300));
+        run.promote(2, at(3, 310));
+        run.clean();
     }
 
     #[test]

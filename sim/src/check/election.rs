@@ -55,9 +55,7 @@ impl Election {
         let forced = scene.forced(node);
         let who = format!("{} takes the lock", name(node));
         let told = scene.status.map(|(_, fact)| fact);
-        // The last reign, if it was over before it published a position, is not behind that of the one before.
-        let last = scene.reserved.is_some_and(|next| next <= standing.timeline);
-        let published = !last || scene.lived.is_none_or(|lived| standing.timeline <= lived);
+        let published = !scene.unpublished(standing.timeline);
         let alone = scene.sync_leader == Some(node) && scene.by_word(node);
         if let Some(optime) = optime.filter(|_| !forced && !alone && published) {
             let lag = optime.ahead_of(standing.position);

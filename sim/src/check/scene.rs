@@ -164,6 +164,13 @@ impl Scene {
         self.failover == Some((None, Some(node)))
     }
 
+    /// The last published position is of another timeline than this one, whose reign was over before it published any.
+    #[must_use]
+    pub fn unpublished(&self, timeline: Timeline) -> bool {
+        let last = self.reserved.is_some_and(|next| next <= timeline);
+        last && self.lived.is_some_and(|lived| lived < timeline)
+    }
+
     /// If `node` is promoted now, it is by the word of a person, who has given up what it lacks.
     #[must_use]
     pub fn by_word(&self, node: NodeIndex) -> bool {

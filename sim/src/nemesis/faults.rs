@@ -355,11 +355,13 @@ pub(super) fn mild(rng: &mut Rng, shape: &Shape) -> Step {
         3 => etcd(EtcdFault::NoQuorum {
             span: Nanos(length / 4),
         }),
+        // A member of etcd that lives there and hears no leader for a second asks for votes when it is back, and an election of up to 2 s
+        // follows: here and below.
         4 => net(NetFault::Cut {
             a: End::Node(node),
             b: End::Etcd,
             way: way(rng),
-            span,
+            span: Nanos(length / 2),
         }),
         5 => etcd(EtcdFault::WatchGap {
             node,
@@ -385,8 +387,6 @@ pub(super) fn mild(rng: &mut Rng, shape: &Shape) -> Step {
             count: 1,
             span: Nanos::secs(3),
         }),
-        // A member of etcd that lives there and hears no leader for a second asks for votes when it is back, and an election of up to 2 s
-        // follows.
         _ => net(NetFault::Isolate {
             node,
             clients: true,

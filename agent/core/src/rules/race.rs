@@ -264,13 +264,23 @@ fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     for name in ctx.facts.others(ctx.me()).map(|(name, _)| name).filter(electable) {
         peer(ctx, server, name)?;
     }
-    // An etcd that was away takes the keys of all members with the leader's, and they write them anew.
-    let (since, led) = (ctx.now.minus(HEARSAY), ctx.facts.led.as_ref());
+    // An etcd that was away takes the keys of all members with the leader's, and they write them anew. The last leader is expected to be gone,
+    // unless it has said since that it could lead.
+    let led = ctx.facts.led.as_ref().filter(|name| !offers(ctx, name));
+    let since = ctx.now.minus(HEARSAY);
     let missing = ctx.facts.missing(since, led).find(|name| *name != ctx.me());
     match missing.filter(|_| !forced(ctx) && !lacks(Flaw::MembersForgotten)) {
         Some(name) => Err(Guard::PeerUnheard(name.clone())),
         None => Ok(server),
     }
+}
+
+/// This member has said since the lock became free that it could take it.
+fn offers(ctx: &Context<'_>, name: &NodeName) -> bool {
+    let since = ctx.facts.leaderless.unwrap_or(ctx.now);
+    let known = ctx.facts.peers.get(name).filter(|known| since <= known.asked);
+    let status = known.and_then(|known| known.status.as_ref());
+    status.is_some_and(|status| status.can_take_lock == Some(true))
 }
 
 /// A person named this node.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use surus_core::config::Config;
+use surus_core::facts::Facts;
 use surus_core::input::{Input, Outcome};
 use surus_core::types::*;
 use surus_core::view::*;
@@ -426,6 +427,44 @@ fn who_reached_nobody_asks_again() {
         let taken = matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. }));
         assert_eq!(taken, takes, "c has not been asked again");
     }
+}
+
+/// 3510053: the last leader, a replica by now and ahead, lost its key for a moment in the race for the next reign.
+#[test]
+fn a_last_leader_that_could_lead_may_write_its_key_anew() {
+    for (could, takes) in [(true, false), (false, true)] {
+        let mut story = Story::new(Config::new("a".into()));
+        story.read(view(10, Some("b"), 9));
+        story.probed(at(1000, Some("b:5432")), ControlState::InArchiveRecovery);
+        story.later(11_000);
+        story.read(vacated(20, lived(1, 1000)));
+        story.later(600);
+        story.probed(at(1000, None), ControlState::InArchiveRecovery);
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: Some(answers(1, 1500, Some(could))),
+        });
+        let mut keyless = vacated(21, lived(1, 1000));
+        keyless.members.remove(&NodeName::from("b"));
+        story.read(keyless);
+        let taken = matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. }));
+        assert_eq!(taken, takes, "b has 500 bytes more, and could lead: {could}");
+    }
+}
+
+/// What a member had said itself does not tell whose fault it is that it is silent now.
+#[test]
+fn nobody_vouches_for_itself() {
+    let mut facts = Facts::default();
+    let mut hear = |name: &str, asked, status| {
+        facts.observe_peer(name.into(), MonoTime::from_millis(asked), status);
+        facts.peers[&NodeName::from(name)].vouched
+    };
+    hear("b", 1000, Some(answers(1, 1000, Some(true))));
+    assert!(!hear("b", 1500, None), "b had answered before");
+    hear("c", 1500, Some(answers(1, 1000, Some(true))));
+    assert!(hear("b", 2000, None), "c can be reached");
 }
 
 /// 1380867: a member far behind took the lock by a person's word and was lost before its promotion.
