@@ -17,6 +17,7 @@ use crate::client::{self, Route, TABLE};
 use crate::error::{Error, Result, chain};
 use crate::etcd::Etcd;
 use crate::faults;
+use crate::ground::Network;
 use crate::haproxy::{self, HaProxy};
 use crate::http;
 use crate::layout::{Layout, MEMBERS};
@@ -37,6 +38,21 @@ pub(crate) struct Options {
     /// Where PostgreSQL's programs are; the newest in /usr/lib/postgresql when not given
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
+    /// What the hosts are: addresses of the loopback, or network namespaces, which take root
+    #[arg(long, value_enum)]
+    pub(crate) hosts: Option<Hosts>,
+    /// PostgreSQL's data is on a disk of so many MiB, in memory
+    #[arg(skip)]
+    pub(crate) disk: Option<u32>,
+}
+
+/// What the hosts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Hosts {
+    /// Addresses of this machine's loopback.
+    Loopback,
+    /// Network namespaces.
+    Namespaces,
 }
 
 /// A cluster.
@@ -57,6 +73,8 @@ pub(crate) struct Cluster {
     /// The operator's command line; `None` with somebody else's agent.
     pub(crate) ctl: Option<PathBuf>,
     haproxy: Option<HaProxy>,
+    /// Goes when the cluster does.
+    _network: Option<Network>,
     watch: Option<Watch>,
     fate: Fate,
 }
@@ -158,7 +176,14 @@ impl Cluster {
             .tempdir()
             .map_err(Error::io(|| "create a directory"))?
             .keep();
-        let layout = Layout::find(root.clone()).inspect_err(|_| drop(fs::remove_dir(&root)))?;
+        let network = (options.hosts == Some(Hosts::Namespaces))
+            .then(Network::create)
+            .transpose();
+        let network = network.inspect_err(|_| drop(fs::remove_dir(&root)))?;
+        let layout = match &network {
+            Some(network) => Layout::on(root.clone(), network),
+            None => Layout::find(root.clone()).inspect_err(|_| drop(fs::remove_dir(&root)))?,
+        };
         // Other users may look; they own nothing in it.
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755))
             .map_err(Error::io(|| format!("open {}", root.display())))?;
@@ -170,12 +195,23 @@ impl Cluster {
                 (vec![surus.display().to_string(), "run".to_owned()], Some(surus))
             }
         };
-        let node = |i| Node::prepare(&layout, i, &account, command.clone(), &bin, options.ttl);
+        let node = |i| {
+            Node::prepare(
+                &layout,
+                i,
+                &account,
+                command.clone(),
+                &bin,
+                options.ttl,
+                options.disk,
+            )
+        };
         let cluster = Self {
             nodes: (0..MEMBERS).map(node).collect::<Result<_>>()?,
             etcd: Etcd::prepare(&layout, &account, etcd)?,
             haproxy: Some(HaProxy::start(&layout, &account, &haproxy)?),
             ttl: options.ttl,
+            _network: network,
             watch: None,
             fate: Fate::Remove,
             layout,
@@ -373,6 +409,10 @@ impl Drop for Cluster {
         self.watch = None;
         if self.fate == Fate::Leave {
             return;
+        }
+        for node in &mut self.nodes {
+            proc::kill_all(&node.dir);
+            node.unmount();
         }
         clear(
             &self.layout.root,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::process::Child;
 
 use crate::error::{Error, Result};
@@ -64,7 +65,14 @@ impl Etcd {
             "--logger=zap".to_owned(),
             "--log-level=warn".to_owned(),
         ];
-        proc::start(&self.account, &words, &dir, &dir.join("etcd.log"))
+        let space = self.layout.space(*self.layout.etcd_client(i).ip());
+        proc::start(
+            &self.account,
+            space.as_deref(),
+            &words,
+            &dir,
+            &dir.join("etcd.log"),
+        )
     }
 
     /// Kills one member, if it runs. Its data stay.
@@ -88,6 +96,42 @@ impl Etcd {
             }
         }
         Ok(())
+    }
+
+    /// The member that leads.
+    ///
+    /// # Errors
+    /// [`Error::Unmet`] when none says that it does.
+    pub(crate) async fn leader(&self) -> Result<u8> {
+        for i in 0..MEMBERS {
+            let (at, limit) = (self.layout.etcd_client(i), Duration::from_secs(1));
+            let answer = http::request(at, "POST", "/v3/maintenance/status", "{}", limit).await;
+            let answer = answer
+                .ok()
+                .and_then(|answer| serde_json::from_str::<Value>(&answer.body).ok());
+            let leads = answer.is_some_and(|answer| {
+                let own = answer.get("header").and_then(|header| header.get("member_id"));
+                own.is_some() && own == answer.get("leader")
+            });
+            if leads {
+                return Ok(i);
+            }
+        }
+        Err(Error::Unmet("no member of etcd says that it leads".into()))
+    }
+
+    /// The store's revision: how often it has been written to.
+    ///
+    /// # Errors
+    /// When no member answers.
+    pub(crate) async fn revision(&self) -> Result<i64> {
+        let (at, limit) = (self.layout.etcd_client(0), Duration::from_secs(5));
+        let answer = http::request(at, "POST", "/v3/kv/range", "{\"key\": \"AA==\"}", limit).await;
+        let answer = answer.map_err(Error::io(|| format!("ask etcd at {at}")))?;
+        let body: Option<Value> = serde_json::from_str(&answer.body).ok();
+        // The gateway writes numbers of 64 bits as text.
+        let revision = body.and_then(|body| body.get("header")?.get("revision")?.as_str()?.parse().ok());
+        revision.ok_or_else(|| Error::Unmet(format!("etcd at {at} answers {}", answer.body)))
     }
 
     async fn wait(&mut self, limit: Duration) -> Result<()> {

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::ground::{self, Cut};
+use crate::layout::Layout;
+use crate::node::Node;
 use crate::proc;
 use crate::{http, layout};
 
@@ -40,38 +43,80 @@ pub(crate) enum Fault {
     Freeze,
     /// kill -9 of the agent, and nobody starts it again until the cluster has recovered
     Orphan,
+    /// kill -9 of one of PostgreSQL's backends
+    Backend,
+    /// The host is lost together with etcd's leader
+    HostEtcd,
+    /// The host is cut off from everybody but clients beside it
+    Isolated,
+    /// The host is cut off from etcd only
+    NoEtcd,
+    /// The host is cut off from the other hosts only
+    NoPeers,
+    /// kill -9 of etcd's leader
+    EtcdLeader,
+    /// kill -9 of two of etcd's three members
+    EtcdQuorum,
+    /// SIGSTOP of every process of PostgreSQL
+    Hung,
+    /// The disk of PostgreSQL's data is full
+    DiskFull,
 }
 
-impl Fault {
-    /// The longest silence that a direct client may see with default settings; `None` where no limit is set.
-    ///
-    /// The figures are the acceptance limits of the project's first milestone.
-    pub(crate) fn limit(self) -> Option<Duration> {
-        match self {
-            Self::Stop | Self::Switchover => Some(Duration::from_secs(1)),
-            Self::Postgres => Some(Duration::from_secs(2)),
-            Self::Both => Some(Duration::from_millis(6500)),
-            // No outage at all; the figure is what a busy machine of two cores may add to a pace of 20 ms.
-            Self::Agent => Some(Duration::from_millis(500)),
-            Self::Host | Self::Guard | Self::Freeze | Self::Orphan => None,
-        }
-    }
+/// For so long a fault lasts that no other member takes over for: longer than any right, and than an election of etcd.
+const LASTS: Duration = Duration::from_secs(20);
 
+impl Fault {
     /// True where asynchronous replication makes the loss of an acknowledged write inevitable once another member takes over:
     /// the primary died, or may have, before the replicas had everything.
     pub(crate) fn may_lose(self) -> bool {
-        match self {
-            Self::Host | Self::Both | Self::Guard | Self::Freeze | Self::Orphan | Self::Postgres => true,
-            Self::Agent | Self::Stop | Self::Switchover => false,
-        }
+        !matches!(
+            self,
+            Self::Agent | Self::Stop | Self::Switchover | Self::EtcdLeader | Self::EtcdQuorum
+        )
     }
 
     /// True where another member must take over.
     pub(crate) fn moves(self) -> bool {
-        match self {
-            Self::Host | Self::Both | Self::Stop | Self::Switchover | Self::Freeze | Self::Orphan => true,
-            Self::Agent | Self::Postgres | Self::Guard => false,
-        }
+        matches!(
+            self,
+            Self::Host
+                | Self::HostEtcd
+                | Self::Isolated
+                | Self::Both
+                | Self::Stop
+                | Self::Switchover
+                | Self::Freeze
+                | Self::Orphan
+                | Self::Hung
+        )
+    }
+
+    /// True where whether another member takes over is for the product to choose.
+    pub(crate) fn may_move(self) -> bool {
+        matches!(
+            self,
+            Self::Postgres | Self::Guard | Self::Backend | Self::DiskFull
+        )
+    }
+
+    /// How long it lasts, if it ends while it is being watched.
+    pub(crate) fn lasts(self) -> Option<Duration> {
+        matches!(
+            self,
+            Self::NoEtcd | Self::NoPeers | Self::EtcdQuorum | Self::DiskFull
+        )
+        .then_some(LASTS)
+    }
+
+    /// True where only a network of its own can do that to a host.
+    fn cuts(self) -> bool {
+        matches!(self, Self::Isolated | Self::NoEtcd | Self::NoPeers)
+    }
+
+    /// True where nobody but root can do that.
+    pub(crate) fn takes_root(self) -> bool {
+        self.cuts() || self == Self::DiskFull
     }
 }
 
@@ -87,6 +132,15 @@ impl fmt::Display for Fault {
             Self::Guard => "guard",
             Self::Freeze => "freeze",
             Self::Orphan => "orphan",
+            Self::Backend => "backend",
+            Self::HostEtcd => "host-etcd",
+            Self::Isolated => "isolated",
+            Self::NoEtcd => "no-etcd",
+            Self::NoPeers => "no-peers",
+            Self::EtcdLeader => "etcd-leader",
+            Self::EtcdQuorum => "etcd-quorum",
+            Self::Hung => "hung",
+            Self::DiskFull => "disk-full",
         })
     }
 }
@@ -113,51 +167,64 @@ pub(crate) async fn inject(cluster: &mut Cluster, fault: Fault, primary: u8) -> 
     } else {
         None
     };
+    let etcd = match fault {
+        Fault::EtcdLeader | Fault::HostEtcd => vec![cluster.etcd.leader().await?],
+        Fault::EtcdQuorum => vec![0, 1],
+        _ => Vec::new(),
+    };
+    if fault.cuts() && cluster.layout.network().is_none() {
+        let text = format!("the fault `{fault}` takes hosts with networks of their own: --hosts namespaces");
+        return Err(Error::Unable(text));
+    }
     let node = &mut cluster.nodes[usize::from(primary)];
     let name = node.name.clone();
-    let missing = |what: &str| Error::Unmet(format!("{name} has no {what} to hit"));
-    let mut hit = Vec::new();
-    match fault {
-        Fault::Agent | Fault::Orphan => {
-            hit.push((node.agent().ok_or_else(|| missing("agent"))?, Signal::KILL))
-        }
-        Fault::Stop => hit.push((node.agent().ok_or_else(|| missing("agent"))?, Signal::TERM)),
-        Fault::Freeze => hit.push((node.agent().ok_or_else(|| missing("agent"))?, Signal::STOP)),
-        Fault::Postgres => hit.push((
-            node.postmaster().ok_or_else(|| missing("postmaster"))?,
-            Signal::KILL,
-        )),
-        Fault::Guard => hit.push((node.guard().ok_or_else(|| missing("guard"))?, Signal::KILL)),
-        Fault::Host | Fault::Both | Fault::Switchover => {}
-    }
+    let hit = struck(node, fault)?;
+    let address = *node.postgres.ip();
     let at = Instant::now();
     for (pid, signal) in &hit {
         proc::signal(*pid, *signal);
     }
-    let hits = || {
-        hit.iter()
-            .map(|(pid, _)| format!("pid {pid}"))
-            .collect::<Vec<_>>()
-            .join(", ")
+    let hits = match &hit[..] {
+        [(pid, _)] => format!("pid {pid}"),
+        all => format!("{} processes", all.len()),
     };
+    for member in &etcd {
+        cluster.etcd.kill_member(*member).await;
+    }
+    let node = &mut cluster.nodes[usize::from(primary)];
     let what = match fault {
-        Fault::Host => {
-            let silent = silence(*node.postgres.ip());
+        Fault::Host | Fault::HostEtcd => {
+            let silent = silence(&cluster.layout, address);
             let killed = node.kill_all()?.len();
             let addresses = if silent {
                 "its addresses are silent"
             } else {
                 "its addresses refuse connections (silence takes root and nft)"
             };
-            format!("{killed} processes of {name} killed at once; {addresses}")
+            let beside = if etcd.is_empty() {
+                ""
+            } else {
+                ", and etcd's leader"
+            };
+            format!("{killed} processes of {name}{beside} killed at once; {addresses}")
         }
         Fault::Both => format!("{} processes of {name} killed at once", node.kill_all()?.len()),
         Fault::Switchover => format!("switchover from {name} to {candidate} ordered"),
-        Fault::Agent | Fault::Orphan => format!("kill -9 of {name}'s agent ({})", hits()),
-        Fault::Stop => format!("{name}'s agent told to stop (SIGTERM, {})", hits()),
-        Fault::Freeze => format!("{name}'s agent frozen (SIGSTOP, {})", hits()),
-        Fault::Postgres => format!("kill -9 of {name}'s postmaster ({})", hits()),
-        Fault::Guard => format!("kill -9 of {name}'s guard ({})", hits()),
+        Fault::Agent | Fault::Orphan => format!("kill -9 of {name}'s agent ({hits})"),
+        Fault::Stop => format!("{name}'s agent told to stop (SIGTERM, {hits})"),
+        Fault::Freeze => format!("{name}'s agent frozen (SIGSTOP, {hits})"),
+        Fault::Postgres => format!("kill -9 of {name}'s postmaster ({hits})"),
+        Fault::Guard => format!("kill -9 of {name}'s guard ({hits})"),
+        Fault::Backend => format!("kill -9 of one of {name}'s backends ({hits})"),
+        Fault::Hung => format!("PostgreSQL of {name} frozen (SIGSTOP, {hits})"),
+        Fault::EtcdLeader | Fault::EtcdQuorum => format!("kill -9 of {} of etcd's members", etcd.len()),
+        Fault::Isolated => cut(cluster, primary, Cut::All, "everybody")?,
+        Fault::NoEtcd => cut(cluster, primary, Cut::Etcd, "etcd")?,
+        Fault::NoPeers => cut(cluster, primary, Cut::Hosts, "the other hosts")?,
+        Fault::DiskFull => {
+            node.fill_disk()?;
+            format!("the disk of {name}'s data is full")
+        }
     };
     Ok(Injected {
         at,
@@ -166,14 +233,55 @@ pub(crate) async fn inject(cluster: &mut Cluster, fault: Fault, primary: u8) -> 
     })
 }
 
+/// Whom of a node's processes a fault strikes, and with what.
+fn struck(node: &mut Node, fault: Fault) -> Result<Vec<(i32, Signal)>> {
+    let (what, pids, signal) = match fault {
+        Fault::Agent | Fault::Orphan => ("agent", node.agent().into_iter().collect(), Signal::KILL),
+        Fault::Stop => ("agent", node.agent().into_iter().collect(), Signal::TERM),
+        Fault::Freeze => ("agent", node.agent().into_iter().collect(), Signal::STOP),
+        Fault::Postgres => (
+            "postmaster",
+            node.postmaster().into_iter().collect(),
+            Signal::KILL,
+        ),
+        Fault::Guard => ("guard", node.guard().into_iter().collect(), Signal::KILL),
+        Fault::Backend => ("backend", node.backend().into_iter().collect(), Signal::KILL),
+        Fault::Hung => ("PostgreSQL", node.servers(), Signal::STOP),
+        _ => return Ok(Vec::new()),
+    };
+    let hit: Vec<i32> = pids;
+    if hit.is_empty() {
+        return Err(Error::Unmet(format!("{} has no {what} to hit", node.name)));
+    }
+    Ok(hit.into_iter().map(|pid| (pid, signal)).collect())
+}
+
+fn cut(cluster: &Cluster, node: u8, cut: Cut, from: &str) -> Result<String> {
+    if let Some(block) = cluster.layout.network() {
+        ground::cut(block, ground::POSTGRES + node, cut)?;
+    }
+    Ok(format!(
+        "{} is cut off from {from}",
+        cluster.nodes[usize::from(node)].name
+    ))
+}
+
 /// Undoes what outlasts the fault: a frozen agent goes on, a dead one is started as the service manager would.
 pub(crate) fn heal(cluster: &mut Cluster, fault: Fault, primary: u8) -> Result<()> {
     unsilence();
+    if let Some(block) = cluster.layout.network() {
+        ground::mend(block, ground::POSTGRES + primary)?;
+    }
+    cluster.etcd.revive()?;
     let node = &mut cluster.nodes[usize::from(primary)];
-    if fault == Fault::Freeze
-        && let Some(agent) = node.agent()
-    {
-        proc::signal(agent, Signal::CONT);
+    node.empty_disk()?;
+    let frozen = match fault {
+        Fault::Freeze => node.agent().into_iter().collect(),
+        Fault::Hung => node.servers(),
+        _ => Vec::new(),
+    };
+    for pid in frozen {
+        proc::signal(pid, Signal::CONT);
     }
     if node.agent().is_none() {
         node.start()?;
@@ -226,7 +334,11 @@ fn order_switchover(
 }
 
 /// Drops every packet from and to `address`, as a host without power does. False where that is not possible.
-fn silence(address: Ipv4Addr) -> bool {
+fn silence(layout: &Layout, address: Ipv4Addr) -> bool {
+    if let Some(block) = layout.network() {
+        let [.., host] = address.octets();
+        return ground::cut(block, host, Cut::Silent).is_ok();
+    }
     let table = table();
     let rules = format!(
         "add table ip {table}; add chain ip {table} input {{ type filter hook input priority -300; }}; \

@@ -69,7 +69,7 @@ impl HaProxy {
         fs::write(&path, configuration(layout)).map_err(Error::io(|| format!("write {}", path.display())))?;
         let words =
             [program, Path::new("-db"), Path::new("-f"), &path].map(|word| word.display().to_string());
-        let process = proc::start(account, &words, &dir, &dir.join("haproxy.log"))?;
+        let process = proc::start(account, None, &words, &dir, &dir.join("haproxy.log"))?;
         Ok(Self { _process: process })
     }
 }
@@ -92,7 +92,7 @@ impl Tuned {
         fs::write(&path, filled(layout)).map_err(Error::io(|| format!("write {}", path.display())))?;
         let words =
             [program, Path::new("-db"), Path::new("-f"), &path].map(|word| word.display().to_string());
-        let process = proc::start(account, &words, &dir, &dir.join("haproxy.log"))?;
+        let process = proc::start(account, None, &words, &dir, &dir.join("haproxy.log"))?;
         Ok(Self { _process: process })
     }
 }

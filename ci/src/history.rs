@@ -171,6 +171,12 @@ pub fn median(values: &mut [Duration]) -> Option<Duration> {
     values.get(values.len() / 2).copied()
 }
 
+/// The value that so many of a hundred do not exceed, by nearest rank; `sorted` begins with the least.
+pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +263,15 @@ mod tests {
             lost.iter().map(|(name, ack)| (*name, ack.id)).collect::<Vec<_>>(),
             [("a", 1)]
         );
+    }
+
+    #[test]
+    fn of_twenty_values_one_is_above_the_95th_percentile() {
+        let values: Vec<Duration> = (1..=20).map(Duration::from_secs).collect();
+        assert_eq!(percentile(&values, 95), Some(Duration::from_secs(19)));
+        assert_eq!(percentile(&values[..3], 95), Some(Duration::from_secs(3)));
+        assert_eq!(percentile(&values[..3], 50), Some(Duration::from_secs(2)));
+        assert_eq!(percentile(&[], 95), None);
     }
 
     #[test]

@@ -102,8 +102,9 @@ pub fn base(release: &str, report: Report) -> Result<String> {
         return Ok(image);
     }
     report.say(format!("building a minimal {release} with debootstrap"));
-    let dir =
-        tempfile::tempdir_in(target(&root()?)).map_err(Error::io(|| "create a directory for debootstrap"))?;
+    let target = target(&root()?);
+    let made = std::fs::create_dir_all(&target).and_then(|()| tempfile::tempdir_in(&target));
+    let dir = made.map_err(Error::io(|| "create a directory for debootstrap"))?;
     output(
         Command::new("debootstrap")
             .args(["--variant=minbase", release])

@@ -2,12 +2,14 @@
 //!
 //! Three PostgreSQL hosts are 127.0.b.11 to 13, three etcd hosts 127.0.b.21 to 23 and HAProxy is 127.0.b.1, with b = 0 unless something
 //! is in the way: the first block of addresses and ports that is wholly free is taken, and if there is none the error names what is taken.
+//! In a network of its own ([`Network`]) the same hosts are 10.213.b.11 and so on.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::ground::{self, Network};
 
 /// How many members of each kind a cluster has.
 pub(crate) const MEMBERS: u8 = 3;
@@ -17,8 +19,15 @@ pub(crate) const MEMBERS: u8 = 3;
 pub(crate) struct Layout {
     /// Everything that the cluster writes is below this directory.
     pub(crate) root: PathBuf,
-    block: u8,
-    shift: u16,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Addresses of the loopback, and what is added to each port.
+    Loopback { block: u8, shift: u16 },
+    /// A network with a namespace for each host.
+    Network { block: u8 },
 }
 
 impl Layout {
@@ -32,8 +41,7 @@ impl Layout {
             for block in 0..20 {
                 let layout = Self {
                     root: root.clone(),
-                    block,
-                    shift,
+                    place: Place::Loopback { block, shift },
                 };
                 match layout.taken() {
                     None => return Ok(layout),
@@ -45,6 +53,37 @@ impl Layout {
         Err(Error::Unable(format!(
             "no free addresses for a cluster: {address} is taken, and so are all others tried; see `ss -ltnp`"
         )))
+    }
+
+    /// The hosts of a network.
+    pub(crate) fn on(root: PathBuf, network: &Network) -> Self {
+        let block = network.block();
+        Self {
+            root,
+            place: Place::Network { block },
+        }
+    }
+
+    /// The network whose hosts these are, by its block; `None` on loopback.
+    pub(crate) fn network(&self) -> Option<u8> {
+        match self.place {
+            Place::Loopback { .. } => None,
+            Place::Network { block } => Some(block),
+        }
+    }
+
+    /// The namespace that a host of this address runs in.
+    pub(crate) fn space(&self, address: Ipv4Addr) -> Option<String> {
+        let [.., host] = address.octets();
+        self.network().map(|block| ground::namespace(block, host))
+    }
+
+    /// All addresses that its clients and members may come from, as `pg_hba.conf` has it.
+    pub(crate) fn addresses(&self) -> String {
+        match self.place {
+            Place::Loopback { .. } => "127.0.0.0/8".into(),
+            Place::Network { block } => format!("{}/24", ground::address(block, 0)),
+        }
     }
 
     fn taken(&self) -> Option<(SocketAddrV4, ErrorKind)> {
@@ -67,27 +106,32 @@ impl Layout {
     }
 
     fn at(&self, last: u8, port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::new(127, 0, self.block, last), port + self.shift)
+        match self.place {
+            Place::Loopback { block, shift } => {
+                SocketAddrV4::new(Ipv4Addr::new(127, 0, block, last), port + shift)
+            }
+            Place::Network { block } => SocketAddrV4::new(ground::address(block, last), port),
+        }
     }
 
     /// PostgreSQL of node `i` (from 0).
     pub(crate) fn postgres(&self, i: u8) -> SocketAddrV4 {
-        self.at(11 + i, 5432)
+        self.at(ground::POSTGRES + i, 5432)
     }
 
     /// The agent's REST API on node `i`.
     pub(crate) fn rest(&self, i: u8) -> SocketAddrV4 {
-        self.at(11 + i, 8008)
+        self.at(ground::POSTGRES + i, 8008)
     }
 
     /// Where etcd member `i` serves clients.
     pub(crate) fn etcd_client(&self, i: u8) -> SocketAddrV4 {
-        self.at(21 + i, 2379)
+        self.at(ground::ETCD + i, 2379)
     }
 
     /// Where etcd member `i` meets its peers.
     pub(crate) fn etcd_peer(&self, i: u8) -> SocketAddrV4 {
-        self.at(21 + i, 2380)
+        self.at(ground::ETCD + i, 2380)
     }
 
     /// HAProxy's door to the primary.
@@ -140,7 +184,7 @@ mod tests {
         let first = Layout::find(PathBuf::new()).unwrap();
         let taken = TcpListener::bind(first.rest(1)).unwrap();
         let second = Layout::find(PathBuf::new()).unwrap();
-        assert_ne!((first.block, first.shift), (second.block, second.shift));
+        assert_ne!(first.place, second.place);
         drop(taken);
     }
 
@@ -148,8 +192,10 @@ mod tests {
     fn a_node_is_found_by_its_address() {
         let layout = Layout {
             root: PathBuf::new(),
-            block: 3,
-            shift: 10_000,
+            place: Place::Loopback {
+                block: 3,
+                shift: 10_000,
+            },
         };
         assert_eq!(layout.node_at(Ipv4Addr::new(127, 0, 3, 13)), Some(2));
         assert_eq!(layout.node_at(Ipv4Addr::new(127, 0, 0, 13)), None);

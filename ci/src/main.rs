@@ -1,9 +1,10 @@
 //! `cargo ci <verb>`: what CI and people run around the product.
 //!
-//! - on real processes: [`demo`] (one fault, shown), `measure` (many, against limits), [`checks`] (the promises one by one), [`router`],
+//! - on real processes: [`demo`] (one fault, shown), [`bench`] (all of them, against [`budgets`] and beside [`patroni`], drawn by
+//!   [`plot`]), [`checks`] (the promises one by one), [`router`],
 //!   [`synchronous`] and [`storm`] (with a synchronous cluster: [`standing`], [`strike`]);
-//!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`], hit it with [`faults`], and judge by what [`client`]s
-//!   saw ([`history`]) in a [`trial`]
+//!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`] on some [`ground`], hit it with [`faults`], and judge by what [`client`]s
+//!   saw ([`history`]) in a [`trial`]; [`phases`] says where the time went
 //! - on the tree: [`tidy`]
 //! - in any world: [`stories`]
 //! - for a release: [`package`]
@@ -13,15 +14,21 @@
 //! Guarantees: nothing is ended that a run did not start, nothing stays behind unless asked for, and the exit code is 0 only when the
 //! product did all that the verb is about (1: it did not; 2: could not find out; 130: interrupted).
 
+mod bench;
+mod budgets;
 mod checks;
 mod cluster;
 mod demo;
 mod etcd;
 mod faults;
+mod ground;
 mod haproxy;
 mod layout;
 mod node;
 mod package;
+mod patroni;
+mod phases;
+mod plot;
 mod proc;
 mod router;
 mod standing;
@@ -55,8 +62,8 @@ struct Arguments {
 enum Verb {
     /// Three nodes, one fault at the primary, and what every client saw of it (use ./ci/demo)
     Demo(demo::Demo),
-    /// The outage per fault over several trials, against the limits
-    Measure(demo::Measure),
+    /// Every fault, measured against the budgets in ci/budgets.toml, and beside Patroni if asked for
+    Bench(bench::Bench),
     /// Kill and freeze agent and guard under writers on every node: two primaries never
     SplitBrain(checks::Suite),
     /// Kill and start the agent over a running primary: clients notice nothing
@@ -105,7 +112,7 @@ fn main() -> ExitCode {
 async fn run(verb: &Verb, report: Report) -> Result<()> {
     match verb {
         Verb::Demo(options) => demo::demo(options, report).await,
-        Verb::Measure(options) => demo::measure(options, report).await,
+        Verb::Bench(options) => bench::bench(options, report).await,
         Verb::SplitBrain(suite) => checks::split_brain(suite, report).await,
         Verb::AgentRestart(suite) => checks::agent_restart(suite, report).await,
         Verb::EtcdOutage { seconds, suite } => checks::etcd_outage(suite, *seconds, report).await,

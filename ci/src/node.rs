@@ -1,8 +1,10 @@
 //! One host of the cluster: an agent, the guard it starts and the PostgreSQL below it, in a directory of their own.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tokio::process::Child;
 
@@ -10,6 +12,7 @@ use crate::client::PASSWORD;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MEMBERS, node_name};
 use crate::proc::{self, Account, Process};
+use crate::tool;
 
 /// One host.
 #[derive(Debug)]
@@ -25,6 +28,9 @@ pub(crate) struct Node {
     /// Its REST API.
     pub(crate) rest: SocketAddrV4,
     account: Account,
+    space: Option<String>,
+    /// PostgreSQL's data is on a disk of its own.
+    disk: bool,
     command: Vec<String>,
     agent: Option<Child>,
 }
@@ -33,7 +39,8 @@ impl Node {
     /// Writes the host's configuration; nothing runs yet.
     ///
     /// `command` is the agent's command line without the configuration file; `ttl` in seconds is written only if given, so that
-    /// otherwise the agent's own default is what gets measured.
+    /// otherwise the agent's own default is what gets measured. `disk` is the size in MiB of a disk of its own for PostgreSQL's data, in memory, which
+    /// takes root.
     pub(crate) fn prepare(
         layout: &Layout,
         index: u8,
@@ -41,19 +48,33 @@ impl Node {
         command: Vec<String>,
         bin: &Path,
         ttl: Option<u32>,
+        disk: Option<u32>,
     ) -> Result<Self> {
         let dir = layout.root.join(node_name(index));
         account.directory(&dir)?;
-        let node = Self {
+        let mut node = Self {
             index,
             name: node_name(index),
             postgres: layout.postgres(index),
             rest: layout.rest(index),
             account: account.clone(),
+            space: layout.space(*layout.postgres(index).ip()),
+            disk: false,
             command,
             agent: None,
             dir,
         };
+        if let Some(size) = disk {
+            node.account.directory(&node.mount())?;
+            let size = format!("size={size}m");
+            tool::output(
+                Command::new("mount")
+                    .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+                    .arg(node.mount()),
+            )?;
+            node.disk = true;
+            node.account.own(&node.mount())?;
+        }
         account.directory(&node.sockets())?;
         let path = node.config();
         fs::write(&path, node.configuration(layout, bin, ttl))
@@ -74,6 +95,9 @@ impl Node {
 
     /// PostgreSQL's data directory.
     pub(crate) fn data(&self) -> PathBuf {
+        if self.disk {
+            return self.mount().join("data");
+        }
         self.dir.join("data")
     }
 
@@ -89,6 +113,7 @@ impl Node {
             .collect();
         let ttl = ttl.map(|ttl| format!("    ttl: {ttl}\n")).unwrap_or_default();
         let (name, rest, postgres) = (&self.name, self.rest, self.postgres);
+        let addresses = layout.addresses();
         let (data, pgpass, bin) = (self.data(), self.dir.join("pgpass"), bin.display());
         format!(
             "scope: demo
@@ -115,8 +140,8 @@ bootstrap:
   - data-checksums
 
   pg_hba:
-  - host replication replicator 127.0.0.0/8 md5
-  - host all all 127.0.0.0/8 md5
+  - host replication replicator {addresses} md5
+  - host all all {addresses} md5
 
 postgresql:
   listen: {postgres}
@@ -152,7 +177,8 @@ tags:
     pub(crate) fn start(&mut self) -> Result<()> {
         let mut words = self.command.clone();
         words.push(self.config().display().to_string());
-        self.agent = Some(proc::start(&self.account, &words, &self.dir, &self.log())?);
+        let space = self.space.as_deref();
+        self.agent = Some(proc::start(&self.account, space, &words, &self.dir, &self.log())?);
         Ok(())
     }
 
@@ -170,6 +196,72 @@ tags:
         let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
         let pid = text.lines().next()?.trim().parse().ok()?;
         proc::alive(pid).then_some(pid)
+    }
+
+    /// The processes of its PostgreSQL.
+    pub(crate) fn servers(&mut self) -> Vec<i32> {
+        self.postgres_processes().map(|process| process.pid).collect()
+    }
+
+    /// One of PostgreSQL's processes that serve a client.
+    pub(crate) fn backend(&mut self) -> Option<i32> {
+        // So PostgreSQL names itself there: user, database, address.
+        let serves = |process: &Process| process.command.contains(": postgres postgres ");
+        self.postgres_processes().find(serves).map(|process| process.pid)
+    }
+
+    fn postgres_processes(&mut self) -> impl Iterator<Item = Process> + use<> {
+        let others = [self.agent(), self.guard()];
+        let all = proc::of(&self.dir).into_iter();
+        all.filter(move |process| !others.contains(&Some(process.pid)))
+    }
+
+    /// Fills the disk of PostgreSQL's data to the last byte.
+    ///
+    /// # Errors
+    /// [`Error::Unable`] when it has none of its own.
+    pub(crate) fn fill_disk(&self) -> Result<()> {
+        if !self.disk {
+            return Err(Error::Unable(format!(
+                "the data of {} is on no disk of its own",
+                self.name
+            )));
+        }
+        let path = self.ballast();
+        let mut file = File::create(&path).map_err(Error::io(|| format!("create {}", path.display())))?;
+        match io::copy(&mut io::repeat(0), &mut file) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) => Err(Error::io(|| format!("fill {}", path.display()))(error)),
+            Ok(_) => unreachable!("there is no end to what is written"),
+        }
+    }
+
+    /// Undoes [`Self::fill_disk`].
+    pub(crate) fn empty_disk(&self) -> Result<()> {
+        match fs::remove_file(self.ballast()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(|| format!("remove {}", self.ballast().display()))(
+                    error,
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.mount().join("ballast")
+    }
+
+    /// Where the disk of its own is, if it has one.
+    fn mount(&self) -> PathBuf {
+        self.dir.join("disk")
+    }
+
+    /// Takes its disk away.
+    pub(crate) fn unmount(&mut self) {
+        if std::mem::take(&mut self.disk) {
+            let _ = Command::new("umount").arg("--lazy").arg(self.mount()).status();
+        }
     }
 
     /// The guard, while it runs: by its command line, not being the agent.

@@ -78,6 +78,18 @@ impl Account {
         self.own(path)
     }
 
+    /// The command line of `words` as the account in a network namespace, which takes root to enter. Each program becomes the next one, so
+    /// that the process is the last one's.
+    fn within(&self, space: &str, words: &[String]) -> Vec<String> {
+        let mut all: Vec<String> = ["ip", "netns", "exec", space].map(str::to_owned).to_vec();
+        if let Some((uid, gid)) = self.switch {
+            all.extend(["setpriv", "--clear-groups"].map(str::to_owned));
+            all.extend([format!("--reuid={uid}"), format!("--regid={gid}")]);
+        }
+        all.extend_from_slice(words);
+        all
+    }
+
     /// Makes `command` run as the account.
     pub(crate) fn dress(&self, command: &mut std::process::Command) {
         if let Some((uid, gid)) = self.switch {
@@ -88,8 +100,16 @@ impl Account {
 
 /// Starts `words` as `account` in a process group of its own, so that Ctrl-C at the terminal reaches only the harness.
 ///
-/// Both outputs are appended to `log`; `dir` becomes the working directory and the value of [`MARKER`].
-pub(crate) fn start(account: &Account, words: &[String], dir: &Path, log: &Path) -> Result<Child> {
+/// Both outputs are appended to `log`; `dir` becomes the working directory and the value of [`MARKER`]. `space` is the network namespace, if it
+/// is not this one.
+pub(crate) fn start(
+    account: &Account,
+    space: Option<&str>,
+    words: &[String],
+    dir: &Path,
+    log: &Path,
+) -> Result<Child> {
+    let words = space.map_or_else(|| words.to_vec(), |space| account.within(space, words));
     let (program, arguments) = words.split_first().expect("a command has a program");
     let open = || {
         let file = fs::OpenOptions::new().create(true).append(true).open(log);
@@ -109,7 +129,9 @@ pub(crate) fn start(account: &Account, words: &[String], dir: &Path, log: &Path)
         .stdout(out)
         .stderr(err)
         .process_group(0);
-    account.dress(&mut command);
+    if space.is_none() {
+        account.dress(&mut command);
+    }
     Command::from(command)
         .spawn()
         .map_err(Error::io(|| format!("start {}", words.join(" "))))
@@ -333,8 +355,8 @@ mod tests {
         }
         let log = dir.path().join("log");
         let words = |script: &str| ["sh", "-c", script].map(str::to_owned);
-        let mut first = start(&me(), &words("sleep 600 & sleep 600; true"), &one, &log).unwrap();
-        let mut other = start(&me(), &words("sleep 600; true"), &ten, &log).unwrap();
+        let mut first = start(&me(), None, &words("sleep 600 & sleep 600; true"), &one, &log).unwrap();
+        let mut other = start(&me(), None, &words("sleep 600; true"), &ten, &log).unwrap();
         tokio::time::timeout(Duration::from_secs(10), async {
             while of(&one).len() < 3 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

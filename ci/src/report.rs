@@ -51,6 +51,15 @@ impl Report {
         }
     }
 
+    /// The same without colours.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self {
+            colour: false,
+            ..self
+        }
+    }
+
     /// `text` in a colour, if there are colours.
     pub fn paint(&self, paint: Paint, text: impl Display) -> String {
         let code = match paint {

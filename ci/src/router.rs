@@ -160,7 +160,7 @@ fn start(cluster: &Cluster) -> Result<Child> {
         "router".to_owned(),
         path.display().to_string(),
     ];
-    proc::start(&cluster.account, &words, &dir, &dir.join("router.log"))
+    proc::start(&cluster.account, None, &words, &dir, &dir.join("router.log"))
 }
 
 /// Gives the agent of a replica a section `router`, starts it anew, and looks where its door leads.

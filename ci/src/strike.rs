@@ -165,7 +165,7 @@ impl Strike {
         match self.kind {
             Kind::Host => drop(node.kill_all()?),
             Kind::Postmaster => kill(node.postmaster()),
-            Kind::Backend => kill(postgres(node).into_iter().max()),
+            Kind::Backend => kill(node.servers().into_iter().max()),
             Kind::Agent => kill(node.agent()),
             Kind::Guard => kill(node.guard()),
             Kind::Stop => node
@@ -173,7 +173,7 @@ impl Strike {
                 .into_iter()
                 .for_each(|pid| proc::signal(pid, Signal::TERM)),
             Kind::FreezeAgent => fallen.frozen.extend(node.agent()),
-            Kind::FreezePostgres => fallen.frozen = postgres(node),
+            Kind::FreezePostgres => fallen.frozen = node.servers(),
             Kind::FreezeAll => {
                 fallen.frozen = proc::of(&node.dir).iter().map(|process| process.pid).collect();
             }
@@ -238,16 +238,6 @@ impl Fallen {
 
 fn kill(pid: Option<i32>) {
     pid.into_iter().for_each(|pid| proc::signal(pid, Signal::KILL));
-}
-
-/// The processes of its PostgreSQL.
-fn postgres(node: &mut Node) -> Vec<i32> {
-    let others = [node.agent(), node.guard()];
-    proc::of(&node.dir)
-        .iter()
-        .map(|process| process.pid)
-        .filter(|pid| !others.contains(&Some(*pid)))
-        .collect()
 }
 
 /// Orders something of its agent; nobody waits for the answer, and a refusal is one.

@@ -26,6 +26,13 @@ const OWN: &str = "1 (surus1,surus2,surus3)";
 /// How long a commit may still be on its way when standbys have just been killed.
 const UNDER_WAY: Duration = Duration::from_millis(1200);
 
+/// For so long etcd's writes are counted while nothing happens, and what a round that begins a little earlier may add to that for each member
+/// and the leader.
+const AT_REST: (Duration, i64) = (Duration::from_secs(12), 4);
+
+/// The default `loop_wait` of our own agent.
+const ROUND: Duration = Duration::from_secs(1);
+
 /// What `synchronous` does.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Plays {
@@ -44,6 +51,8 @@ struct Course<'a> {
     cluster: &'a mut Cluster,
     mode: String,
     writer: Writer,
+    /// How often etcd is written to at rest without the mode.
+    writes: i64,
     rows: Vec<Vec<String>>,
     figures: Vec<Value>,
     broken: Vec<String>,
@@ -69,6 +78,7 @@ pub(crate) async fn synchronous(options: &Plays, report: Report) -> Result<()> {
             cluster,
             mode: String::new(),
             writer,
+            writes: 0,
             rows: Vec::new(),
             figures: Vec::new(),
             broken: Vec::new(),
@@ -78,6 +88,7 @@ pub(crate) async fn synchronous(options: &Plays, report: Report) -> Result<()> {
         course
             .until("the user's own setting", 20, |seen| seen.names == OWN)
             .await?;
+        course.writes = course.writes().await?;
         for mode in &options.modes {
             course.mode.clone_from(mode);
             course.run().await?;
@@ -109,6 +120,10 @@ impl Course<'_> {
             .await?;
         self.note("the sync key is filled", began, 6.0, true).await;
         self.doors(&seen).await;
+        self.at_rest().await?;
+        if mode == "on" {
+            self.count().await?;
+        }
 
         // The standby that commits wait for dies, comes back, and is frozen.
         let (victim, began) = self.kill_named().await?;
@@ -267,6 +282,46 @@ impl Course<'_> {
             .filter(|index| self.cluster.nodes[usize::from(*index)].agent().is_none())
             .collect();
         self.revive(&dead).await
+    }
+
+    /// The mode adds nothing to what etcd is written to while nothing happens.
+    async fn at_rest(&mut self) -> Result<()> {
+        let (writes, before) = (self.writes().await?, self.writes);
+        let text = format!(
+            "{}: {writes} writes of etcd in {} at rest, {before} without the mode",
+            self.mode,
+            span(AT_REST.0)
+        );
+        self.cluster.report.say(&text);
+        if before + AT_REST.1 < writes {
+            self.broken.push(text);
+        }
+        self.figures.push(json!({
+            "mode": self.mode, "what": "writes of etcd at rest", "seconds": AT_REST.0.as_secs_f64(),
+            "writes": writes, "without_the_mode": before,
+        }));
+        Ok(())
+    }
+
+    async fn writes(&self) -> Result<i64> {
+        let before = self.cluster.etcd.revision().await?;
+        sleep(AT_REST.0).await;
+        Ok(self.cluster.etcd.revision().await? - before)
+    }
+
+    /// One standby more by order, and one less: each within two rounds.
+    async fn count(&mut self) -> Result<()> {
+        for count in [2, 1] {
+            let began = Instant::now();
+            self.patch(&json!({ "synchronous_node_count": count })).await?;
+            self.until("the standbys that were asked for", 15, |seen| {
+                seen.named.len() == count && seen.names.starts_with(&count.to_string())
+            })
+            .await?;
+            let what = format!("synchronous_node_count: {count}");
+            self.note(&what, began, 2.0 * ROUND.as_secs_f64(), true).await;
+        }
+        Ok(())
     }
 
     /// How many standbys the mode has in the `sync` key.

@@ -4,6 +4,7 @@
 //! stops at the first.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,9 +14,11 @@ use crate::client::{Habit, Plan, Reader, Route, Writer};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result, chain};
 use crate::faults::{self, Fault};
+use crate::ground;
 use crate::haproxy;
 use crate::history::{self, Log, Look, Outage, Overlap};
 use crate::layout::MEMBERS;
+use crate::phases::{Keys, Phases};
 use crate::report::{Paint, outage, span};
 
 /// The name of the client that finds the primary itself.
@@ -58,6 +61,8 @@ pub(crate) struct Outcome {
     pub(crate) sights: Vec<Sight>,
     /// The worst overlap of two primaries.
     pub(crate) overlap: Overlap,
+    /// Where the time went, if another member took over.
+    pub(crate) phases: Option<Phases>,
     /// Acknowledged writes that are gone, each in words.
     pub(crate) lost: Vec<String>,
     /// What HAProxy did meanwhile, beside the client behind it.
@@ -95,7 +100,7 @@ impl Outcome {
             "timeline_before": self.timeline.0, "timeline_after": self.timeline.1,
             "clients": self.sights.iter().map(sight).collect::<Vec<_>>(),
             "overlap_ms": self.overlap.length.as_secs_f64() * 1e3, "overlap_acks": self.overlap.acks, "overlap_who": self.overlap.who,
-            "lost": self.lost, "haproxy": self.routing, "rejoin_s": self.rejoin.as_secs_f64(), "broken": self.broken,
+            "phases": self.phases.map(|phases| phases.json()), "lost": self.lost, "haproxy": self.routing, "rejoin_s": self.rejoin.as_secs_f64(), "broken": self.broken,
         })
     }
 }
@@ -103,16 +108,20 @@ impl Outcome {
 fn plans(cluster: &Cluster, crowd: Crowd, number: i64) -> Vec<Plan> {
     let pace = Duration::from_millis(20);
     let all: Vec<_> = cluster.nodes.iter().map(|node| node.postgres).collect();
+    let cuttable = cluster.layout.network().is_some();
     let mut plans = Vec::new();
     let mut add = |name: String, route, habit, pace| {
         let first = number * 1_000_000_000 + (plans.len() as i64 + 1) * 10_000_000;
+        // Who follows one node sits beside it: no cut of its network is between them.
+        let turn = ground::BESIDE.start + 500 * u16::try_from(plans.len()).unwrap_or(0);
+        let beside = cuttable && matches!(habit, Habit::Stay | Habit::Renew);
         plans.push(Plan {
             name,
             route,
             habit,
             pace,
             first,
-            ports: None,
+            ports: beside.then(|| turn..turn + 500),
         });
     };
     add(DIRECT.into(), Route::Primary(all), Habit::Keep, pace);
@@ -153,6 +162,7 @@ pub(crate) async fn run(cluster: &mut Cluster, fault: Fault, crowd: Crowd, numbe
         .into_iter()
         .map(Writer::start)
         .collect();
+    let keys = Keys::watch(&cluster.layout);
     let (replicas, statistics) = (cluster.layout.replicas(), cluster.layout.stats());
     let reader = Reader::start(replicas, statistics, Duration::from_millis(200));
     let timeline = warm_up(&writers, Duration::from_secs(10)).await?;
@@ -213,12 +223,21 @@ pub(crate) async fn run(cluster: &mut Cluster, fault: Fault, crowd: Crowd, numbe
         ),
         sights: logs.iter().map(|log| sight(log, injected.at, end)).collect(),
         overlap: history::overlap(&logs),
+        phases: moved(&logs, injected.at, cluster.nodes[usize::from(before)].postgres)
+            .and_then(|first| keys.phases(injected.at, first)),
         lost: lost(&logs, &present, injected.at),
         routing: String::new(),
         rejoin,
         broken,
     };
     Ok(judge(cluster, outcome, &looks, &logs))
+}
+
+/// The first write after `fault` that another server than this one acknowledged.
+fn moved(logs: &[Log], fault: Instant, from: SocketAddrV4) -> Option<Instant> {
+    let acks = logs.iter().flat_map(|log| &log.acks);
+    let others = acks.filter(|ack| fault < ack.acked && ack.node != *from.ip());
+    others.map(|ack| ack.acked).min()
 }
 
 /// Waits until the direct client and the one behind HAProxy have writes acknowledged; returns the timeline.
@@ -264,6 +283,10 @@ async fn recover(
             sleep_until(at + 2 * ttl).await;
         }
         Fault::Freeze => sleep_until(at + 3 * ttl).await,
+        _ if fault.lasts().is_some() => {
+            sleep_until(at + fault.lasts().unwrap_or_default()).await;
+            faults::heal(cluster, fault, primary)?;
+        }
         _ => sleep_until(at + Duration::from_secs(3)).await,
     }
     let limit = 4 * ttl + Duration::from_secs(60);
@@ -358,7 +381,7 @@ fn judge(cluster: &Cluster, mut outcome: Outcome, looks: &[Look], logs: &[Log]) 
             outcome.lost.len()
         ));
     }
-    if fault.moves() != moved && fault != Fault::Postgres && fault != Fault::Guard {
+    if fault.moves() != moved && !fault.may_move() {
         outcome.broken.push(format!(
             "the primary was {} and is {}",
             outcome.primary.0, outcome.primary.1

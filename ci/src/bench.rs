@@ -1,0 +1,423 @@
+//! `surus-ci bench`: every fault of [`FAULTS`], again and again, against the budgets, and beside Patroni.
+//!
+//! Each fault has fresh clusters, one of each contestant, which are hit in turn, so that what befalls the machine befalls both. A fault of
+//! which a median is above its budget is tried once more before that counts: machines are shared.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::budgets;
+use crate::cluster::{self, Cluster, Hosts};
+use crate::demo::fail;
+use crate::error::{Error, Result, chain};
+use crate::faults::Fault;
+use crate::history::percentile;
+use crate::report::{Report, span};
+use crate::trial::{self, Crowd, DIRECT, Outcome, PROXY};
+use crate::{patroni, plot};
+
+/// What is measured, in the order of the report.
+pub(crate) const FAULTS: [Fault; 17] = [
+    Fault::Stop,
+    Fault::Switchover,
+    Fault::Postgres,
+    Fault::Backend,
+    Fault::Agent,
+    Fault::Guard,
+    Fault::Freeze,
+    Fault::Both,
+    Fault::Host,
+    Fault::HostEtcd,
+    Fault::Isolated,
+    Fault::NoEtcd,
+    Fault::NoPeers,
+    Fault::EtcdLeader,
+    Fault::EtcdQuorum,
+    Fault::Hung,
+    Fault::DiskFull,
+];
+
+/// The size in MiB of the disk that is to be full.
+const DISK: u32 = 512;
+
+/// What `bench` does.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// How often each fault is injected; 20, or 3 if quick
+    #[arg(long)]
+    trials: Option<u32>,
+    /// A few trials of each fault, whose medians are held against the budgets for that
+    #[arg(long)]
+    quick: bool,
+    /// The faults; all of them when not given
+    #[arg(long, value_enum, value_delimiter = ',')]
+    faults: Vec<Fault>,
+    /// Another agent, measured in the same run in turn with ours
+    #[arg(long, value_enum)]
+    against: Option<Rival>,
+    /// Write bench.json, bench.md and bench.svg there
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What the hosts are; network namespaces for root, loopback for others, who cannot cut a network or fill a disk
+    #[arg(long, value_enum)]
+    hosts: Option<Hosts>,
+    /// Where PostgreSQL's programs are; the newest in /usr/lib/postgresql when not given
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+/// Whom to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Rival {
+    /// From PyPI, with its default settings.
+    Patroni,
+}
+
+/// One agent's trials of one fault.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    /// Whose.
+    pub(crate) agent: String,
+    /// The fault.
+    pub(crate) fault: Fault,
+    /// What came of them.
+    outcomes: Vec<Outcome>,
+    /// Why there are no more of them.
+    failure: Option<String>,
+    /// How long the direct client may be kept from writing, of our own agent.
+    pub(crate) limit: Option<Duration>,
+}
+
+/// A contestant: its name, and its cluster's options.
+type Contestant = (String, cluster::Options);
+
+/// Runs the bench.
+///
+/// # Errors
+/// When a budget is broken, or a trial found the product at fault.
+pub(crate) async fn bench(options: &Bench, report: Report) -> Result<()> {
+    let budgets = budgets::all()?;
+    let trials = options.trials.unwrap_or(if options.quick { 3 } else { 20 });
+    let contestants = contestants(options, report)?;
+    let faults = faults(options, report);
+    let mut all: Vec<Series> = Vec::new();
+    for fault in faults {
+        let limit = budgets
+            .get(&fault.to_string())
+            .map(|budget| budget.limit(options.quick));
+        let mut series = play(&contestants, fault, trials, limit, report).await?;
+        if options.quick && series.iter().any(|series| series.over(true)) {
+            report.say(format!("{fault} is above its budget: once more"));
+            series = play(&contestants, fault, trials, limit, report).await?;
+        }
+        all.extend(series);
+        // A run of hours that is cut short has told of what it has done.
+        write(options.out.as_deref(), &all, options.quick)?;
+    }
+    report.line("");
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|series| series.row(options.quick, report))
+        .collect();
+    report.table(&HEAD, &rows);
+    fail(
+        all.iter()
+            .flat_map(|series| series.broken(options.quick))
+            .collect(),
+    )
+}
+
+impl Bench {
+    fn hosts(&self) -> Hosts {
+        let root = rustix::process::getuid().is_root();
+        let able = if root { Hosts::Namespaces } else { Hosts::Loopback };
+        self.hosts.unwrap_or(able)
+    }
+}
+
+/// What was asked for; else what can be done here, and what cannot is said.
+fn faults(options: &Bench, report: Report) -> Vec<Fault> {
+    if !options.faults.is_empty() {
+        return options.faults.clone();
+    }
+    let able = options.hosts() == Hosts::Namespaces;
+    let (all, out): (Vec<Fault>, Vec<Fault>) = FAULTS.iter().partition(|fault| able || !fault.takes_root());
+    if !out.is_empty() {
+        let names: Vec<String> = out.iter().map(Fault::to_string).collect();
+        report.say(format!("left out, for they take root: {}", names.join(", ")));
+    }
+    all
+}
+
+fn contestants(options: &Bench, report: Report) -> Result<Vec<Contestant>> {
+    let ours = cluster::Options {
+        hosts: Some(options.hosts()),
+        bin_dir: options.bin_dir.clone(),
+        ..cluster::Options::default()
+    };
+    let mut all = vec![("surus".to_owned(), ours.clone())];
+    if options.against == Some(Rival::Patroni) {
+        let theirs = cluster::Options {
+            agent: Some(patroni::install(report)?.display().to_string()),
+            ttl: Some(patroni::TTL),
+            ..ours
+        };
+        all.push(("patroni".to_owned(), theirs));
+    }
+    Ok(all)
+}
+
+/// Plays a fault on a fresh cluster of each contestant, in turn.
+async fn play(
+    contestants: &[Contestant],
+    fault: Fault,
+    trials: u32,
+    limit: Option<Duration>,
+    report: Report,
+) -> Result<Vec<Series>> {
+    let series = |(agent, _): &Contestant| Series {
+        agent: agent.clone(),
+        fault,
+        outcomes: Vec::new(),
+        failure: None,
+        limit: limit.filter(|_| agent == "surus"),
+    };
+    let mut all: Vec<Series> = contestants.iter().map(series).collect();
+    // Nobody else has a guard.
+    let able = |agent: &str| fault != Fault::Guard || agent == "surus";
+    match contestants {
+        [(name, options)] => {
+            let options = on_disk(options, fault);
+            let ours = &mut all[0];
+            let played = cluster::with(&options, report, false, async |cluster| {
+                for number in 1..=trials {
+                    one(cluster, name, ours, trials, number).await?;
+                }
+                Ok(())
+            });
+            let played = played.await;
+            note(&mut all[0], played)?;
+        }
+        [(name, options), (other, others)] => {
+            let (options, others) = (on_disk(options, fault), on_disk(others, fault));
+            let (ours, theirs) = all.split_at_mut(1);
+            let (ours, theirs) = (&mut ours[0], &mut theirs[0]);
+            let mut failure = Ok(());
+            let played = cluster::with(&options, report, false, async |cluster| {
+                let failure = &mut failure;
+                let beside = cluster::with(&others, report, false, async |beside| {
+                    for number in 1..=trials {
+                        if failure.is_ok() {
+                            *failure = one(cluster, name, ours, trials, number).await;
+                        }
+                        if able(other) {
+                            one(beside, other, theirs, trials, number).await?;
+                        }
+                    }
+                    Ok(())
+                });
+                let beside = beside.await;
+                note(theirs, beside)
+            });
+            played.await?;
+            note(ours, failure)?;
+        }
+        _ => unreachable!("one or two contestants"),
+    }
+    Ok(all)
+}
+
+async fn one(
+    cluster: &mut Cluster,
+    agent: &str,
+    series: &mut Series,
+    trials: u32,
+    number: u32,
+) -> Result<()> {
+    let fault = series.fault;
+    cluster
+        .report
+        .title(format!("{fault}, {agent}, trial {number} of {trials}"));
+    let outcome = trial::run(cluster, fault, Crowd::Usual, i64::from(number)).await?;
+    trial::show(cluster, &outcome);
+    series.outcomes.push(outcome);
+    Ok(())
+}
+
+/// A cluster that cannot go on ends its series, and not the run; an interruption ends everything.
+fn note(series: &mut Series, played: Result<()>) -> Result<()> {
+    match played {
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(error) => {
+            series.failure = Some(chain(&error));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn on_disk(options: &cluster::Options, fault: Fault) -> cluster::Options {
+    cluster::Options {
+        disk: (fault == Fault::DiskFull).then_some(DISK),
+        ..options.clone()
+    }
+}
+
+const HEAD: [&str; 12] = [
+    "fault",
+    "agent",
+    "trials",
+    "direct: median",
+    "p95",
+    "max",
+    "HAProxy: median",
+    "detect / race / promote",
+    "healthy after",
+    "two primaries",
+    "lost",
+    "budget",
+];
+
+impl Series {
+    /// The outages of a client, the shortest first.
+    pub(crate) fn outages(&self, client: &str) -> Vec<Duration> {
+        let of = |outcome: &Outcome| outcome.outage(client).map(|outage| outage.length);
+        let mut all: Vec<Duration> = self.outcomes.iter().filter_map(of).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// What is held against the limit.
+    fn measured(&self, quick: bool) -> Option<Duration> {
+        percentile(&self.outages(DIRECT), if quick { 50 } else { 95 })
+    }
+
+    fn over(&self, quick: bool) -> bool {
+        self.limit
+            .is_some_and(|limit| self.measured(quick).is_none_or(|measured| limit < measured))
+    }
+
+    /// What our own agent did wrong; a rival's faults are figures.
+    fn broken(&self, quick: bool) -> Vec<String> {
+        let Some(limit) = self.limit else {
+            return Vec::new();
+        };
+        let mut all: Vec<String> = self
+            .outcomes
+            .iter()
+            .flat_map(|outcome| outcome.broken.clone())
+            .collect();
+        all.extend(self.failure.clone());
+        if self.over(quick) {
+            let limit = span(limit);
+            all.push(match self.measured(quick) {
+                Some(found) => format!("{} is above the budget of {limit}", span(found)),
+                None => format!("nothing was measured that the budget of {limit} could allow"),
+            });
+        }
+        all.into_iter()
+            .map(|text| format!("{}: {text}", self.fault))
+            .collect()
+    }
+
+    fn phases(&self) -> String {
+        let part = |part: fn(&crate::phases::Phases) -> Duration| {
+            let mut all: Vec<Duration> = self
+                .outcomes
+                .iter()
+                .filter_map(|outcome| outcome.phases.as_ref())
+                .map(part)
+                .collect();
+            all.sort_unstable();
+            percentile(&all, 50).map(span)
+        };
+        let parts = [
+            part(|phases| phases.detect),
+            part(|phases| phases.race),
+            part(|phases| phases.promote),
+        ];
+        let known: Vec<String> = parts.into_iter().flatten().collect();
+        if known.is_empty() {
+            "–".into()
+        } else {
+            known.join(" / ")
+        }
+    }
+
+    fn row(&self, quick: bool, report: Report) -> Vec<String> {
+        let text = |value: Option<Duration>| value.map_or_else(|| "–".into(), span);
+        let (direct, proxy) = (self.outages(DIRECT), self.outages(PROXY));
+        let mut rejoins: Vec<Duration> = self.outcomes.iter().map(|outcome| outcome.rejoin).collect();
+        rejoins.sort_unstable();
+        let overlap = self.outcomes.iter().map(|outcome| outcome.overlap.length).max();
+        let lost: usize = self.outcomes.iter().map(|outcome| outcome.lost.len()).sum();
+        let budget = match self.limit {
+            Some(limit) => format!(
+                "{} {}",
+                span(limit),
+                report.verdict(self.broken(quick).is_empty())
+            ),
+            None => self
+                .failure
+                .clone()
+                .map_or_else(|| "–".into(), |_| "gave up".into()),
+        };
+        vec![
+            self.fault.to_string(),
+            self.agent.clone(),
+            self.outcomes.len().to_string(),
+            text(percentile(&direct, 50)),
+            text(percentile(&direct, 95)),
+            text(direct.last().copied()),
+            text(percentile(&proxy, 50)),
+            self.phases(),
+            text(percentile(&rejoins, 50)),
+            text(overlap),
+            lost.to_string(),
+            budget,
+        ]
+    }
+
+    fn json(&self, quick: bool) -> Value {
+        let seconds = |values: &[Duration]| values.iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
+        json!({
+            "fault": self.fault.to_string(), "agent": self.agent, "direct_s": seconds(&self.outages(DIRECT)),
+            "haproxy_s": seconds(&self.outages(PROXY)), "limit_s": self.limit.map(|limit| limit.as_secs_f64()),
+            "broken": self.broken(quick), "failure": self.failure,
+            "trials": self.outcomes.iter().map(Outcome::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn write(dir: Option<&Path>, all: &[Series], quick: bool) -> Result<()> {
+    let Some(dir) = dir else { return Ok(()) };
+    fs::create_dir_all(dir).map_err(Error::io(|| format!("create {}", dir.display())))?;
+    let figures =
+        json!({ "quick": quick, "series": all.iter().map(|series| series.json(quick)).collect::<Vec<_>>() });
+    let files = [
+        ("bench.json", format!("{figures:#}\n")),
+        ("bench.md", markdown(all, quick)),
+        ("bench.svg", plot::svg(all)?),
+    ];
+    for (name, text) in files {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(Error::io(|| format!("write {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn markdown(all: &[Series], quick: bool) -> String {
+    let mut text = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len()));
+    for series in all {
+        let _ = writeln!(
+            text,
+            "| {} |",
+            series.row(quick, Report::new().plain()).join(" | ")
+        );
+    }
+    text
+}
