@@ -22,6 +22,11 @@ impl Server {
             standby.retry = None;
             return;
         };
+        if let Some((end, _)) = standby.replaying {
+            // Whoever asks for more has replayed what it has, and knows by then which timelines it can still follow.
+            standby.retry = Some(end);
+            return;
+        }
         if standby.promotion.is_some()
             || standby
                 .receiver

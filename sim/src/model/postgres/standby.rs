@@ -329,7 +329,9 @@ impl Server {
         };
         if due(standby.retry) {
             standby.retry = None;
-            self.rescan();
+            if standby.replaying.is_none() {
+                self.rescan();
+            }
             self.seek_upstream(now);
         }
         let Some(standby) = self.process.as_mut().and_then(|process| process.standby.as_mut()) else {

@@ -112,6 +112,30 @@ fn a_delayed_replica_has_what_it_does_not_show() {
     assert_eq!(cluster.servers[1].visible().count(), 1);
 }
 
+/// Seed 3796992: what was about to be replayed was overwritten, and replayed all the same.
+#[test]
+fn what_has_been_received_is_replayed_before_more_is_asked_for() {
+    let mut cluster = Cluster::new(3);
+    cluster.cut.push((2, 0));
+    cluster.at(1).ills.replay = 30 * SEC;
+    let now = cluster.now;
+    cluster.at(0).switch_wal(now).unwrap();
+    cluster.commit(0);
+    let end = cluster.position(0);
+    let now = cluster.now;
+    cluster.at(0).kill(now);
+    cluster.at(2).promote(now).unwrap();
+    cluster.settle();
+    cluster.follow(1, 2);
+    cluster.pass(20 * SEC);
+    let replayed = cluster.servers[1].replay_position();
+    assert!(replayed < Some(end), "it takes its time");
+    cluster.pass(60 * SEC);
+    assert_eq!(cluster.servers[1].replay_position(), Some(end));
+    assert_eq!(cluster.servers[1].cluster().unwrap().valid_end(), end);
+    assert!(!cluster.streams(1), "it went on past the fork");
+}
+
 #[test]
 fn a_promotion_ends_a_pause_and_replays_all_that_was_received() {
     let mut cluster = Cluster::new(2);
