@@ -25,6 +25,8 @@ pub struct Grants {
     pub list: Vec<usize>,
     /// The ttl in force.
     pub ttl: Time,
+    /// The ttl that the leader told of last: it may not have heard of another.
+    pub told: Time,
     /// Of each asker, by whom it was granted, and what.
     given: BTreeMap<usize, BTreeMap<usize, Asked>>,
 }
@@ -65,7 +67,7 @@ impl Hub {
         let until = {
             let grants = self.grants();
             // Whether it still is in that mode is not asked: it may not have heard that it is not, being cut off.
-            (grants.list == [host]).then(|| now + grants.ttl)
+            (grants.list == [host]).then(|| now + grants.ttl.max(grants.told))
         };
         if let Some(until) = until {
             self.by_grants(host, now, until);

@@ -212,6 +212,11 @@ impl Keys {
             let number = ours.get(name)?.as_u64()?;
             u32::try_from(number).ok().map(Timeline)
         };
+        let told = ours.get("ttl").and_then(Value::as_f64);
+        let told = told.map(|seconds| (seconds * 1e9) as Time);
+        if let Some(told) = told {
+            hub.grants().told = told;
+        }
         let flag = |name: &str| ours.get(name).is_some_and(|value| *value != Value::Bool(false));
         let optime = Lsn(value.get("optime").and_then(Value::as_u64).unwrap_or(0));
         self.optime = Some(optime);
@@ -235,11 +240,7 @@ impl Keys {
             hub.see(by, seen);
         }
         if let Some(sent) = answers.kept(leader.lease) {
-            let ttl = ours
-                .get("ttl")
-                .and_then(Value::as_f64)
-                .map_or(self.ttl, |seconds| (seconds * 1e9) as Time);
-            let until = sent + ttl;
+            let until = sent + told.unwrap_or(self.ttl);
             let by_what = RightBy::Lock;
             hub.see(
                 by,
