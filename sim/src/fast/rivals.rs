@@ -43,6 +43,8 @@ pub(crate) struct Rivalry {
     pub(crate) configured: Option<Time>,
     /// It stops to hand over, and some standby streamed when that began; when it had stopped.
     hands_over: Option<Option<Time>>,
+    /// When its data were given up for another's last: it may have had everything before, and said so.
+    pub(crate) discarded: Option<Time>,
     /// It gives the lock back after that, and nobody had all that it wrote, and it did not wait, when it gave the order.
     unsent: bool,
 }
@@ -120,7 +122,11 @@ impl World {
         let missing = self
             .alone(node)
             .is_some_and(|shared| shared.0 <= control.checkpoint);
-        Some(control.clean() && missing && self.now < stopped + WAITS)
+        let emptied = self
+            .hosts
+            .iter()
+            .any(|host| Some(stopped) <= host.rivalry.discarded);
+        Some(control.clean() && missing && !emptied && self.now < stopped + WAITS)
     }
 
     /// Who could have been elected as well as `taker`, and has more.

@@ -200,6 +200,7 @@ impl World {
     /// A data directory is about to be given up for another's.
     pub(crate) fn tell_discard(&mut self, node: usize, source: Option<usize>, how: Rebuild) {
         let theirs = source.and_then(|source| self.standing(source));
+        self.hosts[node].rivalry.discarded = Some(self.now);
         if let Some(own) = self.standing(node) {
             let alone = self.alone(node);
             let seen = Seen::Discarded {
