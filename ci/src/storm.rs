@@ -202,7 +202,14 @@ impl Course<'_> {
         under_way: &mut Vec<(Instant, Fallen)>,
         next: Option<Instant>,
     ) -> Result<()> {
-        under_way.sort_by_key(|(at, _)| *at);
+        // An agent that stands still does not end.
+        let freezes = |(at, fallen): &(Instant, Fallen)| Some((fallen.freezes()?, *at));
+        let frozen: Vec<(u8, Instant)> = under_way.iter().filter_map(freezes).collect();
+        for (at, fallen) in under_way.iter_mut() {
+            let of_it = frozen.iter().filter(|(node, _)| fallen.awaits() == Some(*node));
+            *at = of_it.map(|(_, until)| *until).fold(*at, Instant::max);
+        }
+        under_way.sort_by_key(|(at, fallen)| (*at, fallen.awaits().is_some()));
         let over = under_way.partition_point(|(at, _)| next.is_none_or(|next| *at < next));
         for (at, fallen) in under_way.drain(..over) {
             sleep_until(at).await;

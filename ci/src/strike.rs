@@ -208,6 +208,16 @@ pub(crate) struct Fallen {
 }
 
 impl Fallen {
+    /// The node whose agent stands still until it ends.
+    pub(crate) fn freezes(&self) -> Option<u8> {
+        (!self.frozen.is_empty()).then_some(self.at)
+    }
+
+    /// The node whose agent is to end by itself.
+    pub(crate) fn awaits(&self) -> Option<u8> {
+        self.ending.map(|_| self.at)
+    }
+
     /// Ends it: what was frozen goes on, and what is dead starts as the service manager would have it.
     ///
     /// # Errors

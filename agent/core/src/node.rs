@@ -355,11 +355,9 @@ impl Node {
             self.state.lost_lock();
         }
         let unresponsive = matches!(self.facts.process(), Some(Process::Unresponsive { .. }));
-        self.state.unresponsive_since = if unresponsive {
-            self.state.unresponsive_since.or(Some(now))
-        } else {
-            None
-        };
+        // The look that was not answered began a while ago.
+        let asked = self.facts.postgres.as_ref().map(|seen| seen.at);
+        self.state.unresponsive_since = self.state.unresponsive_since.or(asked).filter(|_| unresponsive);
         let decided = match self.facts.process() {
             Some(Process::Running(server)) => server.is_primary(),
             Some(Process::Absent) => true,

@@ -19,8 +19,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long a new postmaster may take to write its pid file. It does so before anything that depends on the size of the cluster.
 const PID_FILE_LIMIT: Duration = Duration::from_secs(10);
 
-/// PostgreSQL kills its own children five seconds after an immediate stop began; what lives then is killed from outside.
-const IMMEDIATE_LIMIT: Duration = Duration::from_secs(6);
+/// In an immediate stop every process ends where it stands, within milliseconds. PostgreSQL kills those that do not after five seconds; one that is
+/// frozen whole does not even do that, and to wait for it gains nothing: what lives after this is killed from outside.
+const IMMEDIATE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a killed process may take to vanish.
 const KILL_LIMIT: Duration = Duration::from_secs(5);

@@ -7,4 +7,5 @@ client c2 via=r1
 at 20s freeze-postgres leader for=45s
 end 70s
 expect no-dual-primary
+expect outage<=7s client=c1
 expect healthy within=60s

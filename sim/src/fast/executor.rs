@@ -10,6 +10,7 @@ use surus_scenarios::PostgresStep;
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::event::Event;
+use crate::fast::look::UNANSWERED;
 use crate::fast::world::World;
 use crate::model::guard::Guard;
 use crate::model::postgres::Server;
@@ -66,7 +67,7 @@ impl World {
                 _ => {
                     let delay = match lane {
                         Lane::Guard => MS / 5,
-                        Lane::Probe if self.hosts[node].pg.hung() => SEC,
+                        Lane::Probe if self.hosts[node].pg.hung() => UNANSWERED,
                         Lane::Probe => {
                             self.rng.range(MS / 2, 4 * MS) + self.slowed(node, PostgresStep::Probe)
                         }

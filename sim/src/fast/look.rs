@@ -4,10 +4,14 @@ use surus_core::sync::Names;
 use surus_core::types::{Lsn, MonoTime, SystemId, Timeline};
 use surus_core::view::{ControlData, ControlState, DataDir, PostgresView, Process, Server, ServerRole};
 
+use crate::clock::{MS, SEC, Time};
 use crate::fast::world::World;
 use crate::model::postgres::probe::Probe;
 use crate::model::postgres::timeline::Histories;
 use crate::model::postgres::{self, Refusal};
+
+/// How long a look at a server that does not answer takes.
+pub(crate) const UNANSWERED: Time = SEC;
 
 /// What an agent remembers of its server between two looks; it dies with the agent.
 #[derive(Debug, Clone, Default)]
@@ -152,8 +156,12 @@ impl World {
 
     /// When a look began whose answer comes now.
     pub(crate) fn look_began(&self, node: usize) -> MonoTime {
-        let half = crate::clock::MS / 2;
-        self.local(node).minus(std::time::Duration::from_nanos(half))
+        let took = if self.hosts[node].pg.hung() {
+            UNANSWERED
+        } else {
+            MS / 2
+        };
+        self.local(node).minus(std::time::Duration::from_nanos(took))
     }
 }
 

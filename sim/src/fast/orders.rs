@@ -26,8 +26,8 @@ const TICK: Time = 10 * MS;
 /// How long it looks for the end of a promotion: longer than any right to be primary lasts.
 const PROMOTION: u8 = 200;
 
-/// PostgreSQL kills its own children five seconds after an immediate stop began; what lives after this is killed from outside.
-const IMMEDIATE_LIMIT: Time = 6 * SEC;
+/// What lives so long after an immediate stop began is killed from outside.
+const IMMEDIATE_LIMIT: Time = SEC;
 
 /// `pg_ctl_timeout`: how long a start waits for the end of the former server.
 const PG_CTL_TIMEOUT: Time = 60 * SEC;

@@ -66,9 +66,15 @@ fn misled(ctx: &Context<'_>) -> Option<Plan> {
 /// How long a replica may take to come up before it is looked at whom it was started to follow.
 const STARTS_IN: Duration = Duration::from_secs(10);
 
+/// For so long a primary may leave a look unanswered before another takes over, in a ttl of this length: two thirds, so that what follows, a second
+/// for the stop to come to SIGKILL most of all, is over when a lost host would be replaced.
+fn patience(ttl: Duration) -> Duration {
+    ttl * 2 / 3
+}
+
 /// Waits for a PostgreSQL that does not answer.
 ///
-/// A primary that has been silent for a whole ttl is stopped (the executor goes as far as SIGKILL) and the lock given up,
+/// A primary that has been silent for too long ([`patience`]) is stopped (the executor goes as far as SIGKILL) and the lock given up,
 /// if somebody could take over.
 pub(super) fn unresponsive(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let Some(Process::Unresponsive { .. }) = ctx.facts.process() else {
@@ -77,7 +83,7 @@ pub(super) fn unresponsive(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
     let since = ctx.state.unresponsive_since.unwrap_or(ctx.now);
     let silent = ctx.now.since(since);
     let hold = Plan::hold(Rule::Unresponsive).because(Evidence::ProbeAge(silent));
-    if !ctx.state.lease.held || ctx.config.pause || silent < ctx.config.ttl {
+    if !ctx.state.lease.held || ctx.config.pause || silent < patience(ctx.config.ttl) {
         return Some(hold);
     }
     if !ctx.somebody_could_lead() {

@@ -115,6 +115,40 @@ fn an_unfenced_server_of_the_agent_before_may_still_become_a_primary() {
     }
 }
 
+/// M-10: a host that is lost is replaced after a ttl; a server that is frozen was given one, counted from when a look at it had failed.
+#[test]
+fn a_primary_that_does_not_answer_is_replaced_as_soon_as_a_lost_host() {
+    let mut story = leading(Config::new("a".into()));
+    story.done(Lane::Guard, Outcome::Ok);
+    let (mut asked, mut first) = (None, None);
+    for revision in 30.. {
+        story.later(100);
+        if story.orders.contains_key(&Lane::Lock) {
+            story.locked(revision);
+        }
+        if matches!(story.under_way(Lane::Postgres), Some(Order::Stop { .. })) {
+            break;
+        }
+        if story.orders.contains_key(&Lane::Probe) {
+            let began = *asked.get_or_insert(story.now);
+            // A look that is not answered takes a while to say so.
+            if began + 1500 <= story.now {
+                let at = MonoTime::from_millis(began);
+                let known = story.node.explain().facts.postgres.clone();
+                let view = PostgresView {
+                    process: Process::Unresponsive { may_write: true },
+                    ..known.expect("it has been looked at").value
+                };
+                (asked, first) = (None, first.or(Some(began)));
+                story.done(Lane::Probe, Outcome::Probed { at, view });
+            }
+        }
+        assert!(story.now < 130_000, "it is never stopped");
+    }
+    let silent = story.now - first.expect("a look was not answered");
+    assert!((3333..3500).contains(&silent), "stopped after {silent} ms");
+}
+
 #[test]
 fn a_start_that_a_stop_overtook_keeps_its_deadline() {
     let mut story = leading(Config::new("a".into()));
