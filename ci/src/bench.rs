@@ -18,7 +18,7 @@ use crate::faults::Fault;
 use crate::history::percentile;
 use crate::report::{Report, span};
 use crate::trial::{self, Crowd, DIRECT, Outcome, PROXY};
-use crate::{patroni, plot};
+use crate::{ground, patroni, plot};
 
 /// What is measured, in the order of the report.
 pub(crate) const FAULTS: [Fault; 17] = [
@@ -65,7 +65,7 @@ pub(crate) struct Bench {
     /// Write bench.json, bench.md and bench.svg there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What the hosts are; network namespaces for root, loopback for others, who cannot cut a network or fill a disk
+    /// What the hosts are; network namespaces where root can make them, else loopback, where no network is cut and no disk filled
     #[arg(long, value_enum)]
     hosts: Option<Hosts>,
     /// Where PostgreSQL's programs are; the newest in /usr/lib/postgresql when not given
@@ -142,9 +142,14 @@ pub(crate) async fn bench(options: &Bench, report: Report) -> Result<()> {
 
 impl Bench {
     fn hosts(&self) -> Hosts {
-        let root = rustix::process::getuid().is_root();
-        let able = if root { Hosts::Namespaces } else { Hosts::Loopback };
-        self.hosts.unwrap_or(able)
+        let able = || {
+            if ground::possible() {
+                Hosts::Namespaces
+            } else {
+                Hosts::Loopback
+            }
+        };
+        self.hosts.unwrap_or_else(able)
     }
 }
 

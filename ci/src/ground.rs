@@ -107,6 +107,13 @@ impl Drop for Network {
     }
 }
 
+/// Whether networks can be made here: it takes root, and a container's root may not.
+pub(crate) fn possible() -> bool {
+    let probe = format!("surus-ci-probe-{}", std::process::id());
+    let made = rustix::process::getuid().is_root() && ip(&["netns", "add", &probe]).is_ok();
+    made && ip(&["netns", "del", &probe]).is_ok()
+}
+
 fn hosts() -> impl Iterator<Item = u8> {
     (0..MEMBERS).flat_map(|i| [POSTGRES + i, ETCD + i])
 }
