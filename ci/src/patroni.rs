@@ -1,11 +1,11 @@
-//! Patroni from PyPI, in an environment of its own below the target directory: what the bench compares with.
+//! Patroni from PyPI, in an environment of its own: what the bench compares with.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::Result;
 use crate::report::Report;
-use crate::tool::{self, output};
+use crate::tool::output;
 
 /// The version that our figures on record are of.
 const VERSION: &str = "4.1.5";
@@ -18,7 +18,8 @@ pub(crate) const TTL: u32 = 30;
 /// # Errors
 /// When there is no Python, or no way to PyPI.
 pub(crate) fn install(report: Report) -> Result<PathBuf> {
-    let root = tool::target(&tool::root()?).join(format!("patroni-{VERSION}"));
+    // Not below the checkout, which may be closed to the account that the cluster runs as.
+    let root = std::env::temp_dir().join(format!("surus-ci-patroni-{VERSION}"));
     let program = root.join("bin/patroni");
     if root.join("complete").is_file() {
         return Ok(program);
