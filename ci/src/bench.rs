@@ -93,7 +93,6 @@ pub(crate) struct Series {
     failure: Option<String>,
     /// How long the direct client may be kept from writing, of our own agent.
     pub(crate) limit: Option<Duration>,
-    ours: bool,
 }
 
 /// A contestant: its name, and its cluster's options.
@@ -199,7 +198,6 @@ async fn play(
         outcomes: Vec::new(),
         failure: None,
         limit: limit.filter(|_| agent == OURS),
-        ours: agent == OURS,
     };
     let mut all: Vec<Series> = contestants.iter().map(series).collect();
     match (contestants, &mut all[..]) {
@@ -257,10 +255,14 @@ const HEAD: [&str; 12] = [
 ];
 
 impl Series {
+    fn ours(&self) -> bool {
+        self.agent == OURS
+    }
+
     /// One more trial, unless one before could not be ended.
     async fn trial(&mut self, cluster: &mut Cluster, number: u32, trials: u32) {
         // Nobody else has a guard.
-        if self.failure.is_some() || self.fault == Fault::Guard && !self.ours {
+        if self.failure.is_some() || self.fault == Fault::Guard && !self.ours() {
             return;
         }
         let (fault, agent) = (self.fault, &self.agent);
@@ -309,7 +311,7 @@ impl Series {
     /// What our own agent did wrong, slowness apart; a rival's faults are figures.
     fn wrong(&self) -> Vec<String> {
         let all = self.outcomes.iter().flat_map(|outcome| outcome.broken.clone());
-        all.chain(self.failure.clone()).filter(|_| self.ours).collect()
+        all.chain(self.failure.clone()).filter(|_| self.ours()).collect()
     }
 
     /// The same, and what took too long.
@@ -357,7 +359,7 @@ impl Series {
         rejoins.sort_unstable();
         let overlap = self.outcomes.iter().map(|outcome| outcome.overlap.length).max();
         let lost: usize = self.outcomes.iter().map(|outcome| outcome.lost.len()).sum();
-        let verdict = self.ours.then(|| report.verdict(self.broken(quick).is_empty()));
+        let verdict = self.ours().then(|| report.verdict(self.broken(quick).is_empty()));
         let gave_up = self.failure.as_ref().map(|_| "gave up".to_owned());
         let budget: Vec<String> = self
             .limit

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::json;
 use tokio::process::Child;
 
 use crate::error::{Error, Result};
+use crate::gateway;
+use crate::ground;
 use crate::http;
 use crate::layout::{Layout, MEMBERS};
 use crate::proc::{self, Account};
@@ -65,7 +67,7 @@ impl Etcd {
             "--logger=zap".to_owned(),
             "--log-level=warn".to_owned(),
         ];
-        let space = self.layout.space(*self.layout.etcd_client(i).ip());
+        let space = self.layout.space(ground::ETCD + i);
         proc::start(
             &self.account,
             space.as_deref(),
@@ -104,16 +106,8 @@ impl Etcd {
     /// [`Error::Unmet`] when none says that it does.
     pub(crate) async fn leader(&self) -> Result<u8> {
         for i in 0..MEMBERS {
-            let (at, limit) = (self.layout.etcd_client(i), Duration::from_secs(1));
-            let answer = http::request(at, "POST", "/v3/maintenance/status", "{}", limit).await;
-            let answer = answer
-                .ok()
-                .and_then(|answer| serde_json::from_str::<Value>(&answer.body).ok());
-            let leads = answer.is_some_and(|answer| {
-                let own = answer.get("header").and_then(|header| header.get("member_id"));
-                own.is_some() && own == answer.get("leader")
-            });
-            if leads {
+            let standing = gateway::standing(self.layout.etcd_client(i), Duration::from_secs(1)).await;
+            if standing.is_some_and(|standing| standing.leads()) {
                 return Ok(i);
             }
         }
@@ -123,15 +117,15 @@ impl Etcd {
     /// The store's revision: how often it has been written to.
     ///
     /// # Errors
-    /// When no member answers.
-    pub(crate) async fn revision(&self) -> Result<i64> {
+    /// When the first member does not answer.
+    pub(crate) async fn revision(&self) -> Result<u64> {
         let (at, limit) = (self.layout.etcd_client(0), Duration::from_secs(5));
-        let answer = http::request(at, "POST", "/v3/kv/range", "{\"key\": \"AA==\"}", limit).await;
-        let answer = answer.map_err(Error::io(|| format!("ask etcd at {at}")))?;
-        let body: Option<Value> = serde_json::from_str(&answer.body).ok();
-        // The gateway writes numbers of 64 bits as text.
-        let revision = body.and_then(|body| body.get("header")?.get("revision")?.as_str()?.parse().ok());
-        revision.ok_or_else(|| Error::Unmet(format!("etcd at {at} answers {}", answer.body)))
+        // Any key: the answer tells of the store.
+        let answer = gateway::post(at, "/v3/kv/range", &json!({"key": "AA=="}), limit).await;
+        let answer = answer.map_err(Error::Unmet)?;
+        Ok(gateway::number(
+            answer.get("header").and_then(|header| header.get("revision")),
+        ))
     }
 
     async fn wait(&mut self, limit: Duration) -> Result<()> {

@@ -1,10 +1,10 @@
 //! The faults that a run injects at the primary, and what each may cost.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -109,39 +109,19 @@ impl Fault {
         .then_some(LASTS)
     }
 
-    /// True where only a network of its own can do that to a host.
-    fn cuts(self) -> bool {
-        matches!(self, Self::Isolated | Self::NoEtcd | Self::NoPeers)
-    }
-
-    /// True where nobody but root can do that.
+    /// True where nobody but root can do that: it takes a network or a disk of the host's own.
     pub(crate) fn takes_root(self) -> bool {
-        self.cuts() || self == Self::DiskFull
+        matches!(
+            self,
+            Self::Isolated | Self::NoEtcd | Self::NoPeers | Self::DiskFull
+        )
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Host => "host",
-            Self::Agent => "agent",
-            Self::Postgres => "postgres",
-            Self::Both => "both",
-            Self::Stop => "stop",
-            Self::Switchover => "switchover",
-            Self::Guard => "guard",
-            Self::Freeze => "freeze",
-            Self::Orphan => "orphan",
-            Self::Backend => "backend",
-            Self::HostEtcd => "host-etcd",
-            Self::Isolated => "isolated",
-            Self::NoEtcd => "no-etcd",
-            Self::NoPeers => "no-peers",
-            Self::EtcdLeader => "etcd-leader",
-            Self::EtcdQuorum => "etcd-quorum",
-            Self::Hung => "hung",
-            Self::DiskFull => "disk-full",
-        })
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
     }
 }
 
@@ -172,14 +152,9 @@ pub(crate) async fn inject(cluster: &mut Cluster, fault: Fault, primary: u8) -> 
         Fault::EtcdQuorum => vec![0, 1],
         _ => Vec::new(),
     };
-    if fault.cuts() && cluster.layout.network().is_none() {
-        let text = format!("the fault `{fault}` takes hosts with networks of their own: --hosts namespaces");
-        return Err(Error::Unable(text));
-    }
     let node = &mut cluster.nodes[usize::from(primary)];
     let name = node.name.clone();
     let hit = struck(node, fault)?;
-    let address = *node.postgres.ip();
     let at = Instant::now();
     for (pid, signal) in &hit {
         proc::signal(*pid, *signal);
@@ -194,7 +169,7 @@ pub(crate) async fn inject(cluster: &mut Cluster, fault: Fault, primary: u8) -> 
     let node = &mut cluster.nodes[usize::from(primary)];
     let what = match fault {
         Fault::Host | Fault::HostEtcd => {
-            let silent = silence(&cluster.layout, address);
+            let silent = silence(&cluster.layout, primary);
             let killed = node.kill_all()?.len();
             let addresses = if silent {
                 "its addresses are silent"
@@ -257,9 +232,11 @@ fn struck(node: &mut Node, fault: Fault) -> Result<Vec<(i32, Signal)>> {
 }
 
 fn cut(cluster: &Cluster, node: u8, cut: Cut, from: &str) -> Result<String> {
-    if let Some(block) = cluster.layout.network() {
-        ground::cut(block, ground::POSTGRES + node, cut)?;
-    }
+    let Some(block) = cluster.layout.network() else {
+        let text = "to cut a host off it takes a network of its own: --hosts namespaces";
+        return Err(Error::Unable(text.into()));
+    };
+    ground::cut(block, ground::POSTGRES + node, cut)?;
     Ok(format!(
         "{} is cut off from {from}",
         cluster.nodes[usize::from(node)].name
@@ -333,12 +310,12 @@ fn order_switchover(
     }
 }
 
-/// Drops every packet from and to `address`, as a host without power does. False where that is not possible.
-fn silence(layout: &Layout, address: Ipv4Addr) -> bool {
+/// Drops every packet from and to a node, as a host without power does. False where that is not possible.
+fn silence(layout: &Layout, node: u8) -> bool {
     if let Some(block) = layout.network() {
-        let [.., host] = address.octets();
-        return ground::cut(block, host, Cut::Silent).is_ok();
+        return ground::cut(block, ground::POSTGRES + node, Cut::Silent).is_ok();
     }
+    let address = layout.postgres(node).ip().to_owned();
     let table = table();
     let rules = format!(
         "add table ip {table}; add chain ip {table} input {{ type filter hook input priority -300; }}; \

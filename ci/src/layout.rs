@@ -72,9 +72,8 @@ impl Layout {
         }
     }
 
-    /// The namespace that a host of this address runs in.
-    pub(crate) fn space(&self, address: Ipv4Addr) -> Option<String> {
-        let [.., host] = address.octets();
+    /// The namespace that a host runs in, by the last byte of its address.
+    pub(crate) fn space(&self, host: u8) -> Option<String> {
         self.network().map(|block| ground::namespace(block, host))
     }
 

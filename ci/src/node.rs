@@ -10,6 +10,7 @@ use tokio::process::Child;
 
 use crate::client::PASSWORD;
 use crate::error::{Error, Result};
+use crate::ground;
 use crate::layout::{Layout, MEMBERS, node_name};
 use crate::proc::{self, Account, Process};
 use crate::tool;
@@ -58,7 +59,7 @@ impl Node {
             postgres: layout.postgres(index),
             rest: layout.rest(index),
             account: account.clone(),
-            space: layout.space(*layout.postgres(index).ip()),
+            space: layout.space(ground::POSTGRES + index),
             disk: false,
             command,
             agent: None,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::http;
+use crate::gateway;
 use crate::layout::{Layout, MEMBERS};
 
 /// How often the key is looked at.
@@ -93,29 +93,27 @@ fn phases(seen: &[Holder], at: Instant, first: Instant) -> Option<Phases> {
 }
 
 async fn look(members: Vec<SocketAddrV4>, seen: Arc<Mutex<Vec<Holder>>>) {
-    let body = json!({ "key": KEY }).to_string();
+    let body = json!({ "key": KEY });
     let mut turn = 0;
     loop {
         let at = members[turn % members.len()];
-        let answer = http::request(at, "POST", "/v3/kv/range", &body, Duration::from_millis(500)).await;
-        match answer.ok().filter(|answer| answer.status == 200) {
-            Some(answer) => {
+        match gateway::post(at, "/v3/kv/range", &body, Duration::from_millis(500)).await {
+            Ok(answer) => {
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                let holder = holder(&answer.body);
+                let holder = holder(&answer);
                 if seen.last().is_none_or(|(_, last)| *last != holder) {
                     seen.push((Instant::now(), holder));
                 }
             }
             // Another member may know.
-            None => turn += 1,
+            Err(_) => turn += 1,
         }
         sleep(PACE).await;
     }
 }
 
 /// The holder, as etcd's gateway writes it; that it is base64 does not matter here.
-fn holder(body: &str) -> Option<String> {
-    let answer: Value = serde_json::from_str(body).ok()?;
+fn holder(answer: &Value) -> Option<String> {
     let value = answer.get("kvs")?.get(0)?.get("value")?.as_str()?;
     Some(value.to_owned())
 }
@@ -146,9 +144,9 @@ mod tests {
     #[test]
     fn the_holder_is_what_the_key_holds() {
         assert_eq!(
-            holder(r#"{"kvs":[{"key":"L2Ri","value":"c3VydXMx"}],"count":"1"}"#).as_deref(),
+            holder(&json!({"kvs": [{"key": "L2Ri", "value": "c3VydXMx"}], "count": "1"})).as_deref(),
             Some("c3VydXMx")
         );
-        assert_eq!(holder(r#"{"header":{}}"#), None);
+        assert_eq!(holder(&json!({"header": {}})), None);
     }
 }

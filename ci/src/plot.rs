@@ -4,6 +4,7 @@ use plotters::prelude::*;
 
 use crate::bench::Series;
 use crate::error::{Error, Result};
+use crate::faults::Fault;
 use crate::trial::DIRECT;
 
 const WIDTH: u32 = 960;
@@ -30,13 +31,13 @@ pub(crate) fn svg(all: &[Series]) -> Result<String> {
 }
 
 fn draw(all: &[Series], text: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let mut faults: Vec<String> = Vec::new();
-    for series in all {
-        let name = series.fault.to_string();
-        if faults.last() != Some(&name) {
-            faults.push(name);
-        }
-    }
+    let mut faults: Vec<Fault> = all.iter().map(|series| series.fault).collect();
+    faults.dedup();
+    // The first is at the top.
+    let place = |fault: Fault| {
+        let below = faults.iter().rev().position(|other| *other == fault);
+        below.unwrap_or_default() as f64
+    };
     let lines = u32::try_from(faults.len())?;
     let root = SVGBackend::with_string(text, (WIDTH, FRAME + LINE * lines.max(1))).into_drawing_area();
     root.fill(&WHITE)?;
@@ -48,10 +49,8 @@ fn draw(all: &[Series], text: &mut String) -> std::result::Result<(), Box<dyn st
         .y_label_area_size(100)
         .build_cartesian_2d((0.01..100.0).log_scale(), -0.5..f64::from(lines.max(1)) - 0.5)?;
     let name = |at: &f64| {
-        let line = (f64::from(lines) - 1.0 - at).round();
-        let is_line = (at - at.round()).abs() < 0.01 && 0.0 <= line;
-        let fault = is_line.then(|| faults.get(line as usize)).flatten();
-        fault.cloned().unwrap_or_default()
+        let fault = faults.iter().find(|fault| (at - place(**fault)).abs() < 0.01);
+        fault.map(Fault::to_string).unwrap_or_default()
     };
     chart
         .configure_mesh()
@@ -65,9 +64,7 @@ fn draw(all: &[Series], text: &mut String) -> std::result::Result<(), Box<dyn st
         let of_agent = all.iter().filter(|series| series.agent == agent);
         let dots: Vec<(f64, f64)> = of_agent
             .flat_map(|series| {
-                let line = faults.iter().position(|fault| *fault == series.fault.to_string());
-                let line = f64::from(lines) - 1.0 - line.unwrap_or_default() as f64
-                    + if index == 0 { 0.14 } else { -0.14 };
+                let line = place(series.fault) + if index == 0 { 0.14 } else { -0.14 };
                 let outages = series.outages(DIRECT).into_iter();
                 outages.map(move |outage| (outage.as_secs_f64().clamp(0.01, 100.0), line))
             })
@@ -84,10 +81,7 @@ fn draw(all: &[Series], text: &mut String) -> std::result::Result<(), Box<dyn st
             .legend(move |at| Circle::new(at, 4, colour.filled()));
     }
     let budgets = all.iter().filter_map(|series| {
-        let line = faults
-            .iter()
-            .position(|fault| *fault == series.fault.to_string())?;
-        let (line, limit) = (f64::from(lines) - 1.0 - line as f64, series.limit?.as_secs_f64());
+        let (line, limit) = (place(series.fault), series.limit?.as_secs_f64());
         Some(PathElement::new(
             vec![(limit, line - 0.4), (limit, line + 0.4)],
             COLOURS[2].stroke_width(2),

@@ -28,7 +28,7 @@ const UNDER_WAY: Duration = Duration::from_millis(1200);
 
 /// For so long etcd's writes are counted while nothing happens, and what a round that begins a little earlier may add to that for each member
 /// and the leader.
-const AT_REST: (Duration, i64) = (Duration::from_secs(12), 4);
+const AT_REST: (Duration, u64) = (Duration::from_secs(12), 4);
 
 /// The default `loop_wait` of our own agent.
 const ROUND: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ struct Course<'a> {
     mode: String,
     writer: Writer,
     /// How often etcd is written to at rest without the mode.
-    writes: i64,
+    writes: u64,
     rows: Vec<Vec<String>>,
     figures: Vec<Value>,
     broken: Vec<String>,
@@ -307,7 +307,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    async fn writes(&self) -> Result<i64> {
+    async fn writes(&self) -> Result<u64> {
         let before = self.cluster.etcd.revision().await?;
         sleep(AT_REST.0).await;
         Ok(self.cluster.etcd.revision().await? - before)

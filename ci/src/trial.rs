@@ -283,8 +283,8 @@ async fn recover(
             sleep_until(at + 2 * ttl).await;
         }
         Fault::Freeze => sleep_until(at + 3 * ttl).await,
-        _ if fault.lasts().is_some() => {
-            sleep_until(at + fault.lasts().unwrap_or_default()).await;
+        _ if let Some(lasts) = fault.lasts() => {
+            sleep_until(at + lasts).await;
             faults::heal(cluster, fault, primary)?;
         }
         _ => sleep_until(at + Duration::from_secs(3)).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use surus_ci::http;
+use surus_ci::gateway::{self, Standing, number};
 
 /// Where the cluster's keys are.
 pub const PREFIX: &str = "/service/stories/";
@@ -25,20 +25,6 @@ pub struct Key {
     pub created: u64,
     /// The lease that it hangs on, zero if none.
     pub lease: u64,
-}
-
-/// A member of etcd and what it says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Its number.
-    pub id: u64,
-    /// The number of the leader as it knows it, zero if none.
-    pub leader: u64,
-}
-
-fn number(value: Option<&Value>) -> u64 {
-    let text = value.and_then(Value::as_str).unwrap_or_default();
-    text.parse().unwrap_or(0)
 }
 
 fn text(value: Option<&Value>) -> String {
@@ -67,17 +53,7 @@ impl Etcd {
         body: &Value,
         limit: Duration,
     ) -> Result<Value, String> {
-        let at = SocketAddrV4::new(member, CLIENT);
-        let answer = http::request(at, "POST", path, &body.to_string(), limit).await;
-        let answer = answer.map_err(|error| format!("{at}{path}: {error}"))?;
-        if answer.status != 200 {
-            return Err(format!(
-                "{at}{path}: {} {}",
-                answer.status,
-                answer.body.trim_end()
-            ));
-        }
-        serde_json::from_str(&answer.body).map_err(|error| format!("{at}{path}: {error}"))
+        gateway::post(SocketAddrV4::new(member, CLIENT), path, body, limit).await
     }
 
     /// The first good answer of a member.
@@ -188,22 +164,16 @@ impl Etcd {
     /// What a member says of itself; `None` if it does not answer.
     pub async fn standing(&self, member: usize) -> Option<Standing> {
         let address = *self.members.get(member)?;
-        let answer = self
-            .post(address, "/v3/maintenance/status", &json!({}), LIMIT)
-            .await
-            .ok()?;
-        Some(Standing {
-            id: number(answer.get("header").and_then(|header| header.get("member_id"))),
-            leader: number(answer.get("leader")),
-        })
+        gateway::standing(SocketAddrV4::new(address, CLIENT), LIMIT).await
     }
 
     /// The leader's place among the members.
     pub async fn leader(&self) -> Option<usize> {
         for member in 0..self.members.len() {
-            if let Some(standing) = self.standing(member).await
-                && standing.leader != 0
-                && standing.leader == standing.id
+            if self
+                .standing(member)
+                .await
+                .is_some_and(|standing| standing.leads())
             {
                 return Some(member);
             }
