@@ -283,6 +283,8 @@ pub enum Guard {
     CandidateUnfit(NodeName),
     /// The candidate has not received everything yet.
     CandidateBehind,
+    /// The candidate streams, and has received nothing of this primary's timeline yet.
+    CandidateBeforeFork(NodeName),
     /// It is not time yet.
     NotDue {
         /// For this long.
@@ -346,6 +348,7 @@ impl Guard {
             Self::NoCandidate => "no-candidate",
             Self::CandidateUnfit(_) => "candidate-unfit",
             Self::CandidateBehind => "candidate-behind",
+            Self::CandidateBeforeFork(_) => "candidate-before-fork",
             Self::NotDue { .. } => "not-due",
             Self::Unannounced => "unannounced",
             Self::MayNotBootstrap => "may-not-bootstrap",
@@ -424,6 +427,9 @@ impl fmt::Display for Guard {
             Self::NoCandidate => f.write_str("no other member could take over"),
             Self::CandidateUnfit(name) => write!(f, "{name} does not stream, or may not be elected"),
             Self::CandidateBehind => f.write_str("no candidate has received the shutdown checkpoint yet"),
+            Self::CandidateBeforeFork(name) => {
+                write!(f, "{name} has received nothing of this primary's timeline yet")
+            }
             Self::NotDue { left } => write!(f, "due in {:.0} s", seconds(left)),
             Self::Unannounced => f.write_str("the initialize key does not name this cluster yet"),
             Self::MayNotBootstrap => f.write_str("this node's file has no bootstrap section"),

@@ -133,9 +133,11 @@ impl Node {
                 self.state.last_start = Some((now, order.clone()));
                 self.state.unsure = true;
             }
-            Order::Promote { .. } | Order::Bootstrap { .. } | Order::Restart { guard_until: Some(_) } => {
+            Order::Promote { .. } => {
+                self.state.unsure_before = self.state.unsure;
                 self.state.unsure = true;
             }
+            Order::Bootstrap { .. } | Order::Restart { guard_until: Some(_) } => self.state.unsure = true,
             Order::Acquire { ttl, status, .. } | Order::Renew { ttl, status, .. } => {
                 self.state.lease.announce(*ttl, now);
                 self.state.unfenced &= status.unfenced;

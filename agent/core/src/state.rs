@@ -25,6 +25,8 @@ pub struct State {
     /// An order that makes PostgreSQL writable was given and it has not been seen since what came of it: it may become writable
     /// without a further order.
     pub unsure: bool,
+    /// It was so already when the last promotion was ordered: that one's failure says nothing of what was begun before.
+    pub unsure_before: bool,
     /// The last order to PostgreSQL started it as a replica.
     pub begun_as_replica: bool,
     /// The timeline that a promotion under this node's lock makes.
@@ -249,6 +251,7 @@ impl State {
             leaving: None,
             exiting: false,
             unsure: false,
+            unsure_before: false,
             begun_as_replica: false,
             reserved: None,
             proposed: None,

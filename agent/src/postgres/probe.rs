@@ -308,13 +308,11 @@ impl Postgres {
         let row = row.map_err(Error::query("answer the probe"))?;
         let mut answer = Answer::read(&row).map_err(Error::query("answer the probe in the expected form"))?;
         let guarded = guard.is_ok_and(|status| status.is_ok_and(|status| status.pid == Some(heartbeat.pid)));
-        let unknown = {
-            let memory = self.memory();
-            memory.received.is_none() && answer.written.is_none() && answer.receiver_timeline.is_none()
-        };
+        let unknown = answer.written.is_none() && answer.receiver_timeline.is_none();
         if unknown && !heartbeat.asked_timeline.swap(true, Ordering::Relaxed) {
-            // No walreceiver and nothing remembered: an agent that was restarted after the primary was lost. The control file may
-            // be a promotion behind, so the server is asked, once, in a way that costs a process.
+            // No walreceiver since this server began. The control file may be a promotion behind, and what an agent remembers as well: the
+            // last walreceiver may have brought the beginning of a timeline between two looks. So the server is asked, once, in a way
+            // that costs a process.
             let timeline = tokio::time::timeout(TIMELINE_LIMIT, self.replayed_timeline()).await;
             answer.receiver_timeline = timeline.ok().flatten();
         }

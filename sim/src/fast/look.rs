@@ -104,8 +104,7 @@ impl World {
         mut probe: Probe,
         memory: &mut Memory,
     ) -> PostgresView {
-        let ignorant =
-            memory.received.is_none() && probe.written.is_none() && probe.receiver_timeline.is_none();
+        let ignorant = probe.written.is_none() && probe.receiver_timeline.is_none();
         if ignorant && memory.asked != Some(pg.epoch()) {
             memory.asked = Some(pg.epoch());
             probe.receiver_timeline = pg.identify().ok().map(|(_, timeline, _)| timeline);

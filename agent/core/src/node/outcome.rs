@@ -279,7 +279,7 @@ impl Node {
                 match &order {
                     Order::Promote { .. } => {
                         self.state.giving_up = true;
-                        self.state.unsure &= unknown;
+                        self.state.unsure &= unknown || self.state.unsure_before;
                     }
                     Order::StartPrimary { .. } => self.state.failed_starts += 1,
                     Order::BaseBackup { .. } => self.state.reclone = None,
@@ -294,7 +294,7 @@ impl Node {
             }
             Outcome::Refused(text) => {
                 if matches!(order, Order::Promote { .. }) {
-                    self.state.unsure = false;
+                    self.state.unsure &= self.state.unsure_before;
                 }
                 if !matches!(order, Order::Stop { .. }) {
                     self.state.failed(now, order, text, REST);

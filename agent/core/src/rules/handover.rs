@@ -6,8 +6,8 @@ use super::{Context, Intent, Plan, Trail};
 use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Handover;
-use crate::types::NodeName;
-use crate::view::Due;
+use crate::types::{Lsn, NodeName};
+use crate::view::{Due, Standby};
 use crate::zoo::{Flaw, lacks};
 
 /// How long the stopped primary waits for a candidate to have everything before it takes the reign back. A candidate
@@ -37,7 +37,7 @@ pub(super) fn begin(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         Due::Stale => return None,
         Due::Now => {}
     }
-    if let Err(guard) = candidate(ctx) {
+    if let Err(guard) = candidate(ctx).and_then(|()| on_this_timeline(ctx)) {
         trail.block(Rule::HandOver, guard);
         return None;
     }
@@ -76,24 +76,38 @@ pub(crate) fn wanted(ctx: &Context<'_>) -> bool {
 
 /// Whether somebody could take over: the named candidate, or anybody who streams and may be elected.
 pub(crate) fn candidate(ctx: &Context<'_>) -> Result<(), Guard> {
-    let key = ctx
-        .facts
-        .view()
-        .and_then(|view| view.failover.as_ref())
-        .ok_or(Guard::NoCandidate)?;
-    let manual = key.leader.is_none() && key.candidate.is_some();
-    let streams = |name: &NodeName| {
-        ctx.primary()
-            .is_some_and(|server| server.standbys.contains_key(name.as_str()))
-            && ctx.fit(name)
-            && (manual || ctx.electable(name))
-    };
+    let named = ctx.facts.view().and_then(|view| view.failover.as_ref());
+    let named = named.and_then(|key| key.candidate.clone());
+    match (candidates(ctx).next(), named) {
+        (Some(_), _) => Ok(()),
+        (None, Some(name)) => Err(Guard::CandidateUnfit(name)),
+        (None, None) => Err(Guard::NoCandidate),
+    }
+}
 
-    match &key.candidate {
-        Some(name) if streams(name) => Ok(()),
-        Some(name) => Err(Guard::CandidateUnfit(name.clone())),
-        None if ctx.facts.others(ctx.me()).any(|(name, _)| streams(name)) => Ok(()),
-        None => Err(Guard::NoCandidate),
+/// Those of the `failover` key who could take over, and what is known of their streams.
+fn candidates<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'a NodeName, &'a Standby)> {
+    let key = ctx.facts.view().and_then(|view| view.failover.as_ref());
+    let server = ctx.primary();
+    ctx.facts.others(ctx.me()).filter_map(move |(name, _)| {
+        let (key, standby) = (key?, server?.standbys.get(name.as_str())?);
+        let named = key.candidate.as_ref().is_none_or(|candidate| candidate == name);
+        let manual = key.leader.is_none() && key.candidate.is_some();
+        let may = ctx.fit(name) && (manual || ctx.electable(name));
+        (named && may).then_some((name, standby))
+    })
+}
+
+/// One of them has something of this timeline. Just after a promotion they stream, or seem to, what was before it, and come to the new timeline
+/// in some milliseconds or with their next attempt, in 5 s. Until then none of them would get the shutdown checkpoint.
+fn on_this_timeline(ctx: &Context<'_>) -> Result<(), Guard> {
+    let last = ctx.primary().and_then(|server| server.history.last());
+    let fork = last.map_or(Lsn(0), |line| line.switch);
+    match candidates(ctx).find(|(_, standby)| standby.position <= fork) {
+        Some((name, _)) if candidates(ctx).all(|(_, standby)| standby.position <= fork) => {
+            Err(Guard::CandidateBeforeFork(name.clone()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -381,9 +381,14 @@ impl<'a> Context<'a> {
         waits
     }
 
-    /// In a synchronous mode the `sync` key comes before anything becomes writable.
+    /// In a synchronous mode the `sync` key comes before anything becomes writable, and the failsafe list before that: once the one names this
+    /// node alone and the other does not, nobody could lead if it were lost.
     pub(crate) fn named_first(&self, trail: &mut Trail, rule: Rule) -> Option<Plan> {
         let write = sync::duty::before_writable(self)?;
+        if race::unlisted(self) {
+            trail.block(rule, Guard::NotInFailsafe);
+            return Some(Plan::hold(rule));
+        }
         trail.block(rule, Guard::SyncKeyNotWritten);
         Some(write.map_or_else(|| Plan::hold(rule), |write| Plan::order(rule, write)))
     }

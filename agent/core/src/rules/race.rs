@@ -87,7 +87,7 @@ fn grounds(view: &ClusterView) -> Grounds {
 
 /// Whether this node may take a free lock, by all that does not depend on other members: this is also what it tells them.
 pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
-    let view = ctx.facts.view().ok_or(Guard::ViewStale { age: Duration::MAX })?;
+    ctx.facts.view().ok_or(Guard::ViewStale { age: Duration::MAX })?;
     let manual = chosen(ctx);
     if let Some(guard) = ctx.stale_view() {
         return Err(guard);
@@ -114,7 +114,7 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     if let Some(guard) = unsynchronous(ctx) {
         return Err(guard);
     }
-    if unlisted(ctx, view) && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
+    if unlisted(ctx) && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
         return Err(Guard::NotInFailsafe);
     }
     let (server, _) = ctx.replica().ok_or(Guard::PostgresNotReady)?;
@@ -210,7 +210,10 @@ fn holds(server: &Server, (timeline, position): (Timeline, Lsn)) -> bool {
 ///
 /// The mode being off changes nothing as long as the list stands: a leader without etcd has not heard of that. One that has empties the list;
 /// Patroni's does not, so its list counts in the mode only.
-fn unlisted(ctx: &Context<'_>, view: &ClusterView) -> bool {
+pub(super) fn unlisted(ctx: &Context<'_>) -> bool {
+    let Some(view) = ctx.facts.view() else {
+        return false;
+    };
     let listed = |list: &Arc<BTreeMap<NodeName, String>>| list.is_empty() || list.contains_key(ctx.me());
     let emptied = view.status.as_ref().is_some_and(|status| status.ttl.is_some());
     let heeded = ctx.config.failsafe_mode || emptied && !lacks(Flaw::FailsafeOffAtOnce);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome, RequestId};
+use surus_core::node::Boot;
 use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Lane, Order};
@@ -209,4 +210,77 @@ fn what_the_order_that_took_the_lock_reserved_is_not_unsaid() {
         story.later(1000);
     }
     assert!(Some(Timeline(2)) <= last);
+}
+
+/// 7100981: an agent was killed over a promotion that took long. The next one ordered another, which failed at once; it gave the lock back as
+/// vacated, and the first promotion came to pass.
+#[test]
+fn a_promotion_that_fails_says_nothing_of_the_one_before() {
+    let fenced = Boot {
+        guard_deadline: Some(MonoTime::from_millis(110_000)),
+        ..Boot::default()
+    };
+    let mut story = Story::begun(Config::new("a".into()), fenced);
+    let mut reserved = view(10, Some("a"), 9);
+    let next = reserved.status.as_mut().map(Arc::make_mut);
+    next.expect("a status").next = Some(Timeline(2));
+    story.read(reserved);
+    story.locked(11);
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Promote { .. })
+    ));
+    story.done(
+        Lane::Postgres,
+        Outcome::Failed("it did not take effect".to_owned()),
+    );
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    assert!(
+        matches!(story.under_way(Lane::Postgres), Some(Order::Stop { .. })),
+        "{:?}",
+        story.given
+    );
+    let released = |order: &Order| matches!(order, Order::Release { .. });
+    assert!(!story.given.iter().any(released));
+}
+
+/// 6521510: a switchover that had waited in etcd stopped a primary in the instant of its promotion. Its standbys were still connected, with the
+/// timeline before, so that none of them got the shutdown checkpoint: ten seconds without a primary.
+#[test]
+fn a_primary_hands_over_to_who_has_come_to_its_timeline() {
+    let mut story = leading(Config::new("a".into()));
+    story.done(Lane::Guard, Outcome::Ok);
+    let serving = |position| {
+        let Process::Running(mut server) = primary() else {
+            unreachable!()
+        };
+        let standby = Standby {
+            streaming: true,
+            position: Lsn(position),
+            doubled: false,
+        };
+        server.standbys.insert("b".to_owned(), standby);
+        server.timeline = Timeline(2);
+        server.history = vec![line(1, 900)];
+        Process::Running(server)
+    };
+    let mut asked = view(20, Some("a"), 11);
+    asked.members = [member("a", "primary"), member("b", "replica")].into();
+    asked.failover = Some(FailoverKey {
+        leader: Some("a".into()),
+        candidate: Some("b".into()),
+        due: Due::Now,
+        revision: Revision(20),
+    });
+    story.probed(serving(900), ControlState::InProduction);
+    story.hear(Input::Cluster(asked));
+    story.probed(serving(900), ControlState::InProduction);
+    let ends = |order: &Order| matches!(order, Order::Stop { .. } | Order::ClearFailover(_));
+    assert!(!story.given.iter().any(ends), "{:?}", story.given);
+    story.probed(serving(950), ControlState::InProduction);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Stop { .. } | Order::Checkpoint)
+    ));
 }

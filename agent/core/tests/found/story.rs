@@ -22,7 +22,12 @@ pub(crate) struct Story {
 
 impl Story {
     pub(crate) fn new(config: Config) -> Self {
-        let (node, step) = Node::new(config, Boot::default(), MonoTime::from_millis(100_000));
+        Self::begun(config, Boot::default())
+    }
+
+    /// With what the guard told.
+    pub(crate) fn begun(config: Config, boot: Boot) -> Self {
+        let (node, step) = Node::new(config, boot, MonoTime::from_millis(100_000));
         let mut story = Self {
             node,
             now: 100_000,

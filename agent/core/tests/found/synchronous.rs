@@ -308,6 +308,41 @@ fn a_promotion_comes_after_the_key() {
     assert_eq!(*synchronous, Some(Names::Alone));
 }
 
+/// 6528711: a person's word made `a` the leader that the failsafe list did not name. The `sync` key named it alone, it was lost half-way, and then
+/// nobody was both on the list and in the key.
+#[test]
+fn who_is_named_alone_in_the_key_is_on_the_failsafe_list_first() {
+    let mut story = Story::new(config(Mode::On));
+    let mut led = with_key(view(11, Some("a"), 9), key("b", &["a"], 0));
+    led.failsafe = Some(Arc::new(
+        [("b".into(), "http://b:8008/patroni".to_owned())].into(),
+    ));
+    led.failsafe_revision = Revision(4);
+    story.read(led.clone());
+    story.locked(12);
+    story.probed(replica(), ControlState::InArchiveRecovery);
+    for _ in 0..30 {
+        if matches!(story.under_way(Lane::Publish), Some(Order::WriteFailsafe { .. })) {
+            break;
+        }
+        if story.orders.contains_key(&Lane::Publish) {
+            story.done(Lane::Publish, Outcome::Ok);
+        }
+        story.later(100);
+    }
+    assert!(!story.orders.contains_key(&Lane::Postgres));
+    assert_eq!(wrote(&story), None);
+    let Some(Order::WriteFailsafe { list, .. }) = story.under_way(Lane::Publish) else {
+        panic!("{:?}", story.given);
+    };
+    led.failsafe = Some(Arc::new(list.clone()));
+    led.failsafe_revision = Revision(20);
+    led.revision = Revision(20);
+    story.done(Lane::Publish, Outcome::Ok);
+    story.hear(Input::Cluster(led));
+    assert_eq!(wrote(&story), Some(Some(key("a", &[], 0))));
+}
+
 #[test]
 fn a_primary_is_started_again_when_nobody_is_named_who_may_lack_what_becomes_visible() {
     let mut story = leading(config(Mode::On), Some(key("a", &["b"], 0)), &only(&["b"]));
