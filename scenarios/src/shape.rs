@@ -55,6 +55,10 @@ records! {
         synchronous_node_count "synchronous_node_count": u64 = 1,
         /// Bytes by which a synchronous replica may be behind; -1 is any.
         maximum_lag_on_syncnode "maximum_lag_on_syncnode": i64 = -1,
+        /// Seconds that clients of a new primary wait for standbys to have what they would see; zero: they do not.
+        synchronous_gate_timeout "synchronous_gate_timeout": u64 = 0,
+        /// They wait for as long as it takes.
+        synchronous_gate_hold "synchronous_gate_hold": bool = false,
         /// WAL is archived, and replicas may recover from the archive.
         archive_mode "archive_mode": bool = false,
         /// PostgreSQL's wal_receiver_timeout in seconds.

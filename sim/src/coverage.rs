@@ -105,6 +105,7 @@ pub const GUARDS: &[&str] = &[
     "no-candidate",
     "candidate-unfit",
     "candidate-behind",
+    "candidate-before-fork",
     "not-due",
     "unannounced",
     "may-not-bootstrap",

@@ -25,7 +25,7 @@ mod line;
 mod seen;
 
 pub use deed::Deed;
-pub use seen::{End, Fate, LeaseEnd, NodeIndex, OrderEnd, Rebuild, RightBy, Seen, Settings, Standing};
+pub use seen::{End, Fate, Gate, LeaseEnd, NodeIndex, OrderEnd, Rebuild, RightBy, Seen, Settings, Standing};
 
 /// A [`Seen`] with its time and place.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -157,6 +157,8 @@ pub enum Order {
         valid_until: MonoTime,
         /// By whom commits are acknowledged from the first on; `None`: as the user has set it.
         synchronous: Option<Names>,
+        /// Nobody but members is let in until [`Order::OpenGate`].
+        gated: bool,
     },
     /// Postgres: stop. → `Stopped`
     Stop {
@@ -175,6 +177,8 @@ pub enum Order {
         above: Timeline,
         /// By whom commits are acknowledged from the first on; `None`: as the user has set it.
         synchronous: Option<Names>,
+        /// Nobody but members is let in until [`Order::OpenGate`]; who is there is sent away first.
+        gated: bool,
     },
     /// Postgres: make the running replica follow `upstream`. → `Ok`
     Follow {
@@ -195,6 +199,8 @@ pub enum Order {
     Restart {
         /// The primary's guard deadline; `None` for a replica.
         guard_until: Option<MonoTime>,
+        /// Nobody but members is let in until [`Order::OpenGate`].
+        gated: bool,
     },
     /// Postgres: put a server that runs without a guard under one, without restarting it. → `Ok`
     AdoptPostmaster {
@@ -224,6 +230,8 @@ pub enum Order {
         /// By these; `None`: as the user has set it.
         names: Option<Names>,
     },
+    /// Synchronous: let clients in. → `Ok`
+    OpenGate,
 
     /// Guard: this is the deadline now. `None` lifts it: the server is a replica, or the cluster is paused.
     SetDeadline(Option<MonoTime>),
@@ -286,7 +294,7 @@ impl Order {
             | Self::Restart { .. }
             | Self::AdoptPostmaster { .. } => Lane::Postgres,
             Self::SyncSlots { .. } | Self::Checkpoint => Lane::Upkeep,
-            Self::WriteSync { .. } | Self::SetSynchronous { .. } => Lane::Synchronous,
+            Self::WriteSync { .. } | Self::SetSynchronous { .. } | Self::OpenGate => Lane::Synchronous,
             Self::SetDeadline(_) => Lane::Guard,
             Self::AskPeers(_) => Lane::Peers,
             Self::AskFailsafe { .. } => Lane::Failsafe,

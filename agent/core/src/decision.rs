@@ -473,6 +473,8 @@ pub enum Evidence {
     Complete,
     /// The last primary told of this position, before which so many bytes are not here; what it wrote after that may not be here either.
     MayLack(Lsn, u64),
+    /// Clients are kept out until standbys have what they would see; for no longer than this.
+    GateShut(Option<Duration>),
     /// In words of another program.
     Said(String),
 }
@@ -489,6 +491,12 @@ impl fmt::Display for Evidence {
             Self::ProbeAge(age) => write!(f, "PostgreSQL seen {:.1} s ago", seconds(age)),
             Self::Candidate(name) => write!(f, "candidate {name}"),
             Self::Complete => f.write_str("no acknowledged commit is lost"),
+            Self::GateShut(left) => {
+                f.write_str("clients wait until standbys have what they would see")?;
+                left.as_ref().map_or(Ok(()), |left| {
+                    write!(f, ", for {:.1} s more at most", seconds(left))
+                })
+            }
             Self::MayLack(told, 0) => {
                 write!(
                     f,

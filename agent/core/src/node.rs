@@ -126,6 +126,10 @@ impl Node {
     fn give(&mut self, order: Order, actions: &mut Vec<Action>) {
         let now = self.now;
         self.state.begun_as_replica &= order.lane() != Lane::Postgres;
+        if order.lane() == Lane::Postgres {
+            // Whatever begins with it is shut anew.
+            self.state.gated = None;
+        }
         match &order {
             Order::Stop { .. } => self.state.last_stop = now,
             Order::StartReplica { .. } => self.state.last_start = Some((now, order.clone())),
@@ -137,7 +141,10 @@ impl Node {
                 self.state.unsure_before = self.state.unsure;
                 self.state.unsure = true;
             }
-            Order::Bootstrap { .. } | Order::Restart { guard_until: Some(_) } => self.state.unsure = true,
+            Order::Bootstrap { .. }
+            | Order::Restart {
+                guard_until: Some(_), ..
+            } => self.state.unsure = true,
             Order::Acquire { ttl, status, .. } | Order::Renew { ttl, status, .. } => {
                 self.state.lease.announce(*ttl, now);
                 self.state.unfenced &= status.unfenced;
@@ -368,6 +375,11 @@ impl Node {
         let over = self.lanes.outstanding(Lane::Postgres).is_none();
         if decided && over && self.context().settled() {
             self.state.unsure = false;
+        }
+        let seen = self.facts.server().filter(|_| over && self.context().settled());
+        if let Some(server) = seen {
+            let shut = server.gated && server.is_primary();
+            self.state.gated = shut.then(|| self.state.gated.unwrap_or(now));
         }
         let stands = self.facts.server().map(|server| server.timeline);
         self.state.stood = self.state.stood.max(stands);

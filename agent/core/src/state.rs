@@ -27,6 +27,10 @@ pub struct State {
     pub unsure: bool,
     /// It was so already when the last promotion was ordered: that one's failure says nothing of what was begun before.
     pub unsure_before: bool,
+    /// Since when the gate of the primary here has been seen shut.
+    pub gated: Option<MonoTime>,
+    /// When it was last opened.
+    pub opened: MonoTime,
     /// The last order to PostgreSQL started it as a replica.
     pub begun_as_replica: bool,
     /// The timeline that a promotion under this node's lock makes.
@@ -252,6 +256,8 @@ impl State {
             exiting: false,
             unsure: false,
             unsure_before: false,
+            gated: None,
+            opened: MonoTime::ZERO,
             begun_as_replica: false,
             reserved: None,
             proposed: None,

@@ -350,6 +350,8 @@ pub struct Server {
     pub synchronous: Names,
     /// That setting was written by the agent; else it is the user's own.
     pub managed: bool,
+    /// Its rules let in members alone: it is a primary whose standbys do not have what it shows yet.
+    pub gated: bool,
     /// Its physical slots with their restart positions.
     pub slots: BTreeMap<String, Lsn>,
     /// The history of its timelines that have ended, from its history file.

@@ -52,6 +52,7 @@ flaws! {
     SyncDoubtIgnored "a write of the sync key that was not answered is taken not to arrive any more",
     VotesBeforeTheEnd "votes count that were given while the last primary could still acknowledge commits",
     VotesOfThePast "a vote of an older timeline counts whatever its position",
+    GateOpenedAtOnce "clients are let in before standbys have what they see",
     PromotedUnnamed "a primary is promoted while the sync key still names those of the reign before",
     PauseUnheeded "a replica takes part in a race during a pause",
     NofailoverUnheeded "a member that may never lead takes part in the race",

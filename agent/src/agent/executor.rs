@@ -319,6 +319,7 @@ impl Tools {
     async fn synchronous(&self, generation: Generation, order: Order) -> Outcome {
         let limit = self.limits().retry;
         match order {
+            Order::OpenGate => self.postgres.open_gate(limit, generation).await,
             Order::SetSynchronous { names } => {
                 self.postgres
                     .set_synchronous(names.as_ref(), limit, generation)

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use surus_core::sync::Mode;
 
 use super::parameters;
 use super::postgresql;
@@ -224,7 +225,11 @@ pub fn effective(settings: &Settings, dynamic: &Value) -> Result<(Effective, Vec
         },
         &section,
     );
-    let postgres = merged(settings, &tree, &mark);
+    let synchronous = global.synchronous;
+    let postgres = PostgresSettings {
+        gate: synchronous.gate.is_some() && synchronous.mode != Mode::Off,
+        ..merged(settings, &tree, &mark)
+    };
 
     let name = surus_core::types::NodeName(settings.name.clone());
     let defaults = surus_core::config::Config::new(name);

@@ -296,6 +296,7 @@ pub(crate) fn blank(scope: &str, name: &str) -> PostgresSettings {
         pg_ctl_timeout: 60,
         use_pg_rewind: false,
         use_slots: true,
+        gate: false,
         remove_data_directory_on_rewind_failure: false,
         remove_data_directory_on_diverged_timelines: false,
     }

@@ -278,6 +278,8 @@ pub struct PostgresSettings {
     pub use_pg_rewind: bool,
     /// Slots for members.
     pub use_slots: bool,
+    /// A server is started so that clients can be kept out of it while standbys lack what it shows (`synchronous_gate_timeout`).
+    pub gate: bool,
     /// Move aside and clone anew when a rewind failed.
     pub remove_data_directory_on_rewind_failure: bool,
     /// Move aside and clone anew when diverged.

@@ -1,6 +1,8 @@
 //! The keys of synchronous replication in the dynamic configuration.
 
-use surus_core::sync::{Mode, Settings};
+use std::time::Duration;
+
+use surus_core::sync::{Gate, Mode, Settings};
 
 use super::scalar;
 use super::section::Section;
@@ -22,7 +24,19 @@ pub(super) fn read(section: &Section<'_>) -> Settings {
         maximum_lag: number("maximum_lag_on_syncnode", -1..=i64::MAX)
             .and_then(|bytes| u64::try_from(bytes).ok())
             .filter(|bytes| *bytes > 0),
+        gate: gate(section),
     }
+}
+
+/// Zero seconds, or none, are no gate.
+fn gate(section: &Section<'_>) -> Option<Gate> {
+    let hold = section.boolean("synchronous_gate_hold").unwrap_or(false);
+    let seconds = section.integer("synchronous_gate_timeout", 0..=i64::from(i32::MAX))?;
+    let bound = u64::try_from(seconds).ok().filter(|seconds| 0 < *seconds)?;
+    Some(Gate {
+        bound: Duration::from_secs(bound),
+        hold,
+    })
 }
 
 fn mode(section: &Section<'_>) -> Option<Mode> {

@@ -6,7 +6,7 @@
 use surus_core::action::Upstream;
 use surus_core::input::Outcome;
 
-use super::conf::Acknowledgers;
+use super::conf::{Acknowledgers, Gating};
 use super::error::report;
 use super::site::{Operation, Role};
 use super::{Error, Postgres};
@@ -61,8 +61,14 @@ impl Postgres {
                 Ok(()) => {
                     tracing::info!(method = name, from = %from.name, "cloned");
                     let role = Role::Replica(recovery);
-                    self.configure(&role, &[], None, Acknowledgers::ForReplica)
-                        .await?;
+                    self.configure(
+                        &role,
+                        &[],
+                        None,
+                        Acknowledgers::ForReplica,
+                        Gating::Begins { shut: false },
+                    )
+                    .await?;
                     {
                         let mut memory = self.memory();
                         memory.received = None;

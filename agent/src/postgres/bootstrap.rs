@@ -107,7 +107,7 @@ impl Postgres {
 
     /// Starts the new cluster and waits until it accepts writes.
     async fn start_new(&self, right: Right, hba: &[String]) -> Result<(), Error> {
-        self.start(Role::Primary, right, Some(hba), Acknowledgers::Kept)
+        self.start(Role::Primary, right, Some(hba), Acknowledgers::Kept, false)
             .await?;
         let limit = Duration::from_secs(self.settings().pg_ctl_timeout.max(1));
         let deadline = self.clock.now().plus(limit);

@@ -9,7 +9,7 @@ use surus_core::action::Upstream;
 use surus_core::sync::Names;
 
 use super::connect::{address, conninfo};
-use super::site::{Configuration, PidFile, Recovery, Role};
+use super::site::{Configuration, Gate, PidFile, Recovery, Role};
 use super::{Error, PendingRestart, Postgres, text};
 use crate::config::settings::PostgresSettings;
 
@@ -54,6 +54,23 @@ pub(super) enum Acknowledgers {
     Set(Option<Names>),
     /// As it is; but what the agent wrote for a primary says nothing for a replica.
     ForReplica,
+}
+
+/// What becomes of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gating {
+    /// It stays as it is; one that is new begins with the next start.
+    Kept,
+    /// The server is about to start.
+    Begins {
+        /// With members alone let in.
+        shut: bool,
+    },
+    /// The server runs.
+    Turned {
+        /// Members alone are let in from now on.
+        shut: bool,
+    },
 }
 
 /// A running server's configuration, written.
@@ -204,13 +221,18 @@ impl Postgres {
         minimums: &[(&'static str, u64)],
         first_hba: Option<&[String]>,
         acknowledgers: Acknowledgers,
+        gating: Gating,
     ) -> Result<Configured, Error> {
         let _writing = self.writing.lock().await;
-        self.write(role, minimums, first_hba, acknowledgers).await
+        self.write(role, minimums, first_hba, acknowledgers, gating).await
     }
 
     /// Writes the configuration of the running server anew; `None` if there is none.
-    pub(super) async fn reconfigure(&self, acknowledgers: Acknowledgers) -> Result<Option<Rewritten>, Error> {
+    pub(super) async fn reconfigure(
+        &self,
+        acknowledgers: Acknowledgers,
+        gating: Gating,
+    ) -> Result<Option<Rewritten>, Error> {
         // A cluster in the making is its maker's, and for nobody else until it is made.
         if self.site.unfinished().await.is_some_and(|work| work.bootstrap) {
             return Ok(None);
@@ -230,7 +252,7 @@ impl Postgres {
         } else {
             (Role::Primary, Vec::new())
         };
-        let configured = self.write(&role, &minimums, None, acknowledgers).await?;
+        let configured = self.write(&role, &minimums, None, acknowledgers, gating).await?;
         Ok(Some(Rewritten {
             postmaster,
             standby,
@@ -254,6 +276,7 @@ impl Postgres {
         minimums: &[(&'static str, u64)],
         first_hba: Option<&[String]>,
         acknowledgers: Acknowledgers,
+        gating: Gating,
     ) -> Result<Configured, Error> {
         let synchronous = match acknowledgers {
             Acknowledgers::Set(names) => names,
@@ -261,6 +284,12 @@ impl Postgres {
             Acknowledgers::ForReplica => self.managed().await.map(|_| Names::Alone),
         };
         let settings = self.settings();
+        let known = self.gate().await;
+        let gate = match gating {
+            Gating::Kept => known.or(settings.gate.then_some(Gate::Open)),
+            Gating::Begins { shut } => (shut || settings.gate).then_some(Gate::new(shut)),
+            Gating::Turned { shut } => known.map(|_| Gate::new(shut)),
+        };
         let (wanted, file) = parameters(&settings);
         let mut command_line = self.site.fitting(&wanted).await?;
         let mut file = self.site.fitting(&file).await?;
@@ -295,10 +324,15 @@ impl Postgres {
             command_line,
             file,
             synchronous: synchronous.clone(),
+            gate,
             first_hba: first_hba.map(<[String]>::to_vec),
         };
         let changed = self.site.configure(&configuration).await?;
-        self.memory().synchronous = Some(synchronous);
+        {
+            let mut memory = self.memory();
+            memory.synchronous = Some(synchronous);
+            memory.gate = Some(gate);
+        }
         Ok(Configured {
             command_line: configuration.command_line,
             file: configuration.file,

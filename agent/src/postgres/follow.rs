@@ -7,7 +7,7 @@ use surus_core::input::Outcome;
 use surus_core::types::Timeline;
 use surus_core::view::HistoryLine;
 
-use super::conf::Acknowledgers;
+use super::conf::{Acknowledgers, Gating};
 use super::connect::{address, conninfo};
 use super::error::report;
 use super::probe::parse_history;
@@ -46,6 +46,7 @@ impl Postgres {
             &minimums,
             None,
             Acknowledgers::Kept,
+            Gating::Kept,
         )
         .await?;
         self.memory().recovery = Some(recovery.clone());

@@ -127,6 +127,42 @@ pub(super) fn superuser_here(settings: &PostgresSettings, content: &str) -> Stri
     file(&lines)
 }
 
+/// What these rules say of the members of the cluster: of the agent's superuser on this host, of replication, and of who rewinds.
+pub(super) fn members(settings: &PostgresSettings, content: &str) -> String {
+    let superuser = &settings.superuser.username;
+    let rewinds = settings.rewind.as_ref().unwrap_or(&settings.superuser);
+    let rewinds = settings.use_pg_rewind.then_some(&rewinds.username);
+    let mut lines = Vec::new();
+    for line in content.lines() {
+        lines.extend(replication_rule(line));
+        lines.extend(rewinds.and_then(|user| rule_of(line, user)));
+        lines.extend(own_rule(line, superuser));
+    }
+    if !agent_enters(settings, &lines) {
+        let password = settings.superuser.password.is_some();
+        lines.insert(0, format!("local all {} {}", quoted(superuser), method(password)));
+    }
+    file(&lines)
+}
+
+/// A rule as it is for replication.
+fn replication_rule(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
+    let meant = words.get(1)?.split(',').any(|name| name == "replication");
+    meant.then(|| format!("{} replication {}", words[0], words[2..].join(" ")))
+}
+
+/// A rule as it is for `user`, wherever from, to databases.
+fn rule_of(line: &str, user: &str) -> Option<String> {
+    let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
+    let (databases, users) = (*words.get(1)?, *words.get(2)?);
+    let meant = users
+        .split(',')
+        .any(|name| name == "all" || name.trim_matches('"') == user);
+    let rest = words.get(3..)?.join(" ");
+    (meant && databases != "replication").then(|| format!("{} {databases} {} {rest}", words[0], quoted(user)))
+}
+
 /// A rule as it is for connections of `user` from this host to databases.
 fn own_rule(line: &str, user: &str) -> Option<String> {
     let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
@@ -347,5 +383,27 @@ include other.conf
             true
         ));
         assert!(!check(&["hostssl all all all md5"], false, "r", "db", false));
+    }
+
+    #[test]
+    fn behind_a_gate_the_rules_of_members_are_left() {
+        let mut settings = crate::config::postgresql::blank("main", "n1");
+        settings.use_pg_rewind = true;
+        let rules = "local all all peer\n\
+            host replication replicator 10.0.0.0/8 md5 # standbys\n\
+            host all all 10.0.0.0/8 scram-sha-256\n\
+            host app app 0.0.0.0/0 md5\n";
+        let left = members(&settings, rules);
+        let lines: Vec<&str> = left.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            lines,
+            [
+                "local all \"postgres\" peer",
+                "local all \"postgres\" peer",
+                "host replication replicator 10.0.0.0/8 md5",
+                "host all \"postgres\" 10.0.0.0/8 scram-sha-256",
+                "host all \"postgres\" samehost scram-sha-256",
+            ]
+        );
     }
 }

@@ -8,7 +8,7 @@ use surus_core::sync::Names;
 use surus_core::types::{Generation, Lsn, MonoTime};
 use surus_core::view::ControlState;
 
-use super::conf::Acknowledgers;
+use super::conf::{Acknowledgers, Gating};
 use super::error::report;
 use super::site::{Found, Recovery, Role};
 use super::{Error, Postgres, Signal, StartRequest};
@@ -48,7 +48,8 @@ impl Postgres {
                 generation,
             };
             let role = Role::Replica(recovery);
-            self.start(role, right, None, Acknowledgers::ForReplica).await
+            self.start(role, right, None, Acknowledgers::ForReplica, false)
+                .await
         };
         let was_primary = self.memory().primary == Some(true);
         report("start replica", work.await, |()| {
@@ -59,12 +60,13 @@ impl Postgres {
     }
 
     /// Starts as primary, the guard armed with `guard_until` before the postmaster exists, with commits acknowledged by `synchronous`.
-    /// Returns when the postmaster is up. A primary that runs already keeps the names that it has.
+    /// Returns when the postmaster is up. With `gated` it lets in members alone. A primary that runs already keeps the names that it has.
     pub async fn start_primary(
         &self,
         guard_until: MonoTime,
         valid_until: MonoTime,
         synchronous: Option<&Names>,
+        gated: bool,
         generation: Generation,
     ) -> Outcome {
         let work = async {
@@ -75,7 +77,7 @@ impl Postgres {
                 generation,
             };
             let names = Acknowledgers::Set(synchronous.cloned());
-            self.start(Role::Primary, right, None, names).await
+            self.start(Role::Primary, right, None, names, gated).await
         };
         let was_primary = self.memory().primary == Some(true);
         report("start primary", work.await, |()| {
@@ -93,6 +95,7 @@ impl Postgres {
         right: Right,
         hba: Option<&[String]>,
         acknowledgers: Acknowledgers,
+        gated: bool,
     ) -> Result<(), Error> {
         if self.settle(&role, right).await? {
             return Ok(());
@@ -110,7 +113,10 @@ impl Postgres {
             Found::Incomplete(text) | Found::Unusable(text) => return Err(Error::Condition(text)),
         }
         let minimums = self.site.control_file().await?.minimums;
-        let configured = self.configure(&role, &minimums, hba, acknowledgers).await?;
+        let gating = Gating::Begins { shut: gated };
+        let configured = self
+            .configure(&role, &minimums, hba, acknowledgers, gating)
+            .await?;
         let primary = role == Role::Primary;
         let was_standby = self.site.prepare(primary).await?;
         {
@@ -388,7 +394,12 @@ impl Postgres {
     }
 
     /// Stops fast and starts again in the same role, the guard armed first if that is primary.
-    pub async fn restart(&self, guard_until: Option<MonoTime>, generation: Generation) -> Outcome {
+    pub async fn restart(
+        &self,
+        guard_until: Option<MonoTime>,
+        gated: bool,
+        generation: Generation,
+    ) -> Outcome {
         let work = async {
             self.newest(generation)?;
             let settings = self.settings();
@@ -408,7 +419,7 @@ impl Postgres {
                 generation,
             };
             let right = self.as_extended(right).await;
-            self.start(role, right, None, Acknowledgers::Kept)
+            self.start(role, right, None, Acknowledgers::Kept, gated && !standby)
                 .await
                 .map(|()| standby)
         };

@@ -44,6 +44,7 @@ mod connect;
 mod details;
 mod error;
 mod follow;
+mod gate;
 mod hba;
 mod lifecycle;
 mod local;
@@ -110,6 +111,8 @@ struct Memory {
     /// Whether commits of the running server wait for anybody at all, if every process of it is known to have read that; and when the
     /// configuration was last read then.
     waits: Option<(bool, String)>,
+    /// Whom the server lets in, as our file says; the inner `None`: it has no gate. `None`: not read yet.
+    gate: Option<Option<site::Gate>>,
     /// The running server was told to read what our files hold. Whoever wrote them before may have been killed before it said so.
     told: bool,
     /// The newest reign that gave an order.
@@ -161,8 +164,10 @@ impl Postgres {
                 guard_until,
                 valid_until,
                 synchronous,
+                gated,
             } => {
-                self.start_primary(*guard_until, *valid_until, synchronous.as_ref(), generation)
+                let names = synchronous.as_ref();
+                self.start_primary(*guard_until, *valid_until, names, *gated, generation)
                     .await
             }
             Order::Stop {
@@ -174,15 +179,16 @@ impl Postgres {
                 valid_until,
                 above,
                 synchronous,
+                gated,
             } => {
                 let names = synchronous.as_ref();
-                self.promote(*guard_until, *valid_until, *above, names, generation)
+                self.promote(*guard_until, *valid_until, *above, names, *gated, generation)
                     .await
             }
             Order::Follow { upstream } => self.follow(upstream.as_ref()).await,
             Order::CompareHistory { leader } => self.compare_history(leader).await,
             Order::Rewind { leader } => self.rewind(leader).await,
-            Order::Restart { guard_until } => self.restart(*guard_until, generation).await,
+            Order::Restart { guard_until, gated } => self.restart(*guard_until, *gated, generation).await,
             Order::AdoptPostmaster { guard_until } => self.adopt_postmaster(*guard_until, generation).await,
             Order::SyncSlots { ensure, drop } => self.sync_slots(ensure, drop).await,
             Order::Checkpoint => self.checkpoint().await,

@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 
 use super::answer::Answer;
 use super::connect::{Heartbeat, Use, host_and_port};
-use super::site::{Found, PidFile, Recovery};
+use super::site::{Found, Gate, PidFile, Recovery};
 use super::{Error, Memory, Postgres, sql};
 
 /// The whole look. After it PostgreSQL counts as unresponsive.
@@ -323,6 +323,7 @@ impl Postgres {
         let (role, timeline) = self.memory().learn(&answer);
         let history = self.history(timeline).await;
         let managed = self.managed().await.is_some();
+        let gated = self.gate().await == Some(Gate::Shut);
         let data = match self.unfinished(heartbeat).await {
             Some(text) => DataDir::Incomplete(text),
             None => DataDir::Present(answer.control_data()),
@@ -338,6 +339,7 @@ impl Postgres {
                 standbys: answer.standbys,
                 synchronous: answer.synchronous,
                 managed,
+                gated,
                 slots: answer.slots,
                 history,
                 upstream: match role {

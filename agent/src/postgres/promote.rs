@@ -32,18 +32,26 @@ const WAKE: Duration = Duration::from_millis(15);
 const QUERY_LIMIT: Duration = Duration::from_millis(500);
 
 impl Postgres {
-    /// Leaves recovery, the guard armed with `guard_until` first, with commits acknowledged by `synchronous`. The new timeline is above
-    /// `above`. Returns when writes are accepted; on a server that is primary already it only sets the deadline.
+    /// Leaves recovery, the guard armed with `guard_until` first, with commits acknowledged by `synchronous`, and with `gated` members alone
+    /// let in. The new timeline is above `above`. Returns when writes are accepted; on a server that is primary already it only sets the deadline.
     pub async fn promote(
         &self,
         guard_until: MonoTime,
         valid_until: MonoTime,
         above: Timeline,
         synchronous: Option<&Names>,
+        gated: bool,
         generation: Generation,
     ) -> Outcome {
-        let work = self.leave_recovery(guard_until, valid_until, above, synchronous, generation);
-        report("promote", work.await, |changed| {
+        let work = self.leave_recovery(guard_until, valid_until, above, synchronous, gated, generation);
+        let result = work.await;
+        if result
+            .as_ref()
+            .is_err_and(|error| !matches!(error, Error::Unknown(_)))
+        {
+            self.lift_gate().await;
+        }
+        report("promote", result, |changed| {
             if changed {
                 self.site.callback("on_role_change", "primary");
             }
@@ -58,6 +66,7 @@ impl Postgres {
         valid_until: MonoTime,
         above: Timeline,
         synchronous: Option<&Names>,
+        gated: bool,
         generation: Generation,
     ) -> Result<bool, Error> {
         self.still_valid(valid_until, generation)?;
@@ -82,6 +91,9 @@ impl Postgres {
         self.site.reserve(above).await?;
         self.acknowledge_from_first(synchronous, link.as_ref().map(Link::client), valid_until)
             .await;
+        if gated {
+            self.shut_gate(valid_until).await?;
+        }
         // From here on the server may accept writes at any moment, so the guard comes first.
         self.still_valid(valid_until, generation)?;
         self.control.set_deadline(Some(guard_until), generation).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::conf::{Acknowledgers, Configured};
+use super::conf::{Acknowledgers, Configured, Gating};
 use super::{Error, Postgres, Signal, sql};
 use crate::config::settings::PostgresSettings;
 
@@ -41,7 +41,7 @@ impl Postgres {
             .unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(settings);
         self.site.obey(self.settings());
         let told = std::mem::take(&mut self.memory().told);
-        let Some(rewritten) = self.reconfigure(Acknowledgers::Kept).await? else {
+        let Some(rewritten) = self.reconfigure(Acknowledgers::Kept, Gating::Kept).await? else {
             return Ok(ReloadReport::default());
         };
         let configured = rewritten.configured;

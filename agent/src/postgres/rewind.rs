@@ -7,7 +7,7 @@ use std::time::Duration;
 use surus_core::action::Upstream;
 use surus_core::input::Outcome;
 
-use super::conf::Acknowledgers;
+use super::conf::{Acknowledgers, Gating};
 use super::connect::{address, conninfo};
 use super::error::report;
 use super::site::{Address, Divergence, Found, Question, Role};
@@ -62,8 +62,14 @@ impl Postgres {
         // pg_rewind starts the server itself if it was not stopped cleanly, and reads restore_command: both need our configuration.
         let recovery = self.recovery(Some(leader)).await?;
         let role = Role::Replica(recovery);
-        self.configure(&role, &control.minimums, None, Acknowledgers::ForReplica)
-            .await?;
+        self.configure(
+            &role,
+            &control.minimums,
+            None,
+            Acknowledgers::ForReplica,
+            Gating::Begins { shut: false },
+        )
+        .await?;
         // Its crash recovery is a single-user server, which refuses to be a standby. The next start writes the file anew.
         self.site.set_standby(false).await?;
         let place = address(leader)?;

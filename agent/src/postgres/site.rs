@@ -46,6 +46,8 @@ pub trait Site: Send + Sync + 'static {
     fn history(&self, timeline: Timeline) -> BoxFuture<'_, Option<String>>;
     /// By whom commits are acknowledged, as [`Site::configure`] last wrote it; `None` if it left that to the user.
     fn synchronous(&self) -> BoxFuture<'_, Option<Names>>;
+    /// Whom the server lets in, as [`Site::configure`] last wrote it; `None` if it wrote of no gate.
+    fn gate(&self) -> BoxFuture<'_, Option<Gate>>;
     /// A server calls `data_directory` its own: is that this one?
     fn is_here(&self, data_directory: String) -> BoxFuture<'_, bool>;
 
@@ -325,6 +327,23 @@ pub enum Role {
     Replica(Recovery),
 }
 
+/// Whom a server lets in that is started with a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Whom the user's rules let in.
+    Open,
+    /// Of those the members of the cluster alone.
+    Shut,
+}
+
+impl Gate {
+    /// Shut, or open.
+    #[must_use]
+    pub fn new(shut: bool) -> Self {
+        if shut { Self::Shut } else { Self::Open }
+    }
+}
+
 /// A configuration to write. All parameters are such as the installed server knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
@@ -336,6 +355,8 @@ pub struct Configuration {
     pub file: BTreeMap<String, String>,
     /// `synchronous_standby_names`; `None`: what `file` or the user's own files say.
     pub synchronous: Option<Names>,
+    /// Whom it lets in; `None`: whom the user's rules let in, for as long as it runs.
+    pub gate: Option<Gate>,
     /// The user's recovery parameters, for a standby.
     pub recovery: BTreeMap<String, String>,
     /// This is the first start of a new cluster, with these lines of pg_hba.conf unless the settings have some.

@@ -90,6 +90,15 @@ pub const SYNCHRONOUS: &str = "\
 SELECT setting, pg_conf_load_time()::text, coalesce(sourcefile, source), pg_is_in_recovery() \
 FROM pg_settings WHERE name = 'synchronous_standby_names'";
 
+/// When the configuration was read text, and whether another file of rules waits for a restart bool.
+pub const GATE: &str = "\
+SELECT pg_conf_load_time()::text, pending_restart FROM pg_settings WHERE name = 'hba_file'";
+
+/// Ends the sessions of all but the agent; how many there were: int4.
+pub const DISMISS: &str = "\
+SELECT count(pg_terminate_backend(pid))::int FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
+AND NOT (usename = current_user AND application_name LIKE 'Surus %')";
+
 /// Who could acknowledge commits: pid int4, `application_name` text, `sync_priority` int4, streams bool, time of its last word text.
 pub const ACKNOWLEDGERS: &str = "\
 SELECT pid, application_name, coalesce(sync_priority, 0), state = 'streaming' AND flush_lsn IS NOT NULL, coalesce(reply_time::text, '') \

@@ -21,7 +21,7 @@ use surus_core::sync::Names;
 use surus_core::types::{Generation, MonoTime};
 use tokio_postgres::Client;
 
-use super::conf::Acknowledgers;
+use super::conf::{Acknowledgers, Gating};
 use super::connect::Session;
 use super::error::report;
 use super::{Error, Postgres, Signal, sql};
@@ -73,7 +73,7 @@ impl Postgres {
         let before = senders(&session.client).await?;
         let waited = self.memory().waits.take();
         let rewritten = self
-            .reconfigure(Acknowledgers::Set(names.cloned()))
+            .reconfigure(Acknowledgers::Set(names.cloned()), Gating::Kept)
             .await?
             .ok_or_else(|| Error::Condition("no server runs that could be told".to_owned()))?;
         // From here on the next reload, whoever asks for it, brings the new value.
@@ -194,7 +194,9 @@ impl Postgres {
         if known.as_ref() == names && in_force {
             return Ok(());
         }
-        let rewritten = self.reconfigure(Acknowledgers::Set(names.cloned())).await?;
+        let rewritten = self
+            .reconfigure(Acknowledgers::Set(names.cloned()), Gating::Kept)
+            .await?;
         let Some(rewritten) = rewritten.filter(|_| !in_force) else {
             return Ok(());
         };
@@ -216,7 +218,7 @@ impl Postgres {
         Ok(shown(&session.client).await?.loaded)
     }
 
-    async fn own_session(&self) -> Result<Session, Error> {
+    pub(super) async fn own_session(&self) -> Result<Session, Error> {
         self.connect("Surus synchronous", LEAST).await
     }
 }

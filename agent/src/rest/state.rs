@@ -307,7 +307,10 @@ impl NodeStatus {
     /// A recent look found a server that accepts writes.
     #[must_use]
     pub fn accepts_writes(&self, now: MonoTime) -> bool {
-        self.state_word(now) == "running" && self.server(now).is_some_and(|(server, _)| server.is_primary())
+        self.state_word(now) == "running"
+            && self
+                .server(now)
+                .is_some_and(|(server, _)| server.is_primary() && !server.gated)
     }
 
     /// The state to tell: `unknown` if PostgreSQL ought to run and does not answer.

@@ -18,8 +18,8 @@ use surus::config::settings::{Bootstrap, CustomMethod, PostgresSettings};
 use surus::config::{Problem, Settings, Surroundings};
 use surus::net::{Dial, Listener, Network, Stream};
 use surus::postgres::site::{
-    Address, Configuration, ControlFile, Divergence, Found, Launch, Look, OnProgress, Operation, PidFile,
-    Question, Unfinished,
+    Address, Configuration, ControlFile, Divergence, Found, Gate, Launch, Look, OnProgress, Operation,
+    PidFile, Question, Unfinished,
 };
 use surus::postgres::{ControlError, ControlStatus, Error, ProcessControl, Signal, Site, StartRequest};
 use surus::task::{BoxFuture, Tokio};
@@ -339,6 +339,9 @@ impl Site for World {
         ready(None)
     }
     fn synchronous(&self) -> BoxFuture<'_, Option<surus_core::sync::Names>> {
+        ready(None)
+    }
+    fn gate(&self) -> BoxFuture<'_, Option<Gate>> {
         ready(None)
     }
     fn is_here(&self, _: String) -> BoxFuture<'_, bool> {

@@ -117,7 +117,10 @@ fn configuration_outside_of_the_data_directory_and_connections_through_the_socke
                 .sql("SELECT coalesce(client_addr::text, 'socket') FROM pg_stat_activity WHERE application_name = 'Surus heartbeat'")
                 .await;
             assert_eq!(clients, ["socket"]);
-            let refused = n2.postgres.promote(soon(), soon(), Timeline(1), None, G).await;
+            let refused = n2
+                .postgres
+                .promote(soon(), soon(), Timeline(1), None, false, G)
+                .await;
             assert!(
                 matches!(&refused, Outcome::Failed(text) if text.contains("sh failed")),
                 "{refused:?}"

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod cloning;
+mod gate;
 mod parting;
 mod promotion;
 mod support;
@@ -251,17 +252,17 @@ fn a_clean_stop_tells_its_checkpoint_and_a_crashed_primary_comes_back() {
             // Stopping what is stopped says the same.
             assert_eq!(node.stop().await, Some(checkpoint));
 
-            let expired = node.postgres.start_primary(soon(), now(), None, G).await;
+            let expired = node.postgres.start_primary(soon(), now(), None, false, G).await;
             assert!(matches!(expired, Outcome::Refused(_)), "{expired:?}");
             assert_eq!(node.look().await.process, Process::Absent);
             expect_ok(
                 node.postgres
-                    .start_primary(soon(), soon(), None, Generation(2))
+                    .start_primary(soon(), soon(), None, false, Generation(2))
                     .await,
             );
             let old = node
                 .postgres
-                .start_primary(soon(), soon(), None, Generation(1))
+                .start_primary(soon(), soon(), None, false, Generation(1))
                 .await;
             assert!(matches!(old, Outcome::Refused(_)), "{old:?}");
             let server = node.until(|server| server.is_primary()).await;
@@ -272,11 +273,11 @@ fn a_clean_stop_tells_its_checkpoint_and_a_crashed_primary_comes_back() {
             assert_eq!(outcome, Outcome::Stopped { checkpoint: None });
             expect_ok(
                 node.postgres
-                    .start_primary(soon(), soon(), None, Generation(2))
+                    .start_primary(soon(), soon(), None, false, Generation(2))
                     .await,
             );
             node.until(|server| server.is_primary()).await;
-            expect_ok(node.postgres.restart(Some(soon()), Generation(2)).await);
+            expect_ok(node.postgres.restart(Some(soon()), false, Generation(2)).await);
             node.until(|server| server.is_primary()).await;
         },
     );
@@ -309,7 +310,7 @@ fn a_stop_returns_while_the_archiver_still_works_and_turns_immediate_in_time() {
             eprintln!("MEASURED stop with a slow archiver: {took:?}");
             assert!(took < Duration::from_millis(2500), "{took:?}");
             // The postmaster is still there: a start waits for its end.
-            expect_ok(node.postgres.start_primary(soon(), soon(), None, G).await);
+            expect_ok(node.postgres.start_primary(soon(), soon(), None, false, G).await);
             node.until(|server| server.is_primary()).await;
 
             // A stop whose patience is over turns immediate.
@@ -419,7 +420,7 @@ fn bad_directories_are_named_and_left_alone() {
         );
         for outcome in [
             node.postgres.bootstrap(soon(), soon(), G).await,
-            node.postgres.start_primary(soon(), soon(), None, G).await,
+            node.postgres.start_primary(soon(), soon(), None, false, G).await,
             node.postgres.rewind(&node.upstream()).await,
         ] {
             assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
@@ -449,7 +450,7 @@ fn bad_directories_are_named_and_left_alone() {
         .unwrap();
         assert!(matches!(node.look().await.data, DataDir::Incomplete(text) if text.contains("rewind")));
         assert!(matches!(
-            node.postgres.start_primary(soon(), soon(), None, G).await,
+            node.postgres.start_primary(soon(), soon(), None, false, G).await,
             Outcome::Failed(_)
         ));
         std::fs::remove_file(&marker).unwrap();
@@ -461,7 +462,7 @@ fn bad_directories_are_named_and_left_alone() {
         )
         .unwrap();
         assert_eq!(node.look().await.process, Process::Absent);
-        expect_ok(node.postgres.start_primary(soon(), soon(), None, G).await);
+        expect_ok(node.postgres.start_primary(soon(), soon(), None, false, G).await);
         node.until(|server| server.is_primary()).await;
     });
 }
@@ -512,7 +513,7 @@ fn a_standby_keeps_the_primarys_limits_and_slots_are_kept_in_order() {
             let second = n1.another_agent();
             assert!(second.reload(settings.clone()).await.unwrap().reloaded);
             assert!(!second.reload(settings).await.unwrap().reloaded);
-            expect_ok(n1.postgres.restart(Some(soon()), G).await);
+            expect_ok(n1.postgres.restart(Some(soon()), false, G).await);
             n1.until(|server| server.is_primary()).await;
             assert_eq!(n1.sql("SHOW max_connections").await, ["130"]);
 

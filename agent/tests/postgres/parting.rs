@@ -79,7 +79,7 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
             for (planned, said) in [(true, 2), (false, 2)] {
                 expect_ok(
                     node.postgres
-                        .start_primary(soon(), soon(), None, Generation(2))
+                        .start_primary(soon(), soon(), None, false, Generation(2))
                         .await,
                 );
                 node.until(|server| server.is_primary()).await;
@@ -103,7 +103,7 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
             node.postgres.announce_with(Word::new(false));
             expect_ok(
                 node.postgres
-                    .start_primary(soon(), soon(), None, Generation(2))
+                    .start_primary(soon(), soon(), None, false, Generation(2))
                     .await,
             );
             node.until(|server| server.is_primary()).await;
@@ -119,7 +119,7 @@ fn a_planned_stop_lets_transactions_end_and_waits_for_none_for_long() {
 
             expect_ok(
                 node.postgres
-                    .start_primary(soon(), soon(), None, Generation(2))
+                    .start_primary(soon(), soon(), None, false, Generation(2))
                     .await,
             );
             node.until(|server| server.is_primary()).await;

@@ -21,12 +21,12 @@ fn a_promotion_that_did_not_happen_leaves_a_standby_that_starts() {
             n2.replica_of(&n1).await;
             let refused = n2
                 .postgres
-                .promote(soon(), MonoTime(1), Timeline(5), None, G)
+                .promote(soon(), MonoTime(1), Timeline(5), None, false, G)
                 .await;
             assert!(matches!(refused, Outcome::Refused(_)));
             assert!(!n2.server().await.is_primary());
             std::fs::write(n2.data("pg_wal/00000002.history"), "").unwrap();
-            expect_ok(n2.postgres.restart(None, G).await);
+            expect_ok(n2.postgres.restart(None, false, G).await);
             n2.until(streaming).await;
             // One whose server dies over it ends with it.
             let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
@@ -37,12 +37,14 @@ fn a_promotion_that_did_not_happen_leaves_a_standby_that_starts() {
                 |pid, signal| rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
             send(startup, Signal::STOP);
             let before = now();
-            let (outcome, ()) =
-                tokio::join!(n2.postgres.promote(soon(), soon(), Timeline(1), None, G), async {
+            let (outcome, ()) = tokio::join!(
+                n2.postgres.promote(soon(), soon(), Timeline(1), None, false, G),
+                async {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     send(postmaster, Signal::KILL);
                     send(startup, Signal::KILL);
-                });
+                }
+            );
             assert!(
                 matches!(&outcome, Outcome::Unknown(text) if text.contains("the server ended")),
                 "{outcome:?}"

@@ -300,6 +300,7 @@ impl Node {
             pg_ctl_timeout: 30,
             use_pg_rewind: true,
             use_slots: true,
+            gate: false,
             remove_data_directory_on_rewind_failure: false,
             remove_data_directory_on_diverged_timelines: false,
         };
@@ -367,7 +368,7 @@ impl Node {
 
     /// Starts as primary and waits until it accepts writes.
     pub(crate) async fn started(&self) {
-        expect_ok(self.postgres.start_primary(soon(), soon(), None, G).await);
+        expect_ok(self.postgres.start_primary(soon(), soon(), None, false, G).await);
         self.until(Server::is_primary).await;
     }
 
@@ -440,7 +441,7 @@ impl Node {
     pub(crate) async fn promote(&self, above: u32) {
         expect_ok(
             self.postgres
-                .promote(soon(), soon(), Timeline(above), None, G)
+                .promote(soon(), soon(), Timeline(above), None, false, G)
                 .await,
         );
     }

@@ -9,7 +9,7 @@ use surus_core::view::Server;
 
 use super::support::{G, Node, as_postgres, expect_ok, now, soon, streaming};
 
-const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Sets `text`; returns how long it took.
 async fn set(node: &Node, text: &str) -> Duration {
@@ -272,13 +272,17 @@ fn a_reign_begins_with_its_names() {
         set(&n1, "n2").await;
 
         // A restart keeps them, a start as primary begins with its own.
-        expect_ok(n1.postgres.restart(Some(soon()), G).await);
+        expect_ok(n1.postgres.restart(Some(soon()), false, G).await);
         assert_eq!(n1.until(Server::is_primary).await.synchronous, Names::parse("n2"));
         n1.stop().await;
         n1.until_process(|process| *process == surus_core::view::Process::Absent)
             .await;
         let nobody = Names::nobody(true);
-        expect_ok(n1.postgres.start_primary(soon(), soon(), Some(&nobody), G).await);
+        expect_ok(
+            n1.postgres
+                .start_primary(soon(), soon(), Some(&nobody), false, G)
+                .await,
+        );
         let server = n1.until(Server::is_primary).await;
         assert_eq!((server.synchronous, server.managed), (nobody.clone(), true));
         assert_eq!(
@@ -307,7 +311,7 @@ fn a_reign_begins_with_its_names() {
             let before = now();
             expect_ok(
                 n2.postgres
-                    .promote(soon(), soon(), Timeline(1), names.as_ref(), G)
+                    .promote(soon(), soon(), Timeline(1), names.as_ref(), false, G)
                     .await,
             );
             eprintln!("MEASURED promotion with {names:?}: {:?}", now().since(before));

@@ -316,6 +316,7 @@ pub(crate) fn server(role: ServerRole) -> PostgresStatus {
                 standbys: Default::default(),
                 synchronous: Default::default(),
                 managed: false,
+                gated: false,
                 slots: BTreeMap::new(),
                 history: Vec::new(),
                 upstream: None,

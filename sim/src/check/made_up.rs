@@ -4,7 +4,7 @@ use surus_core::types::{LeaseId, Lsn, Revision, SystemId, Term, Timeline};
 
 use super::{Charter, Checker, Fact, Invariant, Violation};
 use crate::clock::{MS, SEC, Time};
-use crate::record::{NodeIndex, RightBy, Seen, Settings, Standing};
+use crate::record::{Gate, NodeIndex, RightBy, Seen, Settings, Standing};
 
 /// A position on a timeline of the made-up cluster.
 pub(crate) fn at(timeline: u32, position: u64) -> Standing {
@@ -65,8 +65,18 @@ impl MadeUp {
             maximum_lag: 1000,
             failsafe: true,
             pause,
+            gate: None,
         };
         self.see(Some(node), Seen::Configured(settings));
+    }
+
+    pub(crate) fn gated(&mut self, node: NodeIndex, gate: Gate) {
+        let member = self.checker.scene().member(node);
+        let settings = member
+            .and_then(|member| member.settings)
+            .expect("it is configured");
+        let gate = Some(gate);
+        self.see(Some(node), Seen::Configured(Settings { gate, ..settings }));
     }
 
     pub(crate) fn see(&mut self, node: Option<NodeIndex>, seen: Seen) -> Fact {

@@ -16,6 +16,7 @@
 //! | S8 | [`data`] | the last good copy is not given up |
 //! | S9 | [`routing`] | only a primary in its right is called one |
 //! | S10 | [`slots`] | what a slot keeps is kept, and only for those who may come back |
+//! | C1 | [`gate`] | with the gate nobody is let in to see what no standby has |
 //! | S12 | [`totality`] | no panic, no order without end |
 //! | L1 L3 L4 | [`liveness`] | after the faults a primary, everybody behind it, writes answered: each within its bound |
 //! | L2 | [`calm`] | faults below the tolerance move nobody, and nobody stops for a lock that is its own |
@@ -35,6 +36,7 @@ pub mod data;
 pub mod durability;
 pub mod election;
 pub mod fence;
+pub mod gate;
 pub mod history;
 pub mod identity;
 mod invariant;
@@ -185,6 +187,7 @@ struct Families {
     election: election::Election,
     identity: identity::Identity,
     sync: sync::Sync,
+    gates: gate::Gates,
     data: data::LastCopy,
     routing: routing::Routing,
     slots: slots::Slots,
@@ -222,6 +225,7 @@ impl Families {
             .or_else(|| self.election.see(moment))
             .or_else(|| self.identity.see(moment))
             .or_else(|| self.sync.see(moment))
+            .or_else(|| self.gates.see(moment))
             .or_else(|| self.data.see(moment))
             .or_else(|| self.routing.see(moment))
             .or_else(|| self.slots.see(moment))

@@ -7,7 +7,7 @@ use surus_core::Step;
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
 use surus_core::node::{Boot, Node};
-use surus_core::sync::Mode;
+use surus_core::sync::{Gate, Mode};
 use surus_core::types::{ActionId, MonoTime, NodeName};
 use surus_scenarios::SyncMode;
 
@@ -17,7 +17,7 @@ use crate::fast::event::{Event, Part};
 use crate::fast::host::Agent;
 use crate::fast::look::Memory;
 use crate::fast::world::World;
-use crate::record::{Seen, Settings};
+use crate::record::{self, Seen, Settings};
 use crate::zoo::Bug;
 
 impl World {
@@ -49,6 +49,10 @@ impl World {
                 strict: settings.synchronous_mode_strict,
                 count: usize::try_from(settings.synchronous_node_count).unwrap_or(1),
                 maximum_lag: u64::try_from(settings.maximum_lag_on_syncnode).ok(),
+                gate: (0 < settings.synchronous_gate_timeout).then(|| Gate {
+                    bound: Duration::from_secs(settings.synchronous_gate_timeout),
+                    hold: settings.synchronous_gate_hold,
+                }),
             },
             max_timelines_history: usize::try_from(settings.max_timelines_history).unwrap_or(usize::MAX),
             ..Config::new(self.names[node].clone())
@@ -58,6 +62,8 @@ impl World {
     pub(crate) fn settings(&self, node: usize) -> Settings {
         let config = self.config(node);
         let time = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let synchronous = config.synchronous;
+        let gate = synchronous.gate.filter(|_| synchronous.mode != Mode::Off);
         Settings {
             ttl: time(config.ttl),
             loop_wait: time(config.loop_wait),
@@ -65,6 +71,10 @@ impl World {
             maximum_lag: config.maximum_lag_on_failover,
             failsafe: config.failsafe_mode,
             pause: config.pause,
+            gate: gate.map(|gate| record::Gate {
+                bound: time(gate.bound),
+                hold: gate.hold,
+            }),
         }
     }
 

@@ -243,6 +243,7 @@ impl World {
         if !host.powered {
             return;
         }
+        let shut = host.gate.is_some();
         let pg = &mut host.pg;
         let server = pg.epoch();
         let other = session.is_some_and(|(_, known)| known != server);
@@ -250,12 +251,12 @@ impl World {
             host.waiting.push((index, id));
             return;
         }
-        let broken = other || session.is_some() && pg.serves().is_err();
+        let broken = other || session.is_some() && (pg.serves().is_err() || shut);
         let reply = if broken {
             Reply::Reset
         } else if session.is_none() {
             // A connection that a router brought is taken wherever it comes; libpq looks for itself.
-            if !pg.answers() || pg.ills.crowded {
+            if !pg.answers() || pg.ills.crowded || shut {
                 Reply::Refused
             } else if any || !pg.standby() {
                 Reply::Welcome(server)

@@ -165,6 +165,11 @@ impl World {
                 }
                 return;
             }
+            Order::OpenGate => {
+                let outcome = self.open_gate(node);
+                self.complete(node, id, outcome);
+                return;
+            }
             Order::Checkpoint | Order::SyncSlots { .. } => {
                 let outcome = self.upkeep(node, &action, stage);
                 self.follow_pg(node);

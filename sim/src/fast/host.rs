@@ -18,7 +18,7 @@ use crate::fast::rivals::Rivalry;
 use crate::fast::story::{Mishap, Trouble};
 use crate::model::guard::Guard;
 use crate::model::postgres::sync::SyncNames;
-use crate::model::postgres::{Server, Txn};
+use crate::model::postgres::{Point, Server, Txn};
 use crate::record::Deed;
 use crate::rng::Rng;
 
@@ -111,6 +111,8 @@ pub struct Host {
     pub deaf: Time,
     /// Its watch hangs on this member of etcd only, until then.
     pub pinned: Option<(usize, Time)>,
+    /// Clients are kept out of its server until standbys have this.
+    pub(crate) gate: Option<Point>,
     /// `synchronous_standby_names` was written by its agent.
     pub managed: bool,
     /// By whom its server may acknowledge commits, as the record knows.
@@ -161,6 +163,7 @@ impl Host {
             overdue: 0,
             deaf: 0,
             pinned: None,
+            gate: None,
             managed: false,
             acknowledging: Vec::new(),
             settings: settings.clone(),

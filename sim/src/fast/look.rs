@@ -139,6 +139,7 @@ impl World {
             standbys: probe.standbys,
             synchronous: Names::parse(&probe.synchronous),
             managed: self.hosts[node].managed,
+            gated: self.hosts[node].gate.is_some(),
             slots: probe.slots,
             history: histories.map_or_else(Vec::new, |files| files.lines(timeline.0)),
             upstream: upstream

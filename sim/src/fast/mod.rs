@@ -24,6 +24,7 @@ pub mod clients;
 pub mod dcs;
 pub mod event;
 pub mod executor;
+mod gate;
 pub mod host;
 pub mod look;
 pub mod orders;

@@ -67,8 +67,13 @@ impl World {
             Order::StartPrimary {
                 guard_until,
                 synchronous,
+                gated,
                 ..
-            } => self.start_primary(node, action, *guard_until, synchronous.as_ref()),
+            } => {
+                let outcome = self.start_primary(node, action, *guard_until, synchronous.as_ref());
+                self.begun(node, outcome.as_ref(), *gated);
+                outcome
+            }
             Order::Stop { .. } | Order::Restart { .. } => self.stop_stage(node, action, stage),
             Order::Promote { .. } => self.promote_stage(node, action, stage),
             Order::Follow { upstream } => self.follow_stage(node, upstream.as_ref()),
@@ -294,6 +299,13 @@ impl World {
         Some(self.start_postgres(node).unwrap_or(Outcome::Ok))
     }
 
+    /// A start that went well begins with the gate shut, or open.
+    fn begun(&mut self, node: usize, outcome: Option<&Outcome>, gated: bool) {
+        if outcome == Some(&Outcome::Ok) {
+            self.set_gate(node, gated);
+        }
+    }
+
     /// Starts the postmaster; returns what went wrong.
     fn start_postgres(&mut self, node: usize) -> Option<Outcome> {
         let host = &mut self.hosts[node];
@@ -318,6 +330,7 @@ impl World {
             guard_until,
             above,
             synchronous,
+            gated,
             ..
         } = &action.order
         else {
@@ -339,6 +352,7 @@ impl World {
                 // What it says is looked at again when it is a primary.
                 let _ = self.hosts[node].pg.reload(self.now);
             }
+            self.set_gate(node, *gated);
             if let Err(refusal) = self.hosts[node].pg.promote(self.now) {
                 return refused(&refusal);
             }
@@ -460,14 +474,14 @@ impl World {
                 mode,
                 checkpoint_first,
             } => (*mode, *checkpoint_first, None),
-            Order::Restart { guard_until } => {
+            Order::Restart { guard_until, gated } => {
                 let begins = self.local(node).plus(Duration::from_nanos(PG_CTL_TIMEOUT));
                 let agent = self.hosts[node].agent.as_mut()?;
                 if stage == 0 {
                     agent.restart_until = begins;
                 }
                 let until = agent.restart_until;
-                (StopMode::Fast { until }, true, Some(*guard_until))
+                (StopMode::Fast { until }, true, Some((*guard_until, *gated)))
             }
             _ => return None,
         };
@@ -482,7 +496,11 @@ impl World {
         if ended && (again.is_none() || !pg.alive()) {
             self.hosts[node].waits = None;
             return match again {
-                Some(guard_until) => self.start_again(node, action, guard_until),
+                Some((guard_until, gated)) => {
+                    let outcome = self.start_again(node, action, guard_until);
+                    self.begun(node, outcome.as_ref(), gated);
+                    outcome
+                }
                 None => Some(Outcome::Stopped { checkpoint }),
             };
         }

@@ -93,6 +93,12 @@ pub(super) fn synchronous(rng: &mut Rng, shape: &mut Shape, each: bool) {
     if rng.one_in(4) {
         settings.maximum_lag_on_syncnode = 1 << 16;
     }
+    // Drawn aside, so that what is drawn after it is as it was before there was a gate.
+    let mut aside = Rng::new(rng.clone().below(u64::MAX), 29);
+    if aside.one_in(4) {
+        settings.synchronous_gate_timeout = 5 + aside.below(20);
+        settings.synchronous_gate_hold = aside.one_in(2);
+    }
     for member in shape.members.iter_mut().skip(1) {
         match rng.below(12) {
             0 => member.tags.nosync = true,

@@ -176,6 +176,13 @@ impl fmt::Display for Seen {
                     .iter()
                     .try_for_each(|index| write!(f, " {}", node(*index)))
             }
+            Self::GateShut => f.write_str("clients are kept out"),
+            Self::GateLifted => f.write_str("clients are not kept out any more"),
+            Self::GateOpened { having } => {
+                f.write_str("clients are let in; what they see is also on")?;
+                f.write_str(if having.is_empty() { " nobody" } else { "" })?;
+                having.iter().try_for_each(|index| write!(f, " {}", node(*index)))
+            }
             Self::SyncStandbys { rules } => {
                 f.write_str("commits wait for")?;
                 if rules.is_empty() {

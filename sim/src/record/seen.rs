@@ -107,6 +107,17 @@ pub struct Settings {
     pub failsafe: bool,
     /// The cluster is paused.
     pub pause: bool,
+    /// How long clients wait for standbys to have what a new primary shows; `None`: they do not.
+    pub gate: Option<Gate>,
+}
+
+/// The settings of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Gate {
+    /// No longer than this.
+    pub bound: Time,
+    /// Or for as long as it takes.
+    pub hold: bool,
 }
 
 /// One thing that happens. The node it happens at is told beside it.
@@ -321,6 +332,15 @@ pub enum Seen {
     SyncStandbys {
         /// Of each the members, and how many of them; zero: it waits for nobody.
         rules: Vec<(Vec<NodeIndex>, usize)>,
+    },
+    /// The node's server begins as a primary that lets in members alone.
+    GateShut,
+    /// What the node's server begins as next lets everybody in.
+    GateLifted,
+    /// The node's server lets clients in.
+    GateOpened {
+        /// The others whose disks have all that was in its log when they were shut out.
+        having: Vec<NodeIndex>,
     },
     /// A member's slot on the node's server moved, or was dropped.
     Slot {

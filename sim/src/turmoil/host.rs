@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use surus::agent::GuardNews;
-use surus::postgres::site::Configuration;
+use surus::postgres::site::{Configuration, Gate};
 use surus_core::types::{Generation, Lsn, MonoTime, Timeline};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -18,7 +18,7 @@ use crate::model::guard::Guard;
 use crate::model::postgres::directory::Disk;
 use crate::model::postgres::sync::SyncNames;
 use crate::model::postgres::{
-    Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Refused, Server, Txn,
+    Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Point, Refused, Server, Txn,
 };
 use crate::record::{End, Seen, Standing};
 use crate::rng::Rng;
@@ -66,6 +66,8 @@ pub struct Inside {
     pub held: bool,
     /// The configuration files.
     pub configuration: Option<Configuration>,
+    /// Clients are kept out until standbys have this.
+    gate: Option<Point>,
     /// How often they were read.
     pub loads: u64,
     /// The mark of something unfinished beside the data directory: a bootstrap, or else a clone.
@@ -87,6 +89,17 @@ pub struct Inside {
     /// Who is killing the server.
     killer: Option<End>,
     rng: Rng,
+}
+
+/// What became of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// Members alone are let in.
+    Shut,
+    /// Clients are let in to see this.
+    Opened(Point),
+    /// There is nothing to keep them from.
+    Lifted,
 }
 
 impl Host {
@@ -115,6 +128,7 @@ impl Host {
                 listener: None,
                 held: false,
                 configuration: None,
+                gate: None,
                 loads: 0,
                 mark: None,
                 dynamic: None,
@@ -298,6 +312,34 @@ impl Inside {
         let process = Process::new(Arc::clone(&hub.net), host.machine, "postgres");
         postgres::listen(hub, host.index, &process);
         self.sessions = Some(process);
+    }
+
+    /// The gate is as the configuration files have it from now on; tells what that changes.
+    pub(super) fn turn_gate(&mut self) -> Option<Turned> {
+        let shut = self.keeps_out();
+        let log = self.server.cluster().map(|cluster| &cluster.log);
+        match (self.gate, shut, log) {
+            (None, true, Some(log)) => {
+                self.gate = Some(log.point(log.inserted));
+                Some(Turned::Shut)
+            }
+            (Some(shown), false, _) => {
+                self.gate = None;
+                Some(if self.server.in_recovery() == Ok(false) {
+                    Turned::Opened(shown)
+                } else {
+                    Turned::Lifted
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Members alone are let in.
+    pub(super) fn keeps_out(&self) -> bool {
+        self.configuration
+            .as_ref()
+            .is_some_and(|written| written.gate == Some(Gate::Shut))
     }
 
     /// By which rules commits may be acknowledged now, if that has changed since it was last asked for.

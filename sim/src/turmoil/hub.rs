@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::etcd::Ensemble;
 use super::grants::Grants;
-use super::host::{Host, Inside};
+use super::host::{Host, Inside, Turned};
 use super::net::{Machine, Net};
 use super::story::Traps;
 use crate::clock::{MS, Time};
@@ -149,6 +149,25 @@ impl Hub {
         }
         self.hosts[host].changed.notify_waiters();
         result
+    }
+
+    /// The record learns what became of a host's gate.
+    pub(super) fn tell_gate(&self, host: usize, turned: Option<Turned>) {
+        let seen = match turned {
+            None => return,
+            Some(Turned::Shut) => Seen::GateShut,
+            Some(Turned::Lifted) => Seen::GateLifted,
+            Some(Turned::Opened(shown)) => {
+                let others = (0..self.hosts.len()).filter(|other| *other != host);
+                let has = |inside: &Inside| {
+                    let cluster = inside.server.cluster();
+                    cluster.is_some_and(|cluster| cluster.log.holds(shown, cluster.log.flushed))
+                };
+                let having = others.filter(|other| self.look(*other, has)).collect();
+                Seen::GateOpened { having }
+            }
+        };
+        self.see(Some(host), seen);
     }
 
     /// Only looks.

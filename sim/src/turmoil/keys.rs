@@ -11,7 +11,7 @@ use super::host::Inside;
 use super::hub::Hub;
 use crate::clock::Time;
 use crate::model::etcd::{Etcd, KeyValue};
-use crate::record::{LeaseEnd, RightBy, Seen, Settings};
+use crate::record::{Gate, LeaseEnd, RightBy, Seen, Settings};
 
 /// The prefix of the cluster's keys.
 pub const PREFIX: &str = "/service/x/";
@@ -261,6 +261,14 @@ fn settings(config: &Value) -> Settings {
         seconds * crate::clock::SEC
     };
     let flag = |name: &str, default: bool| config.get(name).and_then(Value::as_bool).unwrap_or(default);
+    let bound = seconds("synchronous_gate_timeout", 0);
+    let hold = flag("synchronous_gate_hold", false);
+    let gate = (0 < bound).then_some(Gate { bound, hold });
+    let off = [None, Some("off"), Some("false")];
+    let mode = config.get("synchronous_mode");
+    let synchronous = mode
+        .and_then(Value::as_bool)
+        .unwrap_or_else(|| !off.contains(&mode.and_then(Value::as_str)));
     Settings {
         ttl: seconds("ttl", 5),
         loop_wait: seconds("loop_wait", 1),
@@ -271,6 +279,7 @@ fn settings(config: &Value) -> Settings {
             .unwrap_or(1 << 20),
         failsafe: flag("failsafe_mode", true),
         pause: flag("pause", false),
+        gate: gate.filter(|_| synchronous),
     }
 }
 

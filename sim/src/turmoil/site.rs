@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use surus::config::settings::{Bootstrap, CustomMethod, PostgresSettings};
 use surus::postgres::site::{
-    Address, Configuration, ControlFile, Divergence, Found, Launch, Light, Look, OnProgress, Operation,
+    Address, Configuration, ControlFile, Divergence, Found, Gate, Launch, Light, Look, OnProgress, Operation,
     PidFile, Question, Role, Site, Unfinished,
 };
 use surus::postgres::{Error, Signal};
@@ -328,6 +328,10 @@ impl Site for Place {
         ready(self.look_in(|inside| inside.configuration.as_ref()?.synchronous.clone()))
     }
 
+    fn gate(&self) -> BoxFuture<'_, Option<Gate>> {
+        ready(self.look_in(|inside| inside.configuration.as_ref()?.gate))
+    }
+
     fn configure<'a>(&'a self, wanted: &'a Configuration) -> BoxFuture<'a, Result<bool, Error>> {
         let upstream = match &wanted.role {
             Role::Replica(recovery) => value(&recovery.conninfo, "host")
@@ -344,7 +348,7 @@ impl Site for Place {
             Role::Replica(recovery) => recovery.slot.clone(),
             Role::Primary => None,
         };
-        let (changed, moved) = self.act(|_, inside| {
+        let (changed, moved, turned) = self.act(|_, inside| {
             let moved = inside
                 .server
                 .settings
@@ -364,8 +368,9 @@ impl Site for Place {
                 .get("restart_after_crash")
                 .is_some_and(|value| value == "off");
             inside.server.settings.restart_after_crash = !ends;
-            (changed, moved)
+            (changed, moved, inside.turn_gate())
         });
+        self.hub.tell_gate(self.host, turned);
         if moved {
             let upstream = upstream.and_then(|upstream| usize::try_from(upstream.to.0).ok());
             self.hub.see(Some(self.host), Seen::Following { upstream });

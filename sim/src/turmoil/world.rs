@@ -131,11 +131,13 @@ fn synchronous(settings: &Settings) -> String {
         return String::new();
     }
     format!(
-        "    synchronous_mode: {}\n    synchronous_mode_strict: {}\n    synchronous_node_count: {}\n    maximum_lag_on_syncnode: {}\n",
+        "    synchronous_mode: {}\n    synchronous_mode_strict: {}\n    synchronous_node_count: {}\n    maximum_lag_on_syncnode: {}\n    synchronous_gate_timeout: {}\n    synchronous_gate_hold: {}\n",
         settings.synchronous_mode,
         settings.synchronous_mode_strict,
         settings.synchronous_node_count,
-        settings.maximum_lag_on_syncnode
+        settings.maximum_lag_on_syncnode,
+        settings.synchronous_gate_timeout,
+        settings.synchronous_gate_hold
     )
 }
 

@@ -283,7 +283,9 @@ impl Node {
                     }
                     Order::StartPrimary { .. } => self.state.failed_starts += 1,
                     Order::BaseBackup { .. } => self.state.reclone = None,
-                    Order::Restart { guard_until: None } => self.state.nudged = None,
+                    Order::Restart {
+                        guard_until: None, ..
+                    } => self.state.nudged = None,
                     _ => {}
                 }
                 // A failed stop is repeated by the rule that wants it, at its own pace.
@@ -405,6 +407,10 @@ impl Node {
     fn synchronous_done(&mut self, order: Order, outcome: Outcome) {
         let now = self.now;
         match (order, outcome) {
+            (Order::OpenGate, Outcome::Ok) => {
+                self.state.opened = now;
+                self.state.due.probe = now;
+            }
             (Order::SetSynchronous { names }, Outcome::Ok) => {
                 self.state.sync.set(names.unwrap_or_default(), now);
                 self.state.due.probe = now;

@@ -167,7 +167,10 @@ fn makes_writable(order: &Order) -> bool {
         Order::Promote { .. }
             | Order::StartPrimary { .. }
             | Order::Bootstrap { .. }
-            | Order::Restart { guard_until: Some(_) }
+            | Order::Restart {
+                guard_until: Some(_),
+                ..
+            }
             | Order::AdoptPostmaster { guard_until: Some(_) }
     )
 }
@@ -316,7 +319,10 @@ impl<'a> Context<'a> {
                 order: Order::Promote { .. }
                     | Order::StartPrimary { .. }
                     | Order::Bootstrap { .. }
-                    | Order::Restart { guard_until: Some(_) },
+                    | Order::Restart {
+                        guard_until: Some(_),
+                        ..
+                    },
                 ..
             })
         )

@@ -4,6 +4,7 @@ use super::{Context, Intent, Plan, Trail};
 use crate::action::{Order, StopMode};
 use crate::decision::{Guard, Rule};
 use crate::input::OperatorOrder;
+use crate::sync::gate;
 use crate::view::{Process, Server};
 use crate::zoo::{Flaw, lacks};
 
@@ -33,7 +34,9 @@ pub(super) fn obey(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
                 return Some(plan);
             }
             let guard_until = leading.then(|| ctx.guard_until());
-            Some(Plan::order(Rule::ObeyOperator, Order::Restart { guard_until }))
+            let gated = leading && gate::shuts(&ctx.config.synchronous);
+            let order = Order::Restart { guard_until, gated };
+            Some(Plan::order(Rule::ObeyOperator, order))
         }
         OperatorOrder::Reinitialize { from_leader, .. } => {
             if let Some(guard) = ctx.outdated().or_else(|| unheard(ctx)) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Context, Plan, Trail, race};
 use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
+use crate::sync::gate;
 use crate::view::Initialize;
 use crate::zoo::{Flaw, lacks};
 
@@ -38,11 +39,14 @@ pub(super) fn lead(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         );
     }
     let rule = if by_grants { Rule::LeadFailsafe } else { Rule::Lead };
-    Some(
-        Plan::hold(rule)
-            .because(Evidence::RightLeft(lease.left(ctx.now)))
-            .because(Evidence::Position(server.timeline, server.position())),
-    )
+    let mut plan = Plan::hold(rule)
+        .because(Evidence::RightLeft(lease.left(ctx.now)))
+        .because(Evidence::Position(server.timeline, server.position()));
+    if server.gated {
+        let left = gate::shut_for(ctx).unwrap_or(Some(Duration::ZERO));
+        plan.because.push(Evidence::GateShut(left));
+    }
+    Some(plan)
 }
 
 /// Decides about a primary that does not hold the lock.

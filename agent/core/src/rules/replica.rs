@@ -71,6 +71,7 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         valid_until: ctx.valid_until(),
         above,
         synchronous: sync::duty::first_names(ctx),
+        gated: sync::gate::shuts(&ctx.config.synchronous),
     };
     Some(
         Plan::order(Rule::Promote, order)
@@ -206,7 +207,10 @@ fn nudge(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         trail.block(Rule::Follow, Guard::Cooldown { left });
         return None;
     }
-    let order = Order::Restart { guard_until: None };
+    let order = Order::Restart {
+        guard_until: None,
+        gated: false,
+    };
     Some(Plan::order(Rule::Follow, order).intent(Intent::Nudge(reign)))
 }
 

@@ -2,7 +2,7 @@
 
 use super::plan::{self, Present, Step};
 use super::target::{Candidate, target};
-use super::{Mode, Names, SyncKey};
+use super::{Mode, Names, SyncKey, gate};
 use crate::action::{Lane, Order};
 use crate::input::OperatorOrder;
 use crate::rules::Context;
@@ -11,6 +11,9 @@ use crate::view::{ClusterView, Server};
 
 /// The next write, if one is due. Only a leader whose right is beyond doubt gives any, and not before it has looked at what the last one did.
 pub(crate) fn order(ctx: &Context<'_>) -> Option<Order> {
+    if let Some(order) = gate::order(ctx) {
+        return Some(order);
+    }
     let server = ctx.primary()?;
     let view = ctx.facts.view()?;
     let off = ctx.config.synchronous.mode == Mode::Off;

@@ -13,15 +13,18 @@
 //! - [`target`]: what both should be, by who streams and by the settings
 //! - [`plan`]: the next single write that leads there and keeps the invariant whatever becomes of it
 //! - [`progress`]: what is known of what PostgreSQL does by now
+//! - [`gate`]: who may look at a new primary before its standbys have what it shows
 //! - [`duty`]: the leader's orders; the rules that elect and promote look at the key themselves
 
 pub(crate) mod duty;
+pub mod gate;
 pub mod key;
 pub mod names;
 pub mod plan;
 pub mod progress;
 pub mod target;
 
+pub use gate::Gate;
 pub use key::SyncKey;
 pub use names::Names;
 
@@ -50,6 +53,8 @@ pub struct Settings {
     pub count: usize,
     /// `maximum_lag_on_syncnode`, in bytes: who lags more behind the best standby does not count. `None`: no limit.
     pub maximum_lag: Option<u64>,
+    /// After a start or a promotion clients wait for standbys to have what they would see. `None`: they do not.
+    pub gate: Option<Gate>,
 }
 
 impl Settings {
@@ -71,6 +76,7 @@ impl Default for Settings {
             strict: false,
             count: 1,
             maximum_lag: None,
+            gate: None,
         }
     }
 }

@@ -73,6 +73,7 @@ fn settings(members: u8) -> Vec<Settings> {
                     strict,
                     count,
                     maximum_lag: None,
+                    gate: None,
                 });
             }
         }

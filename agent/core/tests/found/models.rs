@@ -314,11 +314,15 @@ fn a_replica_that_stands_still_is_started_anew_once_in_a_reign() {
             story.probed(stranded(), ControlState::InArchiveRecovery);
             match story.under_way(Lane::Postgres) {
                 Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
-                Some(Order::Restart { guard_until: None }) if 0 < left => {
+                Some(Order::Restart {
+                    guard_until: None, ..
+                }) if 0 < left => {
                     left -= 1;
                     story.done(Lane::Postgres, failed());
                 }
-                Some(Order::Restart { guard_until: None }) => story.done(Lane::Postgres, Outcome::Ok),
+                Some(Order::Restart {
+                    guard_until: None, ..
+                }) => story.done(Lane::Postgres, Outcome::Ok),
                 _ => {}
             }
         }

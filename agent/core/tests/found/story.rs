@@ -102,6 +102,20 @@ impl Story {
         self.done(Lane::Lock, outcome);
     }
 
+    /// Answers a renewal, if one is under way.
+    pub(crate) fn locked_if_asked(&mut self, revision: i64) {
+        if self.orders.contains_key(&Lane::Lock) {
+            self.locked(revision);
+        }
+    }
+
+    /// Answers what is under way in this lane, if anything is.
+    pub(crate) fn finish(&mut self, lane: Lane) {
+        if self.orders.contains_key(&lane) {
+            self.done(lane, Outcome::Ok);
+        }
+    }
+
     pub(crate) fn right_left(&self) -> Duration {
         self.node
             .explain()
@@ -158,6 +172,7 @@ pub(crate) fn server(role: ServerRole) -> Process {
         standbys: BTreeMap::new(),
         synchronous: Names::Alone,
         managed: false,
+        gated: false,
         slots: BTreeMap::new(),
         history: Vec::new(),
         upstream: Some("b:5432".to_owned()),

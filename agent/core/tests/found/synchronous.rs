@@ -1,10 +1,11 @@
 //! Synchronous replication: the orders, and who is elected.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, OperatorOrder, Outcome, RequestId};
-use surus_core::sync::{Mode, Names, Settings, SyncKey};
+use surus_core::sync::{Gate, Mode, Names, Settings, SyncKey};
 use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Guard, Lane, Order};
@@ -505,5 +506,62 @@ fn whom_the_key_names_is_cloned_from_the_leader_alone() {
             panic!("{:?}", story.given);
         };
         assert_eq!(source.name, from.into());
+    }
+}
+
+/// `a` has just become the primary of a cluster with a gate of ten seconds, and nobody else is named in the key.
+fn behind_a_gate(hold: bool) -> Story {
+    let mut gated = config(Mode::On);
+    gated.synchronous.gate = Some(Gate {
+        bound: Duration::from_secs(10),
+        hold,
+    });
+    let mut story = leading(gated, Some(key("a", &[], 0)), &Names::Alone);
+    look_behind(&mut story);
+    story
+}
+
+fn look_behind(story: &mut Story) {
+    let Process::Running(mut server) = serving(1000, &Names::Alone) else {
+        unreachable!()
+    };
+    server.gated = true;
+    story.probed(Process::Running(server), ControlState::InProduction);
+}
+
+fn opens(story: &Story) -> bool {
+    story.given.contains(&Order::OpenGate)
+}
+
+#[test]
+fn clients_are_let_in_once_a_standby_is_named() {
+    let mut story = behind_a_gate(true);
+    for second in 0..60 {
+        let mut alone = with_key(view(30 + second, Some("a"), 12), key("a", &[], 0));
+        alone.sync_revision = Revision(30);
+        story.locked_if_asked(60 + second);
+        story.hear(Input::Cluster(alone));
+        look_behind(&mut story);
+    }
+    assert!(!opens(&story), "it holds");
+    let mut named = with_key(view(200, Some("a"), 12), key("a", &["b"], 0));
+    named.sync_revision = Revision(200);
+    story.hear(Input::Cluster(named));
+    for _ in 0..3 {
+        story.finish(Lane::Synchronous);
+        look_behind(&mut story);
+    }
+    assert!(opens(&story));
+}
+
+#[test]
+fn clients_are_let_in_when_the_bound_is_over() {
+    let mut story = behind_a_gate(false);
+    let begun = story.now;
+    for second in 0..20 {
+        story.locked_if_asked(60 + second);
+        story.finish(Lane::Synchronous);
+        look_behind(&mut story);
+        assert_eq!(opens(&story), begun + 10_000 <= story.now, "after {second} looks");
     }
 }

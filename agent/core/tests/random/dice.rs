@@ -7,7 +7,7 @@ use std::time::Duration;
 use surus_core::Order;
 use surus_core::config::Config;
 use surus_core::input::Outcome;
-use surus_core::sync::{Mode, Names, Settings, SyncKey};
+use surus_core::sync::{Gate, Mode, Names, Settings, SyncKey};
 use surus_core::types::*;
 use surus_core::view::*;
 
@@ -197,6 +197,7 @@ impl Dice {
                 .collect(),
             synchronous: self.names(),
             managed: self.one_in(2),
+            gated: self.one_in(8),
             slots: BTreeMap::new(),
             history: self.history(),
             upstream: self.maybe(2, |dice| format!("{}:5432", dice.name())),
@@ -266,6 +267,10 @@ impl Dice {
                 strict: self.one_in(3),
                 count: 1 + self.roll(2) as usize,
                 maximum_lag: self.maybe(2, |dice| dice.roll(100)),
+                gate: self.maybe(3, |dice| Gate {
+                    bound: Duration::from_secs(dice.roll(20)),
+                    hold: dice.one_in(2),
+                }),
             },
             ..Config::new("a".into())
         }

@@ -129,6 +129,7 @@ impl Harness {
             } => (*guard_until, *valid_until),
             Order::Restart {
                 guard_until: Some(guard_until),
+                ..
             } if !self.config.pause => (*guard_until, *guard_until),
             _ => return,
         };

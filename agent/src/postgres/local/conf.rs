@@ -14,7 +14,7 @@ use surus_core::sync::Names;
 
 use super::super::conf::{OURS, TARGETS, socket_directories};
 use super::super::hba;
-use super::super::site::{Address, Configuration, Recovery, Role};
+use super::super::site::{Address, Configuration, Gate, Recovery, Role};
 use super::{Error, Local, blocking, files, text};
 use crate::config::settings::PostgresSettings;
 
@@ -27,6 +27,15 @@ const SYNCHRONOUS: &str = "# Written by the leader: `surus edit-config` has sync
 
 /// Who may connect while a new cluster is being made, in its data directory.
 pub(super) const PRIVATE: &str = "surus_bootstrap_hba.conf";
+
+/// Who may connect to a server that was started with a gate, in its data directory.
+const GATE: &str = "surus_gate_hba.conf";
+
+/// Its first line while the gate is open; what follows is a copy of the user's rules.
+const GATE_OPEN: &str = "# Written by Surus: a copy of pg_hba.conf, made at each start and reload.\n";
+
+/// Its first line while it is shut.
+const GATE_SHUT: &str = "# Written by Surus: members alone, until standbys have what clients would see.\n";
 
 /// Further recovery parameters, which are swept out of postgresql.auto.conf so that they cannot fight with ours.
 const RECOVERY: [&str; 9] = [
@@ -58,6 +67,7 @@ struct Plan {
     hba: Option<String>,
     /// A new cluster is being made: the rules that it is going to have, and whose they are.
     private: Option<(PathBuf, PostgresSettings)>,
+    gate: Option<(PathBuf, PostgresSettings, Gate)>,
     ident: Option<String>,
 }
 
@@ -73,6 +83,14 @@ impl Local {
         let main = self.settings().config_dir.join("postgresql.conf");
         let content = blocking(move || fs::read_to_string(main)).await;
         content.ok().as_deref().and_then(synchronous)
+    }
+
+    /// Whom the server lets in, if it was started with a gate.
+    pub(super) async fn read_gate(&self) -> Option<Gate> {
+        let settings = self.settings();
+        let main = settings.config_dir.join("postgresql.conf");
+        let rules = settings.data_dir.join(GATE);
+        blocking(move || gate(&main, &rules)).await
     }
 
     /// Brings configuration files back from the copies in a cloned data directory, when they are kept outside of it.
@@ -114,11 +132,15 @@ impl Plan {
         }
         if wanted.first_hba.is_some() {
             line(&mut main, "hba_file", &text(&settings.data_dir.join(PRIVATE)));
+        } else if wanted.gate.is_some() {
+            line(&mut main, "hba_file", &text(&settings.data_dir.join(GATE)));
         }
         if let Role::Replica(recovery) = &wanted.role {
             main.push_str("\n# recovery\n");
             recovery_section(&mut main, recovery, &wanted.recovery);
         }
+        let chosen = file.get("hba_file").map(PathBuf::from);
+        let rules = chosen.unwrap_or_else(|| settings.config_dir.join("pg_hba.conf"));
         Self {
             data_dir: settings.data_dir.clone(),
             config_dir: settings.config_dir.clone(),
@@ -128,11 +150,14 @@ impl Plan {
             hba: (!file.contains_key("hba_file"))
                 .then(|| hba::render(settings, wanted.first_hba.as_deref()))
                 .flatten(),
-            private: wanted.first_hba.is_some().then(|| {
-                let chosen = file.get("hba_file").map(PathBuf::from);
-                let rules = chosen.unwrap_or_else(|| settings.config_dir.join("pg_hba.conf"));
-                (rules, settings.clone())
-            }),
+            private: wanted
+                .first_hba
+                .is_some()
+                .then(|| (rules.clone(), settings.clone())),
+            gate: wanted
+                .gate
+                .filter(|_| wanted.first_hba.is_none())
+                .map(|gate| (rules, settings.clone(), gate)),
             ident: settings
                 .pg_ident
                 .as_ref()
@@ -175,6 +200,14 @@ const COPIED: [&str; 4] = [
 ];
 
 impl Plan {
+    /// What the user's rules are.
+    fn rules(&self, path: &Path) -> String {
+        let rules = fs::read_to_string(path);
+        rules
+            .or_else(|_| fs::read_to_string(self.data_dir.join("pg_hba.conf")))
+            .unwrap_or_default()
+    }
+
     fn write(&self) -> Result<bool, Error> {
         let main = self.config_dir.join("postgresql.conf");
         let base = self.config_dir.join("postgresql.base.conf");
@@ -201,10 +234,16 @@ impl Plan {
             changed |= files::write(&self.config_dir.join("pg_hba.conf"), hba.as_bytes(), 0o600)?;
         }
         if let Some((rules, settings)) = &self.private {
-            let rules =
-                fs::read_to_string(rules).or_else(|_| fs::read_to_string(self.data_dir.join("pg_hba.conf")));
-            let content = hba::superuser_here(settings, &rules.unwrap_or_default());
+            let content = hba::superuser_here(settings, &self.rules(rules));
             files::write(&self.data_dir.join(PRIVATE), content.as_bytes(), 0o600)?;
+        }
+        if let Some((rules, settings, gate)) = &self.gate {
+            let rules = self.rules(rules);
+            let content = match gate {
+                Gate::Open => format!("{GATE_OPEN}{rules}"),
+                Gate::Shut => format!("{GATE_SHUT}{}", hba::members(settings, &rules)),
+            };
+            changed |= files::write(&self.data_dir.join(GATE), content.as_bytes(), 0o600)?;
         }
         if let Some(ident) = &self.ident {
             changed |= files::write(&self.config_dir.join("pg_ident.conf"), ident.as_bytes(), 0o600)?;
@@ -219,6 +258,15 @@ impl Plan {
         }
         Ok(changed)
     }
+}
+
+/// Whom the gate that postgresql.conf names lets in.
+fn gate(main: &Path, rules: &Path) -> Option<Gate> {
+    let named = format!("hba_file = '{}'", text(rules).replace('\'', "''"));
+    let content = fs::read_to_string(main).ok()?;
+    let last = content.lines().rev().find(|line| line.starts_with("hba_file "))?;
+    let shut = || fs::read_to_string(rules).is_ok_and(|rules| rules.starts_with(GATE_SHUT));
+    (last == named).then(|| Gate::new(shut()))
 }
 
 /// A configuration of ours, or of the manager whose place we take: both are written anew, and neither is the user's own.
@@ -388,6 +436,7 @@ mod tests {
             main: format!("{HEADER}{main}"),
             hba: None,
             private: None,
+            gate: None,
             ident: None,
         };
         fs::write(dir.path().join("postgresql.conf"), "work_mem = 1MB\n").unwrap();
@@ -396,5 +445,19 @@ mod tests {
         assert!(plan("b").write().unwrap());
         let base = fs::read_to_string(dir.path().join("postgresql.base.conf")).unwrap();
         assert_eq!(base, "work_mem = 1MB\n");
+    }
+
+    #[test]
+    fn an_agent_that_comes_after_knows_the_gate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (main, rules) = (dir.path().join("postgresql.conf"), dir.path().join(GATE));
+        let own = format!("hba_file = '{}'\n", rules.display());
+        fs::write(&rules, format!("{GATE_SHUT}local all all peer\n")).unwrap();
+        fs::write(&main, "hba_file = '/etc/pg_hba.conf'\n").unwrap();
+        assert_eq!(gate(&main, &rules), None);
+        fs::write(&main, format!("hba_file = '/etc/pg_hba.conf'\n{own}")).unwrap();
+        assert_eq!(gate(&main, &rules), Some(Gate::Shut));
+        fs::write(&rules, format!("{GATE_OPEN}local all all peer\n")).unwrap();
+        assert_eq!(gate(&main, &rules), Some(Gate::Open));
     }
 }

@@ -23,8 +23,8 @@ use surus_core::sync::Names;
 use surus_core::types::Timeline;
 
 use super::site::{
-    Address, Configuration, ControlFile, Divergence, Found, Launch, Look, OnProgress, Operation, PidFile,
-    Question, Site, Unfinished,
+    Address, Configuration, ControlFile, Divergence, Found, Gate, Launch, Look, OnProgress, Operation,
+    PidFile, Question, Site, Unfinished,
 };
 use super::{BoxFuture, Error, Signal};
 use crate::clock::Clock;
@@ -187,6 +187,10 @@ impl Site for Local {
 
     fn synchronous(&self) -> BoxFuture<'_, Option<Names>> {
         Box::pin(self.read_synchronous())
+    }
+
+    fn gate(&self) -> BoxFuture<'_, Option<Gate>> {
+        Box::pin(self.read_gate())
     }
 
     fn prepare(&self, primary: bool) -> BoxFuture<'_, Result<bool, Error>> {

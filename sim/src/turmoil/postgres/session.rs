@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use surus::postgres::site::Configuration;
 
+use super::super::host::Inside;
 use super::super::hub::Hub;
 use super::super::net::Stream;
 use super::statements::{Answer, Failure, answer, describe};
@@ -24,7 +25,8 @@ pub(super) async fn serve(hub: &Arc<Hub>, host: usize, stream: Stream) -> io::Re
     let superuser = parameters.chunks(2).any(|pair| pair == ["user", "postgres"]);
     let refusal = hub.look(host, |inside| {
         let making = |written: &Configuration| written.first_hba.is_some();
-        if !superuser && inside.configuration.as_ref().is_some_and(making) {
+        let making = inside.configuration.as_ref().is_some_and(making);
+        if !superuser && (making || inside.keeps_out()) {
             return Some(Failure::new("28000", "no pg_hba.conf entry"));
         }
         if inside.refusing {
@@ -44,6 +46,14 @@ pub(super) async fn serve(hub: &Arc<Hub>, host: usize, stream: Stream) -> io::Re
     let mut failed = false;
     loop {
         let said = wire.next().await?;
+        if !superuser && hub.look(host, Inside::keeps_out) {
+            wire.error(
+                "FATAL",
+                "57P01",
+                "terminating connection due to administrator command",
+            );
+            return wire.flush().await;
+        }
         if failed && !matches!(said, Said::Sync | Said::Terminate) {
             continue;
         }

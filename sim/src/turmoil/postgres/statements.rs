@@ -91,6 +91,7 @@ const PROBE: Columns = &[
 ];
 const TEXT: Columns = &[("text", Type::Text)];
 const BOOL: Columns = &[("bool", Type::Bool)];
+const GATE: Columns = &[("loaded", Type::Text), ("pending_restart", Type::Bool)];
 const INT: Columns = &[("int", Type::Int4)];
 const RECOVERING: Columns = &[("recovering", Type::Bool), ("pid", Type::Int4)];
 const SLOTS: Columns = &[
@@ -156,6 +157,8 @@ pub(super) fn describe(statement: &str) -> Option<(&'static [Type], Columns)> {
         sql::SYNCHRONOUS => (&[], SYNCHRONOUS),
         sql::ACKNOWLEDGERS => (&[], ACKNOWLEDGERS),
         sql::CHECKPOINTER_SLEEPS => (&[], BOOL),
+        sql::GATE => (&[], GATE),
+        sql::DISMISS => (&[], INT),
         sql::CREATE_SLOT | sql::DROP_SLOT => (&[Type::Name], TEXT),
         sql::ADVANCE_SLOT => (&[Type::Name, Type::Text], TEXT),
         sql::ROLE => (&[Type::Name], INT),
@@ -310,6 +313,12 @@ pub(super) async fn answer(
                 inside.server.advance_slot(&parameter(parameters, 0), to.0)?;
                 one(TEXT, vec![text("")])
             }
+            sql::GATE => {
+                let loads = text(inside.loads.to_string());
+                one(GATE, vec![loads, Some(Value::Bool(false))])
+            }
+            // They end with what they say next.
+            sql::DISMISS => one(INT, vec![Some(Value::Int4(0))]),
             sql::LOADED => one(TEXT, vec![text(inside.loads.to_string())]),
             sql::SETTINGS => Answer {
                 columns: SETTINGS,
