@@ -13,8 +13,12 @@ use surus_ci::gateway::{self, Standing, number};
 pub const PREFIX: &str = "/service/stories/";
 /// The port of etcd's clients.
 pub const CLIENT: u16 = 2379;
-/// How long one member may take.
+/// How long one member may take to answer a question.
 const LIMIT: Duration = Duration::from_millis(700);
+/// And to write something: a busy disk takes its time, and what people and faults do must not be left undone for that.
+const WRITE: Duration = Duration::from_secs(2);
+/// How long a leader is waited for: elections take a second or so.
+const ELECTION: Duration = Duration::from_secs(3);
 
 /// A key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,10 +61,10 @@ impl Etcd {
     }
 
     /// The first good answer of a member.
-    async fn any(&self, path: &str, body: &Value) -> Result<Value, String> {
+    async fn any(&self, path: &str, body: &Value, limit: Duration) -> Result<Value, String> {
         let mut last = "there is no member".to_owned();
         for member in &self.members {
-            match self.post(*member, path, body, LIMIT).await {
+            match self.post(*member, path, body, limit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => last = error,
             }
@@ -78,7 +82,7 @@ impl Etcd {
             *last += 1;
         }
         let body = json!({"key": STANDARD.encode(PREFIX), "range_end": STANDARD.encode(end)});
-        let answer = self.any("/v3/kv/range", &body).await?;
+        let answer = self.any("/v3/kv/range", &body, LIMIT).await?;
         let keys = answer.get("kvs").and_then(Value::as_array).into_iter().flatten();
         let keys = keys.map(|kv| {
             let name = text(kv.get("key"));
@@ -99,7 +103,7 @@ impl Etcd {
     pub async fn put(&self, name: &str, value: &str) -> Result<(), String> {
         let body =
             json!({"key": STANDARD.encode(format!("{PREFIX}{name}")), "value": STANDARD.encode(value)});
-        self.any("/v3/kv/put", &body).await.map(drop)
+        self.any("/v3/kv/put", &body, WRITE).await.map(drop)
     }
 
     /// Deletes a key of the cluster, or all that begin so.
@@ -116,7 +120,7 @@ impl Etcd {
             }
             body["range_end"] = json!(STANDARD.encode(end));
         }
-        self.any("/v3/kv/deleterange", &body).await.map(drop)
+        self.any("/v3/kv/deleterange", &body, WRITE).await.map(drop)
     }
 
     /// Ends a lease.
@@ -124,7 +128,7 @@ impl Etcd {
     /// # Errors
     /// As [`Self::put`].
     pub async fn revoke(&self, lease: u64) -> Result<(), String> {
-        self.any("/v3/lease/revoke", &json!({"ID": lease.to_string()}))
+        self.any("/v3/lease/revoke", &json!({"ID": lease.to_string()}), WRITE)
             .await
             .map(drop)
     }
@@ -135,11 +139,11 @@ impl Etcd {
     /// As [`Self::put`].
     pub async fn compact(&self) -> Result<(), String> {
         let answer = self
-            .any("/v3/kv/range", &json!({"key": STANDARD.encode("x")}))
+            .any("/v3/kv/range", &json!({"key": STANDARD.encode("x")}), WRITE)
             .await?;
         let revision = number(answer.get("header").and_then(|header| header.get("revision")));
         let body = json!({"revision": revision.to_string()});
-        self.any("/v3/kv/compaction", &body).await.map(drop)
+        self.any("/v3/kv/compaction", &body, WRITE).await.map(drop)
     }
 
     /// Sets the NOSPACE alarm, or takes it away.
@@ -153,7 +157,7 @@ impl Etcd {
                 continue;
             };
             let body = json!({"action": action, "memberID": standing.id.to_string(), "alarm": "NOSPACE"});
-            self.any("/v3/maintenance/alarm", &body).await?;
+            self.any("/v3/maintenance/alarm", &body, WRITE).await?;
             if set {
                 return Ok(());
             }
@@ -167,8 +171,20 @@ impl Etcd {
         gateway::standing(SocketAddrV4::new(address, CLIENT), LIMIT).await
     }
 
-    /// The leader's place among the members.
+    /// The leader's place among the members. An election that is under way is waited for.
     pub async fn leader(&self) -> Option<usize> {
+        let asked = async {
+            loop {
+                if let Some(leader) = self.leading().await {
+                    return leader;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(ELECTION, asked).await.ok()
+    }
+
+    async fn leading(&self) -> Option<usize> {
         for member in 0..self.members.len() {
             if self
                 .standing(member)

@@ -12,7 +12,6 @@ use surus_scenarios::library::Told;
 use surus_scenarios::{Nanos, Outcome, Played, Story, play};
 
 use crate::world::{Site, World};
-use crate::yml;
 
 /// How a story ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +69,11 @@ pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
         came: Vec::new(),
         kept: None,
     };
-    match yml::lacks(&story.shape) {
-        Some(why) => tale.end = End::Waits(vec![why.to_owned()]),
-        None => in_world(site, story, &name, &directory, keep, &mut tale),
+    let lacks = World::lacks(story);
+    if lacks.is_empty() {
+        in_world(site, story, &name, &directory, keep, &mut tale);
+    } else {
+        tale.end = End::Waits(lacks);
     }
     if tale.kept.is_none() {
         // What a container's users made can be removed by those who own the directory it lies in.

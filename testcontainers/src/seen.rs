@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 use surus_scenarios::{Nanos, Role};
 
 use crate::dcs::Key;
+use crate::world::Ordered;
 
 /// An answer older than this says nothing of now.
 const FRESH: Nanos = Nanos::ms(1500);
+
+/// How long a server that a person has promoted may take writes, from the command on.
+const BY_HAND: Nanos = Nanos::secs(3);
 
 /// The world's time. It can be set while nothing happens.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +116,8 @@ pub enum Fact {
     Stopped(usize),
     /// This member's server answers again.
     Started(usize),
+    /// This member's agent has given an order.
+    Ordered(usize, Ordered),
 }
 
 /// All that has been seen.
@@ -131,6 +137,8 @@ pub struct Seen {
     pub keys: BTreeMap<String, Key>,
     /// Hosts, or guards, that stood still, and until when: the instant after is what the lease cannot cover.
     pub thawed: Vec<(usize, Nanos)>,
+    /// Servers that a person has promoted past their agents, and when: nothing can prevent that, and the agent must end it at once.
+    pub by_hand: Vec<(usize, Nanos)>,
     /// What traps wait for; taken by whoever looks.
     pub facts: Vec<Fact>,
     /// The story of the run.
@@ -152,6 +160,7 @@ impl Seen {
             leaders: (None, None),
             keys: BTreeMap::new(),
             thawed: Vec::new(),
+            by_hand: Vec::new(),
             facts: Vec::new(),
             lines: Vec::new(),
             violation: None,
@@ -254,10 +263,16 @@ impl Seen {
     }
 
     /// The reign goes on after `begins` only in the instant after its host, or its guard, was thawed.
+    /// Or it is one that a person has begun, and is soon over.
     fn excused(&self, reign: &Reign, begins: Nanos) -> bool {
-        self.thawed.iter().any(|(member, until)| {
-            *member == reign.member && begins <= *until && reign.to <= until.plus(Nanos::ms(500))
-        })
+        let by_hand = self
+            .by_hand
+            .iter()
+            .any(|(member, at)| *member == reign.member && *at <= reign.from && reign.to <= at.plus(BY_HAND));
+        by_hand
+            || self.thawed.iter().any(|(member, until)| {
+                *member == reign.member && begins <= *until && reign.to <= until.plus(Nanos::ms(500))
+            })
     }
 
     /// A server cannot be asked. `refused`: it says so itself, it is not merely silent.
@@ -472,6 +487,20 @@ mod tests {
         seen.thawed = vec![(0, Nanos::ms(800))];
         seen.reigns[0].to = Nanos::ms(1200);
         assert!(seen.two().is_some(), "the other came only after it had woken");
+    }
+
+    #[test]
+    fn what_a_person_promoted_is_excused_for_a_moment() {
+        let mut seen = seen();
+        seen.reigns = vec![reign(0, 1, 0, 9000), reign(1, 2, 5100, 6000)];
+        assert!(seen.two().is_some());
+        seen.by_hand.push((1, Nanos::ms(5000)));
+        assert_eq!(seen.two(), None);
+        seen.reigns[1].to = Nanos::ms(8100);
+        assert!(seen.two().is_some(), "its agent did not end it");
+        seen.reigns[1].to = Nanos::ms(6000);
+        seen.by_hand = vec![(0, Nanos::ms(5000))];
+        assert!(seen.two().is_some(), "it is another that was promoted");
     }
 
     #[test]

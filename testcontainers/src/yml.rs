@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use surus_ci::client::PASSWORD;
-use surus_scenarios::{Member, Settings, Shape, SyncMode};
+use surus_scenarios::{Member, Settings, Shape};
 
 use crate::dcs::CLIENT;
 use crate::observer::POSTGRES;
@@ -20,9 +20,6 @@ pub const PROGRAMS: &str = "/opt/surus/bin";
 #[must_use]
 pub fn lacks(shape: &Shape) -> Option<&'static str> {
     let settings = &shape.settings;
-    if settings.synchronous_mode != SyncMode::Off {
-        return Some("the agent has no synchronous_mode yet");
-    }
     if settings.archive_mode {
         return Some("there is no archive here");
     }
@@ -63,6 +60,9 @@ postgresql:
     replication: {{username: replicator, password: {PASSWORD}}}
   parameters:
     unix_socket_directories: /opt/surus/run
+log:
+  # A trap may wait for an order.
+  loggers: {{surus.agent.driver: DEBUG}}
 tags:
   nofailover: {}
   nosync: {}
@@ -81,6 +81,9 @@ tags:
     // Writing to a String cannot fail.
     if !tags.nofailover && tags.failover_priority != 1 {
         let _ = writeln!(text, "  failover_priority: {}", tags.failover_priority);
+    }
+    if tags.sync_priority != 1 {
+        let _ = writeln!(text, "  sync_priority: {}", tags.sync_priority);
     }
     if let Some(from) = &tags.replicatefrom {
         let _ = writeln!(text, "  replicatefrom: {}", quoted(from.as_str()));
@@ -113,6 +116,10 @@ fn bootstrap(text: &mut String, settings: &Settings) {
     max_timelines_history: {}
     failsafe_mode: {}
     pause: {}
+    synchronous_mode: {}
+    synchronous_mode_strict: {}
+    synchronous_node_count: {}
+    maximum_lag_on_syncnode: {}
     postgresql:
       use_slots: {}
       use_pg_rewind: {}
@@ -135,6 +142,10 @@ fn bootstrap(text: &mut String, settings: &Settings) {
         settings.max_timelines_history,
         settings.failsafe_mode,
         settings.pause,
+        settings.synchronous_mode,
+        settings.synchronous_mode_strict,
+        settings.synchronous_node_count,
+        settings.maximum_lag_on_syncnode,
         settings.use_slots,
         settings.use_pg_rewind,
         settings.wal_receiver_timeout,

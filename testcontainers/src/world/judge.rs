@@ -42,9 +42,10 @@ impl World {
                 Ok(lost) => never(
                     lost.len() as u64 <= *max,
                     format!(
-                        "{} acknowledged writes are missing: {}",
+                        "{} acknowledged writes are missing: {}{}",
                         lost.len(),
-                        lost.join(", ")
+                        lost.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
+                        if lost.len() > 5 { ", …" } else { "" }
                     ),
                 ),
                 Err(why) => Verdict::Broken(why),

@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use serde_json::Value;
 use surus_ci::client::{self, Habit, Plan as ClientPlan, Route, TABLE, Writer};
 use surus_ci::error::{Error, Result};
-use surus_scenarios::{Nanos, Story};
+use surus_scenarios::{Nanos, Step, Story, SyncMode};
 use tokio::runtime::Handle;
 
 use super::hosts::Host;
+use super::orders::{self, Tail};
 use super::{Client, World, net, postgres, span};
-use crate::dcs::Etcd;
+use crate::dcs::{Etcd, Key};
 use crate::docker::{Docker, Plan};
 use crate::observer::{self, POSTGRES, lock};
 use crate::seen::Seen;
@@ -76,6 +78,7 @@ impl World {
             bars: Vec::new(),
             last_bar: 0,
             traps: Vec::new(),
+            tails: Vec::new(),
             sprung: Vec::new(),
             here: None,
             dice: story.seed.unwrap_or(0),
@@ -109,6 +112,13 @@ impl World {
         for (router, host) in shape.routers.iter().zip(&world.router_hosts) {
             let text = yml::router(shape, &router.health, &addresses);
             write(&world.hosts[*host].files.join("haproxy.cfg"), &text)?;
+        }
+        let waits = |step: &Step| matches!(step, Step::Trap(trap) if orders::known(trap.when));
+        if story.steps.iter().any(|planned| waits(&planned.step)) {
+            let logs = world.hosts[..members]
+                .iter()
+                .map(|host| Tail::new(host.files.join("agent.log")));
+            world.tails = logs.collect();
         }
         world.start(site, story)?;
         Ok(world)
@@ -251,7 +261,11 @@ impl World {
         let began = crate::clock::now();
         loop {
             let hosts = &self.hosts;
-            let Err(last) = lock(&self.seen).healthy(|member| hosts[member].address) else {
+            let seen = lock(&self.seen);
+            let healthy = seen.healthy(|member| hosts[member].address);
+            let synchronous = healthy.and_then(|leader| self.synchronous(leader, seen.keys.get("sync")));
+            drop(seen);
+            let Err(last) = synchronous else {
                 return Ok(());
             };
             if PATIENCE < began.elapsed() {
@@ -263,6 +277,24 @@ impl World {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Commits wait for somebody, if the story wants that and there is anybody who may be waited for.
+    fn synchronous(&self, leader: usize, key: Option<&Key>) -> std::result::Result<(), String> {
+        let members = self.shape.members.iter().enumerate();
+        let mut others = members.filter(|(member, _)| *member != leader);
+        let wanted = self.shape.settings.synchronous_mode != SyncMode::Off
+            && others.any(|(_, member)| !member.tags.nosync && member.tags.replicatefrom.is_none());
+        let names = key.and_then(|key| serde_json::from_str::<Value>(&key.value).ok());
+        let named = names.is_some_and(|key| {
+            key.get("sync_standby")
+                .and_then(Value::as_str)
+                .is_some_and(|names| !names.is_empty())
+        });
+        if wanted && !named {
+            return Err("no standby is synchronous".to_owned());
+        }
+        Ok(())
     }
 
     fn start_clients(&mut self) {

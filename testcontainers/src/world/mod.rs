@@ -12,7 +12,7 @@
 //! ```
 //!
 //! - `hosts`: containers and the processes in them; `make`: from nothing to a world, and away again
-//! - `host`, `postgres`, `net`, `etcd`: the faults; `operator`: what people do; `trap`: faults that wait for a fact
+//! - `host`, `postgres`, `net`, `etcd`: the faults; `operator`: what people do; `trap`, `orders`: faults that wait for a fact or an order
 //! - `target`: who is meant by `leader`, `candidate`, …; `judge`: what holds, by what servers answer and clients were told
 //!
 //! What this world cannot do it says, so that a story with such a step waits instead of passing.
@@ -25,6 +25,7 @@ mod judge;
 mod make;
 mod net;
 mod operator;
+mod orders;
 mod postgres;
 mod target;
 mod trap;
@@ -35,7 +36,8 @@ use std::time::Duration;
 use surus_ci::client::Writer;
 use surus_ci::error::{Result, chain};
 use surus_scenarios::{
-    Expectation, Fault, Load, Nanos, Operator, Shape, Strike, Taken, Trap, Verdict, World as Stage,
+    Expectation, Fault, Load, Name, Nanos, Operator, Shape, Story, Strike, Taken, Trap, Verdict,
+    World as Stage,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -45,9 +47,11 @@ use crate::docker::{Docker, Network};
 use crate::observer::{Shared, lock};
 
 pub use make::Site;
+pub use orders::Ordered;
 
 use hosts::Host;
 use net::Bar;
+use orders::Tail;
 
 /// What stories can require of this world.
 const FEATURES: &[&str] = &[
@@ -59,6 +63,8 @@ const FEATURES: &[&str] = &[
     "backend_crashes",
     "stuck_backends",
     "stalled_receivers",
+    "synchronous_mode",
+    "reset_settings",
 ];
 /// How often the world looks whether something is due, or a trap springs.
 const TURN: Duration = Duration::from_millis(10);
@@ -95,6 +101,8 @@ pub struct World {
     bars: Vec<Bar>,
     last_bar: u64,
     traps: Vec<Trap>,
+    /// The logs of agents, if the story has a trap that waits for an order.
+    tails: Vec<Tail>,
     /// What traps that have sprung do, when, and at which member they sprang.
     sprung: Vec<(Nanos, Strike, Option<usize>)>,
     /// The member at which a trap sprang.
@@ -180,6 +188,17 @@ impl World {
                 Taken::Done
             }
         }
+    }
+
+    /// What this world does not have and the story says, in its first lines, that it needs.
+    #[must_use]
+    pub fn lacks(story: &Story) -> Vec<String> {
+        let features = story.requires.iter().map(Name::as_str);
+        let features = features
+            .filter(|feature| !FEATURES.contains(feature))
+            .map(|feature| format!("requires {feature}"));
+        let shape = crate::yml::lacks(&story.shape).map(str::to_owned);
+        features.chain(shape).collect()
     }
 
     /// Something of the harness failed, so that no verdict is worth anything.

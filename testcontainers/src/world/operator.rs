@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use surus_ci::error::Error;
 use surus_ci::http;
 use surus_scenarios::{Load, Operator, Taken, Target};
 
@@ -63,7 +64,7 @@ impl World {
             } => self.post(
                 node,
                 "/reinitialize",
-                &json!({"force": force, "from-leader": from_leader}),
+                &json!({"force": force, "from_leader": from_leader}),
             ),
             Operator::Reload { node } => {
                 let Some(host) = self.member_at(node) else {
@@ -75,7 +76,14 @@ impl World {
                     void("no agent runs")
                 }
             }
-            Operator::PromoteByHand { node } => self.pg_ctl(node, "promote -W"),
+            Operator::PromoteByHand { node } => {
+                if let Some(host) = self.member_at(node) {
+                    let now = self.time();
+                    lock(&self.seen).by_hand.push((host, now));
+                    return self.pg_ctl(&Target::Node(self.shape.members[host].name.clone()), "promote -W");
+                }
+                nobody()
+            }
             Operator::StopByHand { node } => self.pg_ctl(node, "stop -m fast -W"),
             Operator::StartByHand { node } => self.pg_ctl(node, "start -W -l /surus/by-hand.log"),
             Operator::ResetSetting { node, name } => {
@@ -112,7 +120,7 @@ impl World {
         self.put("config", &config)
     }
 
-    /// Asks a member's agent for something. Whether it agrees is its business, and told.
+    /// Asks a member's agent for something. Whether it agrees is its business, and told; that it does not understand is the harness's.
     fn post(&mut self, node: &Target, path: &str, body: &Value) -> Taken {
         let Some(host) = self.member_at(node) else {
             return nobody();
@@ -124,16 +132,28 @@ impl World {
         let asked = self.handle.spawn(async move {
             let at = SocketAddrV4::new(address, REST);
             let answer = http::request(at, "POST", &path, &body, Duration::from_secs(60)).await;
-            let said = match answer {
-                Ok(answer) => format!("{} {}", answer.status, answer.body.trim_end()),
-                Err(error) => error.to_string(),
+            let (said, understood) = match answer {
+                Ok(answer) => (
+                    format!("{} {}", answer.status, answer.body.trim_end()),
+                    answer.status != 400,
+                ),
+                Err(error) => (error.to_string(), true),
             };
-            lock(&seen).tell(format!("{name} answers {path}: {said}"));
+            let line = format!("{name} answers {path}: {said}");
+            lock(&seen).tell(line.clone());
+            if understood {
+                Ok(())
+            } else {
+                Err(Error::Unmet(line))
+            }
         });
-        let _ = self
+        let answered = self
             .handle
             .block_on(async { tokio::time::timeout(PATIENCE, asked).await });
-        Taken::Done
+        match answered {
+            Ok(Ok(answer)) => self.outcome("ask an agent", answer),
+            _ => Taken::Done,
+        }
     }
 
     fn pg_ctl(&mut self, node: &Target, words: &str) -> Taken {

@@ -1,11 +1,10 @@
-//! Faults that wait for a fact: the lock is lost or taken, a server was promoted, stopped or started.
+//! Faults that wait: for a fact (the lock is lost or taken, a server was promoted, stopped or started), or for an order of an agent.
 //!
-//! An agent's orders are not seen from outside, so a trap that waits for one is not possible here. A fact is seen within a tenth of
-//! a second, and then the trap springs.
+//! A fact is seen within a tenth of a second, an order sooner (`orders`), and then the trap springs.
 
 use surus_scenarios::{Strike, Taken, Target, Trap, Trigger, World as _};
 
-use super::{World, unable};
+use super::{World, orders, unable};
 use crate::observer::lock;
 use crate::seen::Fact;
 
@@ -17,6 +16,7 @@ fn meets(when: Trigger, fact: Fact) -> Option<Option<usize>> {
         | (Trigger::Promoted, Fact::Promoted(member))
         | (Trigger::Stopped, Fact::Stopped(member))
         | (Trigger::Started, Fact::Started(member)) => Some(Some(member)),
+        (when, Fact::Ordered(member, order)) if order.meets(when) => Some(Some(member)),
         _ => None,
     }
 }
@@ -28,17 +28,28 @@ impl World {
             | Trigger::LockTaken
             | Trigger::Promoted
             | Trigger::Stopped
-            | Trigger::Started => {
-                lock(&self.seen).facts.clear();
-                self.traps.push(trap.clone());
-                Taken::Done
+            | Trigger::Started => {}
+            when if orders::known(when) => {}
+            other => return unable(format!("`{other}` is not seen from outside an agent")),
+        }
+        self.traps.push(trap.clone());
+        Taken::Done
+    }
+
+    /// What agents have ordered since the last turn is a fact, if the story has a trap that waits for an order.
+    fn overhear(&mut self) {
+        for (member, tail) in self.tails.iter_mut().enumerate() {
+            let heard = tail.orders();
+            if !heard.is_empty() {
+                let facts = heard.into_iter().map(|order| Fact::Ordered(member, order));
+                lock(&self.seen).facts.extend(facts);
             }
-            other => unable(format!("`{other}` is not seen from outside an agent")),
         }
     }
 
     /// Springs the traps whose fact has come true.
     pub(super) fn spring(&mut self) {
+        self.overhear();
         let facts = std::mem::take(&mut lock(&self.seen).facts);
         for fact in facts {
             let mut index = 0;
