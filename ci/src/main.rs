@@ -6,7 +6,7 @@
 //!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`] on some [`ground`], hit it with [`faults`], and judge by what [`client`]s
 //!   saw ([`history`]) in a [`trial`]; [`phases`] says where the time went
 //! - on the tree: [`tidy`]
-//! - in any world: [`stories`]
+//! - in any world: [`stories`], and [`courses`] of one held against those of another
 //! - for a release: [`package`]
 //!
 //! What the suites share with others is in the library `surus_ci`.
@@ -18,6 +18,7 @@ mod bench;
 mod budgets;
 mod checks;
 mod cluster;
+mod courses;
 mod demo;
 mod etcd;
 mod faults;

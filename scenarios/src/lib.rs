@@ -14,6 +14,7 @@
 //! A [`Story`] needs a world of a [`Shape`]. [`Fault`], [`Operator`] and [`Load`] are what happens, [`Trap`] is a fault that
 //! strikes inside an act, [`Expectation`] is what must hold, and [`World`] what a world must be able to do. [`text`] is how all
 //! of that is written; its errors name line and column, what was expected, and the nearest known word.
+pub mod course;
 pub mod expect;
 pub mod fault;
 pub mod library;
@@ -27,6 +28,7 @@ pub mod text;
 pub mod trap;
 pub mod world;
 
+pub use course::Course;
 pub use expect::{Expectation, Role};
 pub use fault::{
     End, ErrorCode, EtcdFault, EtcdTarget, Fault, HostFault, Keys, Lost, NetFault, PostgresFault,

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use surus_scenarios::{Name, Outcome as Ending, Story};
+use surus_scenarios::{Course, Name, Outcome as Ending, Story};
 
 use crate::check::Violation;
 use crate::clock::Time;
@@ -50,6 +50,8 @@ pub struct Tale {
     pub fired: BTreeSet<&'static str>,
     /// The longest time from the end of the faults until all was well.
     pub recovered: Time,
+    /// Who took writes, one after the other, and in how many worlds it was so.
+    pub courses: BTreeMap<Course, u64>,
 }
 
 impl Tale {
@@ -71,6 +73,9 @@ pub fn tell(world: Kind, story: &Story, seeds: Range<u64>, bug: Option<Bug>) -> 
         let keep = if bug.is_some() { Keep::Hash } else { Keep::Facts };
         let outcome = job(world, story, seed, bug).run(keep);
         fired(&outcome.entries, &mut tale.fired);
+        if outcome.violation.is_none() {
+            *tale.courses.entry(course(&outcome.entries)).or_default() += 1;
+        }
         tale.recovered = tale.recovered.max(outcome.recovered);
         if let Some(played) = &outcome.played {
             if let Ending::Waits(lacks) = &played.outcome {
@@ -124,6 +129,30 @@ pub fn job(world: Kind, story: &Story, seed: u64, bug: Option<Bug>) -> Job {
         synchronous: false,
         bug,
     }
+}
+
+/// Who took writes since the first step, with whoever did just before it.
+fn course(entries: &[Entry]) -> Course {
+    let first = entries
+        .iter()
+        .position(|entry| matches!(entry.seen, Seen::StepBegan { .. }));
+    let reign = |entry: &Entry| match &entry.seen {
+        Seen::Up {
+            primary: true,
+            standing,
+        }
+        | Seen::Promoted { standing, .. } => entry.node.map(|node| (node, standing.timeline.0)),
+        _ => None,
+    };
+    let (before, after) = entries.split_at(first.unwrap_or(0));
+    Course::of(
+        before
+            .iter()
+            .filter_map(reign)
+            .next_back()
+            .into_iter()
+            .chain(after.iter().filter_map(reign)),
+    )
 }
 
 /// Adds what has fired since the first step: what each node decided last before it, and all that came after.

@@ -38,6 +38,9 @@ struct Arguments {
     /// Print the run of each story, line by line
     #[arg(short, long)]
     verbose: bool,
+    /// Write to this file who took writes in each story, one after the other
+    #[arg(long, value_name = "FILE")]
+    courses: Option<PathBuf>,
     /// The agent; the one that was built beside this program if none is given
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
@@ -92,6 +95,14 @@ fn play(arguments: &Arguments, report: Report) -> Result<bool> {
     let tales = run::all(&site, &stories, arguments.jobs, &files, arguments.keep, &|tale| {
         say(report, tale, arguments.verbose)
     })?;
+    if let Some(file) = &arguments.courses {
+        let courses: String = tales
+            .iter()
+            .filter(|tale| tale.end == End::Holds)
+            .map(|tale| format!("{} 1 {}\n", tale.name, tale.course))
+            .collect();
+        std::fs::write(file, courses).map_err(Error::io(|| format!("write {}", file.display())))?;
+    }
     Ok(summary(report, &tales))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use surus_ci::error::{Error, Result, chain};
 use surus_scenarios::library::Told;
-use surus_scenarios::{Nanos, Outcome, Played, Story, play};
+use surus_scenarios::{Course, Nanos, Outcome, Played, Story, play};
 
 use crate::world::{Site, World};
 
@@ -41,6 +41,8 @@ pub struct Tale {
     pub void: Vec<(String, String)>,
     /// Expectations that came true, and how long each took.
     pub came: Vec<(String, Nanos)>,
+    /// Who took writes since the first step, one after the other.
+    pub course: Course,
     /// Where its logs are, if they were kept.
     pub kept: Option<PathBuf>,
 }
@@ -67,6 +69,7 @@ pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
         outages: Vec::new(),
         void: Vec::new(),
         came: Vec::new(),
+        course: Course::default(),
         kept: None,
     };
     let lacks = World::lacks(story);
@@ -95,6 +98,7 @@ fn in_world(site: &Site, story: &Story, name: &str, directory: &Path, keep: bool
     let Played { outcome, void, took } = play(&mut world, story);
     let first = story.steps.iter().map(|planned| planned.at).min();
     tale.outages = world.outages(first.unwrap_or(story.end));
+    tale.course = world.course(first.unwrap_or(story.end));
     tale.void = void
         .into_iter()
         .map(|(step, why)| (step.to_string(), why))

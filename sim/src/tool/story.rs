@@ -1,5 +1,6 @@
 //! `surus-sim story`: plays stories, each in many worlds, and says whether what they expect holds.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use surus_scenarios::library::{self, Told};
@@ -28,6 +29,10 @@ pub(crate) struct Args {
     /// Say which steps had no effect and why, and what fired
     #[arg(short, long)]
     verbose: bool,
+    /// Write to this file who took writes in each world, one after the other: a line for each course of each story, with the number of
+    /// its worlds
+    #[arg(long, value_name = "FILE", conflicts_with = "bugs")]
+    courses: Option<PathBuf>,
     #[command(flatten)]
     setting: Setting,
 }
@@ -43,16 +48,20 @@ enum End {
 pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     let paint = Paint::stdout();
     let (mut holds, mut fails, mut waits) = (0, 0, 0);
+    let mut courses = String::new();
     for told in chosen(&args.stories)? {
         if args.bugs {
             bugs(args, &told);
             continue;
         }
-        match play(args, &told, &paint) {
+        match play(args, &told, &paint, &mut courses) {
             End::Holds => holds += 1,
             End::Fails => fails += 1,
             End::Waits => waits += 1,
         }
+    }
+    if let Some(file) = &args.courses {
+        std::fs::write(file, courses)?;
     }
     if !args.bugs {
         println!("{holds} hold, {fails} fail, {waits} wait for what this world lacks");
@@ -75,7 +84,7 @@ fn path(file: &Path) -> PathBuf {
 }
 
 /// Many worlds, in a line or a few.
-fn play(args: &Args, told: &Told, paint: &Paint) -> End {
+fn play(args: &Args, told: &Told, paint: &Paint, log: &mut String) -> End {
     let Told { file, story } = told;
     let seeds = match args.seed {
         Some(seed) => seed..seed + 1,
@@ -89,6 +98,7 @@ fn play(args: &Args, told: &Told, paint: &Paint) -> End {
         void,
         fired,
         recovered,
+        courses,
     } = &tale;
     let (end, ink, word) = match (failures.is_empty(), waits.is_empty()) {
         (_, false) => (End::Waits, Ink::Dim, "waits"),
@@ -113,6 +123,10 @@ fn play(args: &Args, told: &Told, paint: &Paint) -> End {
     }
     if end == End::Waits {
         return end;
+    }
+    for (course, worlds) in courses {
+        // Writing to a String cannot fail.
+        let _ = writeln!(log, "{} {worlds} {course}", story.name);
     }
     let unconfirmed: Vec<_> = tale.unconfirmed(story).map(ToString::to_string).collect();
     if args.setting.bug.is_none() && !unconfirmed.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use surus_ci::client::{self, Route, TABLE};
 use surus_ci::history::{self, Log};
-use surus_scenarios::{Expectation, Nanos, Role, Target, Verdict};
+use surus_scenarios::{Course, Expectation, Nanos, Role, Target, Verdict};
 
 use super::World;
 use crate::observer::{POSTGRES, lock};
@@ -232,6 +232,14 @@ impl World {
                 (name, self.outage(&[log], since))
             })
             .collect()
+    }
+
+    /// Who took writes since `since`, with whoever did then, one after the other.
+    pub(crate) fn course(&self, since: Nanos) -> Course {
+        let seen = lock(&self.seen);
+        let first = seen.reigns.iter().rposition(|reign| reign.from <= since);
+        let reigns = seen.reigns.iter().skip(first.unwrap_or(0));
+        Course::of(reigns.map(|reign| (reign.member, reign.timeline)))
     }
 
     /// The worst time in which two members acknowledged writes, in words; `None` if there was none.
