@@ -196,7 +196,12 @@ impl World {
         for bar in &self.bars {
             let verdicts: &[&str] = match bar.fate {
                 Fate::Drop => &["drop"],
-                Fate::Refuse => &["meta l4proto tcp reject with tcp reset", "drop"],
+                // What the other end refuses with must arrive: both ends have this rule, and silence is no refusal.
+                Fate::Refuse => &[
+                    "tcp flags & rst == rst accept",
+                    "meta l4proto tcp reject with tcp reset",
+                    "drop",
+                ],
                 Fate::Lose(_) => &[""],
             };
             for verdict in verdicts {
