@@ -16,8 +16,9 @@ use crate::chain::chain;
 use crate::guard::{Guard, GuardView, Link, Order, Phase, Start, Status, kill_all_of};
 use crate::postgres::{BoxFuture, ControlError, ControlStatus, ProcessControl, Signal, StartRequest};
 
-/// Between two looks for processes that a dead guard left behind.
-const SWEEP_AGAIN: Duration = Duration::from_millis(50);
+/// Between two looks for processes that a dead guard left behind: at first, for what was killed is gone in no time, and at most, for a
+/// look reads all of `/proc`.
+const SWEEP_AGAIN: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(50)];
 
 /// The hold on PostgreSQL's processes through the guard.
 #[derive(Debug, Clone)]
@@ -167,6 +168,7 @@ impl Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let Some(program) = program else { return };
+        let [mut again, at_most] = SWEEP_AGAIN;
         loop {
             let data_dir = self.data_dir.clone();
             let program = program.clone();
@@ -180,7 +182,8 @@ impl Inner {
                 }
                 Err(_) => return,
             }
-            tokio::time::sleep(SWEEP_AGAIN).await;
+            tokio::time::sleep(again).await;
+            again = at_most.min(2 * again);
         }
     }
 }
