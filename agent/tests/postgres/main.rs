@@ -508,6 +508,25 @@ fn a_standby_keeps_the_primarys_limits_and_slots_are_kept_in_order() {
                 ["max_connections", "shared_buffers"]
             );
             assert_eq!(n1.sql("SHOW work_mem").await, ["5MB"]);
+            // Ours is a default: the user's own file has the last word. Older servers do not have it.
+            let method = "SELECT setting FROM pg_settings WHERE name = 'recovery_init_sync_method'";
+            if n1.sql(method).await == ["syncfs"] {
+                let base = n1.data("postgresql.base.conf");
+                let before = std::fs::read_to_string(&base).unwrap();
+                let after = format!("{before}\nrecovery_init_sync_method = fsync\n");
+                std::fs::write(&base, after).unwrap();
+                n1.sql("SELECT pg_reload_conf()").await;
+                let taken = async {
+                    while n1.sql(method).await != ["fsync"] {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(10), taken)
+                    .await
+                    .unwrap();
+            } else {
+                assert!(n1.server().await.version < 140_000);
+            }
             assert!(!n1.postgres.reload(settings.clone()).await.unwrap().reloaded);
             // The agent before may have been killed between writing and telling.
             let second = n1.another_agent();

@@ -128,7 +128,8 @@ impl Local {
         Ok(fitting)
     }
 
-    async fn known(&self, catalogue: &Catalogue, name: &str) -> Result<bool, Error> {
+    /// Whether the installed server has a parameter of this name.
+    pub(super) async fn known(&self, catalogue: &Catalogue, name: &str) -> Result<bool, Error> {
         // A name with a dot belongs to an extension, and any is allowed.
         if name.contains('.') || catalogue.parameters.contains_key(&name.to_ascii_lowercase()) {
             return Ok(true);
