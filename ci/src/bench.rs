@@ -16,9 +16,10 @@ use crate::demo::fail;
 use crate::error::{Error, Result, chain};
 use crate::faults::Fault;
 use crate::history::percentile;
+use crate::patroni::{self, Rival};
 use crate::report::{Report, span};
 use crate::trial::{self, Crowd, DIRECT, Outcome, PROXY};
-use crate::{ground, patroni, plot};
+use crate::{ground, plot};
 
 /// What is measured, in the order of the report.
 pub(crate) const FAULTS: [Fault; 17] = [
@@ -42,7 +43,7 @@ pub(crate) const FAULTS: [Fault; 17] = [
 ];
 
 /// The name of our own agent.
-const OURS: &str = "surus";
+pub(crate) const OURS: &str = "surus";
 
 /// The size in MiB of the disk that is to be full.
 const DISK: u32 = 512;
@@ -73,13 +74,6 @@ pub(crate) struct Bench {
     bin_dir: Option<PathBuf>,
 }
 
-/// Whom to compare with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Rival {
-    /// From PyPI, with its default settings.
-    Patroni,
-}
-
 /// One agent's trials of one fault.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
@@ -96,7 +90,7 @@ pub(crate) struct Series {
 }
 
 /// A contestant: its name, and its cluster's options.
-type Contestant = (String, cluster::Options);
+pub(crate) type Contestant = (String, cluster::Options);
 
 /// Runs the bench.
 ///
@@ -166,22 +160,29 @@ fn faults(options: &Bench, report: Report) -> Vec<Fault> {
     all
 }
 
+/// Ours and, if wanted, another's cluster.
+///
+/// # Errors
+/// When the other agent cannot be installed.
+pub(crate) fn contest(
+    ours: &cluster::Options,
+    against: Option<Rival>,
+    report: Report,
+) -> Result<Vec<Contestant>> {
+    let mut all = vec![(OURS.to_owned(), ours.clone())];
+    if against == Some(Rival::Patroni) {
+        all.push(("patroni".to_owned(), patroni::beside(ours, report)?));
+    }
+    Ok(all)
+}
+
 fn contestants(options: &Bench, report: Report) -> Result<Vec<Contestant>> {
     let ours = cluster::Options {
         hosts: Some(options.hosts()),
         bin_dir: options.bin_dir.clone(),
         ..cluster::Options::default()
     };
-    let mut all = vec![(OURS.to_owned(), ours.clone())];
-    if options.against == Some(Rival::Patroni) {
-        let theirs = cluster::Options {
-            agent: Some(patroni::install(report)?.display().to_string()),
-            ttl: Some(patroni::TTL),
-            ..ours
-        };
-        all.push(("patroni".to_owned(), theirs));
-    }
-    Ok(all)
+    contest(&ours, options.against, report)
 }
 
 /// Plays a fault on a fresh cluster of each contestant, in turn.

@@ -109,6 +109,12 @@ impl Fault {
         .then_some(LASTS)
     }
 
+    /// True where PostgreSQL ends and is to be started again in place: a server that ends soon after its start has failed to come up, and
+    /// agents take their time over the next attempt.
+    pub(crate) fn crashes(self) -> bool {
+        matches!(self, Self::Postgres | Self::Guard)
+    }
+
     /// True where nobody but root can do that: it takes a network or a disk of the host's own.
     pub(crate) fn takes_root(self) -> bool {
         matches!(

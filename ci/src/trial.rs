@@ -26,6 +26,9 @@ pub(crate) const DIRECT: &str = "direct";
 /// The name of the client behind HAProxy.
 pub(crate) const PROXY: &str = "HAProxy :5000";
 
+/// So old a server is before it is made to crash, which an earlier trial may have done as well.
+const SETTLED: Duration = Duration::from_secs(12);
+
 /// Who writes during a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Crowd {
@@ -165,6 +168,9 @@ pub(crate) async fn run(cluster: &mut Cluster, fault: Fault, crowd: Crowd, numbe
     let keys = Keys::watch(&cluster.layout);
     let (replicas, statistics) = (cluster.layout.replicas(), cluster.layout.stats());
     let reader = Reader::start(replicas, statistics, Duration::from_millis(200));
+    if fault.crashes() {
+        sleep(SETTLED).await;
+    }
     let timeline = warm_up(&writers, Duration::from_secs(10)).await?;
     let name = cluster.nodes[usize::from(before)].name.clone();
     report.say(format!(
@@ -282,7 +288,10 @@ async fn recover(
             faults::heal(cluster, fault, primary)?;
             sleep_until(at + 2 * ttl).await;
         }
-        Fault::Freeze => sleep_until(at + 3 * ttl).await,
+        Fault::Freeze => {
+            sleep_until(at + 3 * ttl).await;
+            faults::heal(cluster, fault, primary)?;
+        }
         _ if let Some(lasts) = fault.lasts() => {
             sleep_until(at + lasts).await;
             faults::heal(cluster, fault, primary)?;
