@@ -471,10 +471,9 @@ impl Postgres {
         report("set deadline", work.await, |()| Outcome::Ok)
     }
 
-    /// Puts a server that runs without a guard under one, without restarting it.
+    /// Puts a server that runs without a guard under one, without restarting it. One that has ended meanwhile is no failure.
     pub async fn adopt_postmaster(&self, guard_until: Option<MonoTime>, generation: Generation) -> Outcome {
-        let work = async {
-            self.newest(generation)?;
+        let adopt = async {
             let file = self.site.look().await.postmaster().ok_or_else(|| {
                 Error::Condition(format!(
                     "no server runs in {} that could be adopted",
@@ -482,8 +481,21 @@ impl Postgres {
                 ))
             })?;
             self.control.adopt(file.pid).await?;
+            Ok::<_, Error>(file.pid)
+        };
+        let work = async {
+            self.newest(generation)?;
+            let pid = match adopt.await {
+                Ok(pid) => pid,
+                // So does the server of a guard that was killed. After a failure the core would take its time before it starts another.
+                Err(error) if self.site.users().await.is_empty() => {
+                    tracing::info!(reason = %error, "no server is left to put under the guard");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
             self.control.set_deadline(guard_until, generation).await?;
-            tracing::info!(pid = file.pid, "put the running server under the guard");
+            tracing::info!(pid, "put the running server under the guard");
             Ok(())
         };
         report("adopt", work.await, |()| Outcome::Ok)
