@@ -97,7 +97,7 @@ pub(crate) type Contestant = (String, cluster::Options);
 /// # Errors
 /// When a budget is broken, or a trial found the product at fault.
 pub(crate) async fn bench(options: &Bench, report: Report) -> Result<()> {
-    let budgets = budgets::all()?;
+    let budgets = budgets::all()?.fault;
     let trials = options.trials.unwrap_or(if options.quick { 3 } else { 20 });
     let contestants = contestants(options, report)?;
     let faults = faults(options, report);

@@ -1,4 +1,4 @@
-//! What each fault may cost: `ci/budgets.toml`.
+//! What each fault may cost clients, and an agent its host: `ci/budgets.toml`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,6 +6,33 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 const FILE: &str = include_str!("../budgets.toml");
+
+/// All budgets, by name.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Budgets {
+    /// By the fault's name.
+    pub(crate) fault: BTreeMap<String, Budget>,
+    /// By the name of what it costs.
+    pub(crate) cost: BTreeMap<String, Bound>,
+}
+
+/// What something may cost, in the unit that the file says.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bound {
+    /// On a quiet machine.
+    promise: f64,
+    /// On a shared one.
+    quick: f64,
+}
+
+impl Bound {
+    /// The limit that counts.
+    pub(crate) fn limit(&self, quick: bool) -> f64 {
+        if quick { self.quick } else { self.promise }
+    }
+}
 
 /// The budget of one fault.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
@@ -24,11 +51,11 @@ impl Budget {
     }
 }
 
-/// All budgets, by the fault's name.
+/// Reads the file.
 ///
 /// # Errors
 /// [`Error::Unable`] names the line that is wrong.
-pub(crate) fn all() -> Result<BTreeMap<String, Budget>> {
+pub(crate) fn all() -> Result<Budgets> {
     toml::from_str(FILE).map_err(|error| Error::Unable(format!("ci/budgets.toml: {error}")))
 }
 
@@ -40,8 +67,20 @@ mod tests {
     use crate::faults::Fault;
 
     #[test]
+    fn every_cost_has_a_budget() {
+        let all = all().unwrap().cost;
+        let names: Vec<&str> = crate::cost::COSTS.iter().map(|cost| cost.name).collect();
+        assert_eq!(
+            all.keys()
+                .map(String::as_str)
+                .collect::<std::collections::BTreeSet<_>>(),
+            names.into_iter().collect()
+        );
+    }
+
+    #[test]
     fn every_fault_but_a_full_disk_has_a_budget() {
-        let all = all().unwrap();
+        let all = all().unwrap().fault;
         let bounded = crate::bench::FAULTS
             .iter()
             .filter(|fault| **fault != Fault::DiskFull);

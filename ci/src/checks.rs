@@ -10,10 +10,9 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Habit, Plan, Route, Writer};
 use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::faults::{self, Fault};
 use crate::history::{self, Log};
-use crate::proc;
 use crate::report::{Report, outage, span};
 use crate::trial::{self, Crowd, DIRECT, Outcome};
 
@@ -26,13 +25,6 @@ pub(crate) struct Suite {
     #[command(flatten)]
     cluster: cluster::Options,
 }
-
-/// Memory that an idle agent and its guard may take together, as proportional set size.
-const IDLE_MEMORY_KIB: u64 = 12 * 1024;
-/// Share of one core that an idle agent and its guard may take together, in percent.
-const IDLE_CORE: f64 = 0.5;
-/// How often it is looked at, if it is above that: whatever else the machine does makes caches cold and adds to it, never takes from it.
-const IDLE_LOOKS: u32 = 3;
 
 /// Kills and freezes of agent and guard under writers on every node: at no instant do two nodes acknowledge writes.
 ///
@@ -246,84 +238,6 @@ pub(crate) async fn etcd_outage(suite: &Suite, seconds: u64, report: Report) -> 
         report.say("etcd: all members back");
         sleep(2 * cluster.patience()).await;
         Ok(())
-    })
-    .await
-}
-
-/// An idle agent and its guard: memory and processor time over half a minute, the least of up to three.
-///
-/// # Errors
-/// When either is above its limit.
-pub(crate) async fn idle(suite: &Suite, report: Report) -> Result<()> {
-    let seconds: u32 = 30;
-    report.title(format!(
-        "idle: memory and processor time of agent and guard over {seconds} s without clients"
-    ));
-    cluster::with(&suite.cluster, report, false, async |cluster| {
-        cluster.hush();
-        sleep(Duration::from_secs(10)).await;
-        let weighed: Vec<_> = cluster
-            .nodes
-            .iter_mut()
-            .map(|node| (node.name.clone(), node.overhead()))
-            .collect();
-        let ticks = || {
-            weighed
-                .iter()
-                .map(|(_, all)| all.iter().filter_map(|(_, pid)| proc::cpu_ticks(*pid)).sum())
-                .collect::<Vec<u64>>()
-        };
-        let mut least = vec![f64::INFINITY; weighed.len()];
-        for _ in 0..IDLE_LOOKS {
-            let before = ticks();
-            let start = Instant::now();
-            sleep(Duration::from_secs(u64::from(seconds))).await;
-            let (after, took) = (ticks(), start.elapsed().as_secs_f64());
-            for (least, (before, after)) in least.iter_mut().zip(before.iter().zip(&after)) {
-                // A tick is a hundredth of a second, so ticks over seconds are percent.
-                let ticks = f64::from(u32::try_from(after.saturating_sub(*before)).unwrap_or(u32::MAX));
-                *least = least.min(ticks / took);
-            }
-            if least.iter().all(|core| *core <= IDLE_CORE) {
-                break;
-            }
-        }
-        let (mut rows, mut figures, mut broken) = (Vec::new(), Vec::new(), Vec::new());
-        for ((name, processes), core) in weighed.iter().zip(least) {
-            let weigh = |(what, pid): &(&'static str, i32)| {
-                let refused = || {
-                    Error::Unable(format!(
-                        "/proc/{pid}/smaps_rollup cannot be read: this takes CAP_SYS_PTRACE"
-                    ))
-                };
-                proc::pss_kib(*pid).map(|kib| (*what, kib)).ok_or_else(refused)
-            };
-            let each: Vec<(&str, u64)> = processes.iter().map(weigh).collect::<Result<_>>()?;
-            let memory: u64 = each.iter().map(|(_, kib)| kib).sum();
-            let good = memory <= IDLE_MEMORY_KIB && core <= IDLE_CORE && each.len() == 2;
-            if !good {
-                broken.push(format!(
-                    "{name}: {} processes, {memory} KiB Pss, {core:.2} % of a core",
-                    each.len()
-                ));
-            }
-            let parts = each
-                .iter()
-                .map(|(what, kib)| format!("{what} {:.1} MB", *kib as f64 / 1024.0))
-                .collect::<Vec<_>>()
-                .join(", ");
-            rows.push(vec![
-                name.clone(),
-                format!("{:.1} MB", memory as f64 / 1024.0),
-                parts,
-                format!("{core:.2} %"),
-                report.verdict(good),
-            ]);
-            figures.push(json!({"node": name, "pss_kib": memory, "core_percent": core}));
-        }
-        report.table(&["node", "Pss", "of which", "of a core", ""], &rows);
-        write(suite.json.as_deref(), &json!({ "nodes": figures }))?;
-        fail(broken)
     })
     .await
 }

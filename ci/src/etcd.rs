@@ -1,9 +1,12 @@
 //! Three etcd members, each on an address of its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use tokio::process::Child;
 
 use crate::error::{Error, Result};
@@ -126,6 +129,30 @@ impl Etcd {
         Ok(gateway::number(
             answer.get("header").and_then(|header| header.get("revision")),
         ))
+    }
+
+    /// How often each key of the cluster has been written since it was made.
+    ///
+    /// # Errors
+    /// When the first member does not answer.
+    pub(crate) async fn versions(&self) -> Result<BTreeMap<String, u64>> {
+        let (at, limit) = (self.layout.etcd_client(0), Duration::from_secs(5));
+        // All keys there are.
+        let answer = gateway::post(
+            at,
+            "/v3/kv/range",
+            &json!({"key": "AA==", "range_end": "AA=="}),
+            limit,
+        )
+        .await;
+        let answer = answer.map_err(Error::Unmet)?;
+        let keys = answer.get("kvs").and_then(Value::as_array);
+        let one = |pair: &Value| {
+            let key = STANDARD.decode(pair.get("key")?.as_str()?).ok()?;
+            let key = String::from_utf8_lossy(&key).into_owned();
+            Some((key, gateway::number(pair.get("version"))))
+        };
+        Ok(keys.into_iter().flatten().filter_map(one).collect())
     }
 
     async fn wait(&mut self, limit: Duration) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `cargo ci <verb>`: what CI and people run around the product.
 //!
 //! - on real processes: [`demo`] (one fault, shown), [`bench`] (all of them, against [`budgets`] and beside [`patroni`], drawn by
-//!   [`plot`]), [`checks`] (the promises one by one), [`router`],
+//!   [`plot`]), [`cost`] (what an agent costs its host, under the [`load`] of health checks), [`checks`] (the promises one by one), [`router`],
 //!   [`synchronous`] and [`storm`] (with a synchronous cluster: [`standing`], [`strike`]);
 //!   they stand on [`cluster`] = [`etcd`] + three [`node`]s + [`haproxy`] on some [`ground`], hit it with [`faults`], and judge by what [`client`]s
 //!   saw ([`history`]) in a [`trial`]; [`phases`] says where the time went
@@ -18,6 +18,7 @@ mod bench;
 mod budgets;
 mod checks;
 mod cluster;
+mod cost;
 mod courses;
 mod demo;
 mod etcd;
@@ -25,6 +26,7 @@ mod faults;
 mod ground;
 mod haproxy;
 mod layout;
+mod load;
 mod node;
 mod package;
 mod patroni;
@@ -83,8 +85,8 @@ enum Verb {
     Synchronous(synchronous::Plays),
     /// Random faults, one or two at a time, in each synchronous mode: no acknowledged write is lost
     Storm(storm::Storm),
-    /// Memory and processor time of an idle agent and its guard
-    Idle(checks::Suite),
+    /// What an agent and its guard cost their host, against the budgets in ci/budgets.toml, and beside Patroni if asked for
+    Cost(cost::Options),
     /// Check the rules of the tree that no compiler checks
     Tidy,
     /// Build the Debian package
@@ -120,7 +122,7 @@ async fn run(verb: &Verb, report: Report) -> Result<()> {
         Verb::Router(options) => router::router(options, report).await,
         Verb::Synchronous(options) => synchronous::synchronous(options, report).await,
         Verb::Storm(options) => storm::storm(options, report).await,
-        Verb::Idle(suite) => checks::idle(suite, report).await,
+        Verb::Cost(options) => cost::cost_of(options, report).await,
         Verb::Tidy => tidy::tidy(report),
         Verb::Package(options) => package::package(options, report),
         Verb::Images(options) => stories::images(options, report),

@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::error::{Error, Result};
+use crate::tool;
 
 /// The environment variable that marks everything a run starts; its value is the directory of the node or service.
 pub(crate) const MARKER: &str = "SURUS_CI_DIR";
@@ -333,6 +334,15 @@ pub(crate) fn cpu_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+/// Binds all threads of a process, or one thread, to one core.
+///
+/// # Errors
+/// When `taskset` is missing, or the process is gone.
+pub(crate) fn bind(id: i32, core: usize) -> Result<()> {
+    let (core, id) = (core.to_string(), id.to_string());
+    tool::output(std::process::Command::new("taskset").args(["-a", "-c", "-p", &core, &id])).map(drop)
 }
 
 #[cfg(test)]
