@@ -66,6 +66,23 @@ records! {
     }
 }
 
+impl Settings {
+    /// The keys of synchronous replication, a line each, as they stand below `bootstrap.dcs` of a configuration file.
+    #[must_use]
+    pub fn synchronous(&self) -> String {
+        format!(
+            "    synchronous_mode: {}\n    synchronous_mode_strict: {}\n    synchronous_node_count: {}\n    maximum_lag_on_syncnode: {}\n    \
+             synchronous_gate_timeout: {}\n    synchronous_gate_hold: {}\n",
+            self.synchronous_mode,
+            self.synchronous_mode_strict,
+            self.synchronous_node_count,
+            self.maximum_lag_on_syncnode,
+            self.synchronous_gate_timeout,
+            self.synchronous_gate_hold,
+        )
+    }
+}
+
 records! {
     /// A member's tags, and what is special about its host.
     Tags {

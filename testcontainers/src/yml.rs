@@ -116,11 +116,7 @@ fn bootstrap(text: &mut String, settings: &Settings) {
     max_timelines_history: {}
     failsafe_mode: {}
     pause: {}
-    synchronous_mode: {}
-    synchronous_mode_strict: {}
-    synchronous_node_count: {}
-    maximum_lag_on_syncnode: {}
-    postgresql:
+{}    postgresql:
       use_slots: {}
       use_pg_rewind: {}
       parameters:
@@ -142,10 +138,7 @@ fn bootstrap(text: &mut String, settings: &Settings) {
         settings.max_timelines_history,
         settings.failsafe_mode,
         settings.pause,
-        settings.synchronous_mode,
-        settings.synchronous_mode_strict,
-        settings.synchronous_node_count,
-        settings.maximum_lag_on_syncnode,
+        settings.synchronous(),
         settings.use_slots,
         settings.use_pg_rewind,
         settings.wal_receiver_timeout,

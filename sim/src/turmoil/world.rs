@@ -125,22 +125,6 @@ impl Machines {
     }
 }
 
-/// The settings of synchronous replication, if it is on.
-fn synchronous(settings: &Settings) -> String {
-    if settings.synchronous_mode == SyncMode::Off {
-        return String::new();
-    }
-    format!(
-        "    synchronous_mode: {}\n    synchronous_mode_strict: {}\n    synchronous_node_count: {}\n    maximum_lag_on_syncnode: {}\n    synchronous_gate_timeout: {}\n    synchronous_gate_hold: {}\n",
-        settings.synchronous_mode,
-        settings.synchronous_mode_strict,
-        settings.synchronous_node_count,
-        settings.maximum_lag_on_syncnode,
-        settings.synchronous_gate_timeout,
-        settings.synchronous_gate_hold
-    )
-}
-
 /// A member's configuration file.
 fn file(shape: &Shape, member: &Member, etcd: &[String]) -> File {
     let Settings {
@@ -162,6 +146,10 @@ fn file(shape: &Shape, member: &Member, etcd: &[String]) -> File {
         .collect::<Vec<_>>()
         .join(", ");
     let settings = &shape.settings;
+    let synchronous = match settings.synchronous_mode {
+        SyncMode::Off => String::new(),
+        SyncMode::On | SyncMode::Quorum => settings.synchronous(),
+    };
     // Writing to a String cannot fail.
     let _ = write!(
         text,
@@ -201,9 +189,8 @@ fn file(shape: &Shape, member: &Member, etcd: &[String]) -> File {
             "bootstrap:\n  dcs:\n    ttl: {ttl}\n    loop_wait: {loop_wait}\n    retry_timeout: {retry_timeout}\n    \
              maximum_lag_on_failover: {maximum_lag_on_failover}\n    failsafe_mode: {failsafe_mode}\n    \
              primary_start_timeout: {}\n    pause: {pause}\n    postgresql:\n      use_slots: {use_slots}\n      \
-             use_pg_rewind: {use_pg_rewind}\n{}  initdb: [data-checksums]\n",
+             use_pg_rewind: {use_pg_rewind}\n{synchronous}  initdb: [data-checksums]\n",
             settings.primary_start_timeout,
-            synchronous(settings),
         );
     }
     File(text)
