@@ -10,7 +10,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use surus_core::sync::Mode;
 
 use super::parameters;
 use super::postgresql;
@@ -225,9 +224,8 @@ pub fn effective(settings: &Settings, dynamic: &Value) -> Result<(Effective, Vec
         },
         &section,
     );
-    let synchronous = global.synchronous;
     let postgres = PostgresSettings {
-        gate: synchronous.gate.is_some() && synchronous.mode != Mode::Off,
+        gate: global.synchronous.shut_by().is_some(),
         ..merged(settings, &tree, &mark)
     };
 

@@ -62,8 +62,7 @@ impl World {
     pub(crate) fn settings(&self, node: usize) -> Settings {
         let config = self.config(node);
         let time = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let synchronous = config.synchronous;
-        let gate = synchronous.gate.filter(|_| synchronous.mode != Mode::Off);
+        let gate = config.synchronous.shut_by();
         Settings {
             ttl: time(config.ttl),
             loop_wait: time(config.loop_wait),

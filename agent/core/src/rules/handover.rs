@@ -103,12 +103,14 @@ fn candidates<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'a NodeName, &'a 
 fn on_this_timeline(ctx: &Context<'_>) -> Result<(), Guard> {
     let last = ctx.primary().and_then(|server| server.history.last());
     let fork = last.map_or(Lsn(0), |line| line.switch);
-    match candidates(ctx).find(|(_, standby)| standby.position <= fork) {
-        Some((name, _)) if candidates(ctx).all(|(_, standby)| standby.position <= fork) => {
-            Err(Guard::CandidateBeforeFork(name.clone()))
+    let mut before = None;
+    for (name, standby) in candidates(ctx) {
+        if fork < standby.position {
+            return Ok(());
         }
-        _ => Ok(()),
+        before.get_or_insert(name);
     }
+    before.map_or(Ok(()), |name| Err(Guard::CandidateBeforeFork(name.clone())))
 }
 
 /// Carries a hand-over on once PostgreSQL has stopped: gives the lock back as soon as a candidate has the shutdown

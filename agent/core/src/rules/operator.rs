@@ -4,7 +4,6 @@ use super::{Context, Intent, Plan, Trail};
 use crate::action::{Order, StopMode};
 use crate::decision::{Guard, Rule};
 use crate::input::OperatorOrder;
-use crate::sync::gate;
 use crate::view::{Process, Server};
 use crate::zoo::{Flaw, lacks};
 
@@ -34,7 +33,7 @@ pub(super) fn obey(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
                 return Some(plan);
             }
             let guard_until = leading.then(|| ctx.guard_until());
-            let gated = leading && gate::shuts(&ctx.config.synchronous);
+            let gated = leading && ctx.config.synchronous.shut_by().is_some();
             let order = Order::Restart { guard_until, gated };
             Some(Plan::order(Rule::ObeyOperator, order))
         }

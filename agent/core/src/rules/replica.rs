@@ -71,7 +71,7 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         valid_until: ctx.valid_until(),
         above,
         synchronous: sync::duty::first_names(ctx),
-        gated: sync::gate::shuts(&ctx.config.synchronous),
+        gated: ctx.config.synchronous.shut_by().is_some(),
     };
     Some(
         Plan::order(Rule::Promote, order)

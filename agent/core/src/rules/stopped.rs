@@ -74,7 +74,7 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         guard_until: ctx.guard_until(),
         valid_until: ctx.valid_until(),
         synchronous: sync::duty::first_names(ctx),
-        gated: sync::gate::shuts(&ctx.config.synchronous),
+        gated: ctx.config.synchronous.shut_by().is_some(),
     };
     Some(Plan::order(Rule::RestartPrimary, order))
 }

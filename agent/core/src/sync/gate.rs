@@ -5,14 +5,13 @@
 //! that, for nobody else is elected before somebody has it all (see [`plan`](super::plan)); but who reads such a commit, and then loses
 //! this host and its disk, has seen what never was.
 //!
-//! With the gate a server of a new reign begins with rules that let in the agent and its fellow members alone. It is opened once as many
+//! With the gate a server that is started, restarted or promoted as a primary begins with rules that let in the agent and its fellow members alone. It is opened once as many
 //! standbys as commits wait for have all that was in the log; or, if nobody comes, when the bound is over, unless it is to hold.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Settings};
 use crate::action::{Lane, Order};
 use crate::rules::Context;
 use crate::zoo::{Flaw, lacks};
@@ -26,18 +25,10 @@ pub struct Gate {
     pub hold: bool,
 }
 
-/// A primary that is started, restarted or promoted begins with the gate shut.
-pub(crate) fn shuts(settings: &Settings) -> bool {
-    settings.mode != Mode::Off && settings.gate.is_some()
-}
-
 /// For how long clients are kept out at most from now on; the outer `None`: not any more, the inner: for as long as it takes.
 pub(crate) fn shut_for(ctx: &Context<'_>) -> Option<Option<Duration>> {
-    let gate = ctx
-        .config
-        .synchronous
-        .gate
-        .filter(|_| shuts(&ctx.config.synchronous) && !lacks(Flaw::GateOpenedAtOnce))?;
+    let gate = ctx.config.synchronous.shut_by();
+    let gate = gate.filter(|_| !lacks(Flaw::GateOpenedAtOnce))?;
     if caught_up(ctx) {
         return None;
     }

@@ -58,6 +58,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The gate, in a mode that has standbys to wait for.
+    #[must_use]
+    pub fn shut_by(&self) -> Option<Gate> {
+        self.gate.filter(|_| self.mode != Mode::Off)
+    }
+
     /// The setting while no standby acknowledges: the primary goes on alone or, in strict mode, commits wait.
     #[must_use]
     pub fn alone(&self) -> Names {

@@ -252,18 +252,10 @@ fn a_primary_hands_over_to_who_has_come_to_its_timeline() {
     let mut story = leading(Config::new("a".into()));
     story.done(Lane::Guard, Outcome::Ok);
     let serving = |position| {
-        let Process::Running(mut server) = primary() else {
-            unreachable!()
-        };
-        let standby = Standby {
-            streaming: true,
-            position: Lsn(position),
-            doubled: false,
-        };
-        server.standbys.insert("b".to_owned(), standby);
-        server.timeline = Timeline(2);
-        server.history = vec![line(1, 900)];
-        Process::Running(server)
+        serves(position, |server| {
+            server.timeline = Timeline(2);
+            server.history = vec![line(1, 900)];
+        })
     };
     let mut asked = view(20, Some("a"), 11);
     asked.members = [member("a", "primary"), member("b", "replica")].into();

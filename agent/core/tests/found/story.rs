@@ -192,6 +192,21 @@ pub(crate) fn primary() -> Process {
     server(ServerRole::Primary { written: Lsn(1000) })
 }
 
+/// A primary with the standby `b` at this position.
+pub(crate) fn serves(position: u64, change: impl FnOnce(&mut Server)) -> Process {
+    let Process::Running(mut server) = primary() else {
+        unreachable!()
+    };
+    let standby = Standby {
+        streaming: true,
+        position: Lsn(position),
+        doubled: false,
+    };
+    server.standbys.insert("b".to_owned(), standby);
+    change(&mut server);
+    Process::Running(server)
+}
+
 /// What the agent of a running replica answers.
 pub(crate) fn answers(timeline: u32, position: u64, can_take_lock: Option<bool>) -> PeerStatus {
     PeerStatus {

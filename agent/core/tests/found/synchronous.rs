@@ -46,18 +46,10 @@ fn only(names: &[&str]) -> Names {
 
 /// `a` as primary with the standby `b` at this position, and this setting.
 fn serving(position: u64, names: &Names) -> Process {
-    let Process::Running(mut server) = primary() else {
-        unreachable!()
-    };
-    let standby = Standby {
-        streaming: true,
-        position: Lsn(position),
-        doubled: false,
-    };
-    server.standbys.insert("b".to_owned(), standby);
-    server.synchronous = names.clone();
-    server.managed = true;
-    Process::Running(server)
+    serves(position, |server| {
+        server.synchronous = names.clone();
+        server.managed = true;
+    })
 }
 
 /// `a` leads, with this key.
@@ -522,11 +514,8 @@ fn behind_a_gate(hold: bool) -> Story {
 }
 
 fn look_behind(story: &mut Story) {
-    let Process::Running(mut server) = serving(1000, &Names::Alone) else {
-        unreachable!()
-    };
-    server.gated = true;
-    story.probed(Process::Running(server), ControlState::InProduction);
+    let gated = serves(1000, |server| (server.managed, server.gated) = (true, true));
+    story.probed(gated, ControlState::InProduction);
 }
 
 fn opens(story: &Story) -> bool {
