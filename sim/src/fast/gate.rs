@@ -3,7 +3,6 @@
 use surus_core::input::Outcome;
 
 use crate::fast::world::World;
-use crate::model::postgres::Point;
 use crate::record::Seen;
 
 impl World {
@@ -28,19 +27,12 @@ impl World {
             return Outcome::Failed("PostgreSQL is no primary that answers".to_owned());
         }
         if let Some(shown) = self.hosts[node].gate.take() {
-            let having = self.having(node, shown);
+            let others = (0..self.hosts.len()).filter(|other| *other != node);
+            let having = others
+                .filter(|other| self.hosts[*other].pg.keeps(shown))
+                .collect();
             self.see(node, Seen::GateOpened { having });
         }
         Outcome::Ok
-    }
-
-    /// The others whose disks have everything up to here.
-    fn having(&self, node: usize, shown: Point) -> Vec<usize> {
-        let others = (0..self.hosts.len()).filter(|other| *other != node);
-        let has = |other: &usize| {
-            let cluster = self.hosts[*other].pg.cluster();
-            cluster.is_some_and(|cluster| cluster.log.holds(shown, cluster.log.flushed))
-        };
-        others.filter(has).collect()
     }
 }

@@ -159,11 +159,8 @@ impl Hub {
             Some(Turned::Lifted) => Seen::GateLifted,
             Some(Turned::Opened(shown)) => {
                 let others = (0..self.hosts.len()).filter(|other| *other != host);
-                let has = |inside: &Inside| {
-                    let cluster = inside.server.cluster();
-                    cluster.is_some_and(|cluster| cluster.log.holds(shown, cluster.log.flushed))
-                };
-                let having = others.filter(|other| self.look(*other, has)).collect();
+                let has = |other: &usize| self.look(*other, |inside| inside.server.keeps(shown));
+                let having = others.filter(has).collect();
                 Seen::GateOpened { having }
             }
         };

@@ -363,6 +363,13 @@ impl Server {
         cluster.log.holds(point, end) && !waits
     }
 
+    /// Its disk has the log up to this point.
+    #[must_use]
+    pub fn keeps(&self, point: Point) -> bool {
+        self.cluster()
+            .is_some_and(|cluster| cluster.log.holds(point, cluster.log.flushed))
+    }
+
     /// The last transaction, in the order of the log, that a reader of this server sees and that `wanted` accepts.
     pub fn last_visible(&self, wanted: impl Fn(Txn) -> bool) -> Option<Txn> {
         let (cluster, process) = (self.cluster()?, self.process.as_ref()?);
