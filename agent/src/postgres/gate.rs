@@ -77,7 +77,10 @@ impl Postgres {
         if self.gate().await.is_none() {
             return Ok(None);
         }
-        let (_, loaded, pending) = self.rules_read().await?;
+        let session = self.own_session().await?;
+        let row = session.client.query_one(sql::GATE, &[]).await;
+        let row = row.map_err(Error::query("tell by which rules it lets in"))?;
+        let (loaded, pending): (String, bool) = (row.get(0), row.get(1));
         if pending {
             return Ok(None);
         }
@@ -86,29 +89,9 @@ impl Postgres {
         let rewritten =
             rewritten.ok_or_else(|| Error::Condition("no server runs that could be told".to_owned()))?;
         self.signal(rewritten.postmaster.pid, Signal::Reload).await?;
-        loop {
-            let (session, last, _) = self.rules_read().await?;
-            // The postmaster reads rules with its configuration, and nobody connects in between.
-            if last != loaded {
-                return Ok(Some(session));
-            }
-            if until <= self.clock.now() {
-                return Err(Error::Unknown(
-                    "PostgreSQL was told of other rules, and has not read them yet; its log says why"
-                        .to_owned(),
-                ));
-            }
-            tokio::time::sleep(TICK).await;
-        }
-    }
-
-    /// A new session, when the rules were read by which it was let in, and whether another file of them waits for a restart.
-    async fn rules_read(&self) -> Result<(Session, String, bool), Error> {
-        let session = self.own_session().await?;
-        let row = session.client.query_one(sql::GATE, &[]).await;
-        let row = row.map_err(Error::query("tell by which rules it lets in"))?;
-        let (loaded, pending) = (row.get(0), row.get(1));
-        Ok((session, loaded, pending))
+        // The postmaster reads rules with its configuration, and nobody connects in between.
+        let (session, _) = self.read_by_postmaster(None, &loaded, until).await?;
+        Ok(Some(session))
     }
 
     /// Whom the server lets in, as our file says; `None` if it was started without a gate.

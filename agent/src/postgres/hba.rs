@@ -117,12 +117,16 @@ fn method(password: bool) -> &'static str {
 /// A rule for other hosts too applies to what comes from this one, unless it would let in without a password who was not meant. Rules in
 /// other files are left out.
 pub(super) fn superuser_here(settings: &PostgresSettings, content: &str) -> String {
-    let superuser = quoted(&settings.superuser.username);
     let own = |line| own_rule(line, &settings.superuser.username);
-    let mut lines: Vec<String> = content.lines().filter_map(own).collect();
+    with_agent(settings, content.lines().filter_map(own).collect())
+}
+
+/// A file of these lines, and of one that lets the agent in if they do not.
+fn with_agent(settings: &PostgresSettings, mut lines: Vec<String>) -> String {
+    let superuser = &settings.superuser;
     if !agent_enters(settings, &lines) {
-        let password = settings.superuser.password.is_some();
-        lines.insert(0, format!("local all {superuser} {}", method(password)));
+        let method = method(superuser.password.is_some());
+        lines.insert(0, format!("local all {} {method}", quoted(&superuser.username)));
     }
     file(&lines)
 }
@@ -138,39 +142,42 @@ pub(super) fn members(settings: &PostgresSettings, content: &str) -> String {
         lines.extend(rewinds.and_then(|user| rule_of(line, user)));
         lines.extend(own_rule(line, superuser));
     }
-    if !agent_enters(settings, &lines) {
-        let password = settings.superuser.password.is_some();
-        lines.insert(0, format!("local all {} {}", quoted(superuser), method(password)));
-    }
-    file(&lines)
+    with_agent(settings, lines)
+}
+
+/// What a line says, without what is only said about it.
+fn words(line: &str) -> Vec<&str> {
+    let rule = line.split('#').next().unwrap_or_default();
+    rule.split_whitespace().collect()
+}
+
+/// A rule for these users is one for `user`.
+fn means(users: &str, user: &str) -> bool {
+    let named = |name: &str| name == "all" || name.trim_matches('"') == user;
+    users.split(',').any(named)
 }
 
 /// A rule as it is for replication.
 fn replication_rule(line: &str) -> Option<String> {
-    let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
+    let words = words(line);
     let meant = words.get(1)?.split(',').any(|name| name == "replication");
     meant.then(|| format!("{} replication {}", words[0], words[2..].join(" ")))
 }
 
 /// A rule as it is for `user`, wherever from, to databases.
 fn rule_of(line: &str, user: &str) -> Option<String> {
-    let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
+    let words = words(line);
     let (databases, users) = (*words.get(1)?, *words.get(2)?);
-    let meant = users
-        .split(',')
-        .any(|name| name == "all" || name.trim_matches('"') == user);
     let rest = words.get(3..)?.join(" ");
-    (meant && databases != "replication").then(|| format!("{} {databases} {} {rest}", words[0], quoted(user)))
+    (means(users, user) && databases != "replication")
+        .then(|| format!("{} {databases} {} {rest}", words[0], quoted(user)))
 }
 
 /// A rule as it is for connections of `user` from this host to databases.
 fn own_rule(line: &str, user: &str) -> Option<String> {
-    let words: Vec<&str> = line.split('#').next()?.split_whitespace().collect();
+    let words = words(line);
     let (kind, databases, users) = (*words.first()?, *words.get(1)?, *words.get(2)?);
-    let meant = users
-        .split(',')
-        .any(|name| name == "all" || name.trim_matches('"') == user);
-    if databases == "replication" || !meant {
+    if databases == "replication" || !means(users, user) {
         return None;
     }
     let user = quoted(user);
@@ -229,12 +236,7 @@ fn agent_enters(settings: &PostgresSettings, lines: &[String]) -> bool {
 /// matching: what cannot be judged from here is left to PostgreSQL.
 fn admits(lines: &[String], attempt: Attempt<'_>) -> bool {
     for line in lines {
-        let words: Vec<&str> = line
-            .split('#')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
+        let words = words(line);
         let Some(kind) = words.first() else { continue };
         if kind.starts_with("include") {
             return true;

@@ -122,7 +122,7 @@ impl Postgres {
     }
 
     /// Waits until new connections show `names`, and the configuration was read after `loaded`; returns such a connection, and when that was.
-    async fn read_by_postmaster(
+    pub(super) async fn read_by_postmaster(
         &self,
         names: Option<&Names>,
         loaded: &str,
@@ -154,7 +154,7 @@ impl Postgres {
             };
             if until <= self.clock.now() {
                 return Err(Error::Unknown(format!(
-                    "PostgreSQL was told of new synchronous_standby_names: {last}"
+                    "PostgreSQL was told to read its configuration: {last}"
                 )));
             }
             tokio::time::sleep(TICK).await;
