@@ -94,6 +94,7 @@ pub const GUARDS: &[&str] = &[
     "pause-on",
     "receiving",
     "leader-older",
+    "usurped",
     "unfenced",
     "view-stale",
     "no-right",

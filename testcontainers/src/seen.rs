@@ -17,7 +17,7 @@ use crate::world::Ordered;
 const FRESH: Nanos = Nanos::ms(1500);
 
 /// How long a server that a person has promoted may take writes, from the command on.
-const BY_HAND: Nanos = Nanos::secs(3);
+pub(crate) const BY_HAND: Nanos = Nanos::secs(3);
 
 /// The world's time. It can be set while nothing happens.
 #[derive(Debug, Clone, Copy)]

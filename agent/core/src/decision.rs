@@ -217,6 +217,13 @@ pub enum Guard {
         /// The leader's, as known.
         leader: Timeline,
     },
+    /// This node's data is on a timeline that no leader reserved: PostgreSQL was promoted past the agent.
+    Usurped {
+        /// The timeline.
+        own: Timeline,
+        /// The last one that was published or reserved.
+        reserved: Timeline,
+    },
     /// It is on an older timeline and where that one ended is not known.
     TimelineBehind {
         /// Its timeline.
@@ -337,6 +344,7 @@ impl Guard {
             Self::PauseOn => "pause-on",
             Self::Receiving => "receiving",
             Self::LeaderOlder { .. } => "leader-older",
+            Self::Usurped { .. } => "usurped",
             Self::Unfenced(_) => "unfenced",
             Self::ViewStale { .. } => "view-stale",
             Self::NoRight => "no-right",
@@ -379,6 +387,11 @@ impl fmt::Display for Guard {
             Self::LeaderOlder { own, leader } => write!(
                 f,
                 "the leader is known to be on timeline {leader} and this node is on {own}: that is out of date"
+            ),
+            Self::Usurped { own, reserved } => write!(
+                f,
+                "PostgreSQL was promoted past the agent: its timeline {own} is none that a leader reserved (they have come to {reserved}); it counts \
+                 for what it has of theirs, and others go first, unless a manual failover names this node"
             ),
             Self::Receiving => f.write_str("it still receives WAL from a server whose timeline the cluster has left"),
             Self::NoFailover => f.write_str("tag nofailover"),

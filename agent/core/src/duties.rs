@@ -221,9 +221,11 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let others = |list: &BTreeMap<NodeName, String>| !list.is_empty() && !list.contains_key(ctx.me());
     let announcement = announce(ctx, view);
     let cluster = ctx.state.created.is_some() || announcement.is_some();
-    let names = cluster || sync::duty::before_writable(ctx).is_some();
+    let promotes = ctx.replica().is_some() && !lacks(Flaw::PromotedUnlisted);
+    let names = cluster || promotes || sync::duty::before_writable(ctx).is_some();
     if names && view.failsafe.as_deref().is_some_and(others) {
-        // Once `initialize` names the cluster that only this node has, or the `sync` key only this node, nobody on that list could lead.
+        // Once `initialize` names the cluster that only this node has, the `sync` key only this node, or there is a timeline that only this node
+        // has, nobody on that list could lead.
         return name_electable(ctx, view, due);
     }
     if announcement.is_some() {

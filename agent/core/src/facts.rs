@@ -36,6 +36,8 @@ pub struct Facts {
     pub vanished: BTreeMap<NodeName, MonoTime>,
     /// The last leader.
     pub led: Option<NodeName>,
+    /// Whoever led last is a member of Patroni, which reserves no timelines.
+    pub led_by_patroni: bool,
     /// When the postmaster was last seen to have ended.
     pub exited: Option<MonoTime>,
 }
@@ -89,6 +91,9 @@ impl Facts {
             .retain(|name, at| now < at.plus(REMEMBERED) && !view.members.contains_key(name));
         if let Some(leader) = &view.leader {
             self.led = Some(leader.name.clone());
+            if let Some(member) = view.members.get(&leader.name) {
+                self.led_by_patroni = !member.surus;
+            }
         }
     }
 

@@ -161,12 +161,18 @@ impl ForeignRight {
             .is_some_and(|(_, _, status)| *status != renewals);
         let new_cluster = view.initialize.is_none() && leader.is_none();
         let vacated = leader.is_none() && status.is_some_and(|status| status.vacated.is_some());
+        // It did not run out: the lease lived on. Its holder may have renewed it without a word in `status`, for want of space in etcd.
+        let held = self
+            .seen
+            .as_ref()
+            .is_some_and(|(who, ..)| who.as_ref().is_some_and(|who| who != me));
+        let early = held && leader.is_none() && now < self.until && !lacks(Flaw::SilentRenewalForgotten);
         if vacated || new_cluster {
             self.until = MonoTime::ZERO;
         } else if leader == Some(me) {
             // Our own right is accounted for in `Lease`.
             self.heard = now;
-        } else if changed && (leader.is_some() || first || renewed) {
+        } else if changed && (leader.is_some() || first || renewed || early) {
             // A key that vanished proves nothing; a `status` that moved meanwhile was a renewal, or a reign, that was not seen.
             self.until = now.plus(Config::foreign_right(self.ttl));
             self.heard = now;
@@ -260,12 +266,24 @@ mod tests {
             MonoTime::from_millis(3000),
         );
         assert_eq!(right.until, MonoTime::from_millis(7005));
-        // The key vanishing early proves nothing about the holder.
+        // The key vanishing early proves nothing about the holder, who may have renewed it the moment before.
         right.observe(&config, &me, &view(None, 6, false), MonoTime::from_millis(3500));
-        assert_eq!(right.until, MonoTime::from_millis(7005));
+        assert_eq!(right.until, MonoTime::from_millis(8505));
+        right.observe(&config, &me, &view(None, 6, false), MonoTime::from_millis(3550));
+        assert_eq!(right.until, MonoTime::from_millis(8505));
         // A leader that vacated has stopped.
         right.observe(&config, &me, &view(None, 7, true), MonoTime::from_millis(3600));
         assert!(!right.may_run(MonoTime::from_millis(3600)));
+    }
+
+    #[test]
+    fn a_key_that_ran_out_is_waited_for_no_longer() {
+        let (config, me) = (config(), NodeName::from("n1"));
+        let mut right = ForeignRight::default();
+        let at = MonoTime::from_millis;
+        right.observe(&config, &me, &view(Some("n2"), 5, false), at(1000));
+        right.observe(&config, &me, &view(None, 5, false), at(6100));
+        assert_eq!(right.until, at(6005));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::view::{ClusterView, DataDir, Initialize, Process};
 use crate::zoo::{Flaw, lacks};
 
 mod outcome;
+mod standing;
 
 /// What was found when the agent began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -367,6 +368,7 @@ impl Node {
         // The look that was not answered began a while ago.
         let asked = self.facts.postgres.as_ref().map(|seen| seen.at);
         self.state.unresponsive_since = self.state.unresponsive_since.or(asked).filter(|_| unresponsive);
+        self.stand();
         let decided = match self.facts.process() {
             Some(Process::Running(server)) => server.is_primary(),
             Some(Process::Absent) => true,
@@ -381,8 +383,6 @@ impl Node {
             let shut = server.gated && server.is_primary();
             self.state.gated = shut.then(|| self.state.gated.unwrap_or(now));
         }
-        let stands = self.facts.server().map(|server| server.timeline);
-        self.state.stood = self.state.stood.max(stands);
         if self.context().replica().is_some_and(|(_, streaming)| streaming) {
             self.state.rewound = None;
         }

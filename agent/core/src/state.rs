@@ -96,7 +96,7 @@ pub struct State {
     /// When an order that brought a deadline of its own to the guard last ended.
     pub armed: MonoTime,
     /// The highest timeline that this node's data was seen on: the control file names that of the last checkpoint only.
-    pub stood: Option<Timeline>,
+    pub stood: Option<Stood>,
     /// Facts about PostgreSQL from before this time do not show what the last order did.
     pub settled: MonoTime,
     /// When the last stop was ordered.
@@ -130,6 +130,19 @@ pub struct Handover {
     pub stopped: Option<(Option<Lsn>, MonoTime)>,
     /// Members that streamed when it began.
     pub streaming: BTreeSet<String>,
+}
+
+/// The newest timeline of this node's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stood {
+    /// The timeline.
+    pub timeline: Timeline,
+    /// Since when it has been seen.
+    pub since: MonoTime,
+    /// The server here was a primary on it.
+    pub wrote: bool,
+    /// It is known to be none of the cluster's: somebody promoted PostgreSQL past the agent, here or where this node's data comes from.
+    pub usurped: bool,
 }
 
 /// The leader's timelines.

@@ -97,6 +97,19 @@ impl ClusterView {
         }
     }
 
+    /// Where `timeline` left the one before, as far as its leaders have recorded it.
+    #[must_use]
+    pub fn began(&self, timeline: Timeline) -> Option<Fork> {
+        let status = self.status.as_ref()?;
+        if status.timeline == Some(timeline) && status.fork.is_some() {
+            return status.fork;
+        }
+        if self.unrecorded().is_some() || self.timeline() < Some(timeline) {
+            return None;
+        }
+        Fork::of(timeline, &self.history)
+    }
+
     /// Where the newest timeline began, if the `history` key does not have it.
     fn unrecorded(&self) -> Option<Fork> {
         let status = self.status.as_ref()?;
@@ -207,6 +220,19 @@ pub struct Fork {
     pub at: Lsn,
 }
 
+impl Fork {
+    /// Where `timeline` left the one before, by the history of it or of one that came of it.
+    #[must_use]
+    pub fn of(timeline: Timeline, history: &[HistoryLine]) -> Option<Self> {
+        let before = history.iter().filter(|line| line.timeline < timeline);
+        let line = before.max_by_key(|line| line.timeline)?;
+        Some(Self {
+            from: line.timeline,
+            at: line.switch,
+        })
+    }
+}
+
 /// The `failover` key: an operator's wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailoverKey {
@@ -281,6 +307,8 @@ pub struct ControlData {
     pub position: Lsn,
     /// Checksums or wal_log_hints: pg_rewind can work on it.
     pub rewindable: bool,
+    /// Where that timeline left the one before, by its history file; known of a directory without a server.
+    pub fork: Option<Fork>,
 }
 
 /// The state of a data directory, as the control file has it.
@@ -432,6 +460,8 @@ pub struct PeerStatus {
     pub nofailover: bool,
     /// Preference among equals.
     pub failover_priority: u32,
+    /// The timeline that its data is on, whether PostgreSQL runs or not; `None` if it is a Patroni member.
+    pub stands: Option<Timeline>,
     /// Its own account of whether it can reach the DCS and could take the lock; `None` if it is a Patroni member.
     pub can_take_lock: Option<bool>,
 }

@@ -217,6 +217,7 @@ impl Statuses {
                     .as_ref()
                     .is_some_and(|(_, until)| explanation.now < *until),
             can_take_lock: explanation.could_take_lock.is_ok(),
+            stands: explanation.state.stood.map(|stood| stood.timeline),
             watchdog_failed: false,
             dcs_last_seen: self.seen,
             tags: if *old.tags == settings.tags {

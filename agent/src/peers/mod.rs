@@ -104,6 +104,7 @@ pub fn read_status(document: &Value) -> Option<PeerStatus> {
             .map_or(1, |priority| u32::try_from(priority).unwrap_or(0)),
         None => 1,
     };
+    let timeline = |value: &Value| u32::try_from(value.as_u64()?).ok().map(Timeline);
     let own = document.get("surus");
     let watchdog_failed = document.get("watchdog_failed").and_then(Value::as_bool) == Some(true);
     Some(PeerStatus {
@@ -111,13 +112,10 @@ pub fn read_status(document: &Value) -> Option<PeerStatus> {
         running: matches!(state, "running" | "streaming") && positions.is_some(),
         primary: written.is_some() || matches!(text("role"), Some("primary" | "master")),
         position: written.or(position("received_location").max(position("replayed_location"))),
-        timeline: document
-            .get("timeline")
-            .and_then(Value::as_u64)
-            .and_then(|timeline| u32::try_from(timeline).ok())
-            .map(Timeline),
+        timeline: document.get("timeline").and_then(timeline),
         nofailover: tag("nofailover").is_some_and(crate::dcs::mode::truthy) || failover_priority == 0,
         failover_priority,
+        stands: own.and_then(|own| timeline(own.get("timeline")?)),
         can_take_lock: if watchdog_failed {
             Some(false)
         } else {

@@ -99,6 +99,7 @@ impl Answer {
             timeline,
             position,
             rewindable: self.rewindable,
+            fork: None,
         }
     }
 }

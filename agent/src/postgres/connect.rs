@@ -5,10 +5,11 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use surus_core::action::Upstream;
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Statement};
 
@@ -36,8 +37,23 @@ pub(super) struct Heartbeat {
     pub(super) pid: u32,
     /// There may be a marker of unfinished work beside the data directory.
     pub(super) marked: std::sync::atomic::AtomicBool,
-    /// The server was asked for its timeline over a replication connection.
-    pub(super) asked_timeline: std::sync::atomic::AtomicBool,
+    /// When the server was last asked for its timeline over a replication connection.
+    pub(super) asked_timeline: Mutex<Option<Instant>>,
+}
+
+/// Between two questions for the timeline that a server without a walreceiver replays: as often as PostgreSQL itself tries again to stream.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
+
+impl Heartbeat {
+    /// It is time to ask the server for its timeline; it counts as asked.
+    pub(super) fn asks_again(&self) -> bool {
+        let mut asked = self.asked_timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = asked.is_none_or(|asked| ASKED_AGAIN <= asked.elapsed());
+        if due {
+            *asked = Some(Instant::now());
+        }
+        due
+    }
 }
 
 /// What a connection is for.

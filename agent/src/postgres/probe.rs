@@ -9,7 +9,7 @@ use std::time::Duration;
 use surus_core::input::Outcome;
 use surus_core::types::{Lsn, Timeline};
 use surus_core::view::{
-    ControlData, ControlState, DataDir, HistoryLine, PostgresView, Process, Server, ServerRole,
+    ControlData, ControlState, DataDir, Fork, HistoryLine, PostgresView, Process, Server, ServerRole,
 };
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
@@ -247,9 +247,13 @@ impl Postgres {
         }
     }
 
-    /// A base backup carries the control file of the primary it was taken from; as long as its label is there, no server has
+    /// Where the timeline began of a directory without a server, and what it was: a base backup carries the control file of the primary it was taken from; as long as its label is there, no server has
     /// come up on it, and it never was a primary itself.
     async fn as_left(&self, data: ControlData) -> ControlData {
+        let data = ControlData {
+            fork: Fork::of(data.timeline, &self.history(data.timeline).await),
+            ..data
+        };
         if self.site.look().await.backup_label {
             ControlData {
                 state: ControlState::InArchiveRecovery,
@@ -289,7 +293,7 @@ impl Postgres {
             query,
             pid: file.pid,
             marked: AtomicBool::new(true),
-            asked_timeline: AtomicBool::new(false),
+            asked_timeline: std::sync::Mutex::new(None),
         }))
     }
 
@@ -309,10 +313,10 @@ impl Postgres {
         let mut answer = Answer::read(&row).map_err(Error::query("answer the probe in the expected form"))?;
         let guarded = guard.is_ok_and(|status| status.is_ok_and(|status| status.pid == Some(heartbeat.pid)));
         let unknown = answer.written.is_none() && answer.receiver_timeline.is_none();
-        if unknown && !heartbeat.asked_timeline.swap(true, Ordering::Relaxed) {
-            // No walreceiver since this server began. The control file may be a promotion behind, and what an agent remembers as well: the
-            // last walreceiver may have brought the beginning of a timeline between two looks. So the server is asked, once, in a way
-            // that costs a process.
+        if unknown && heartbeat.asks_again() {
+            // The control file may be a promotion behind, and what an agent remembers as well: the last walreceiver may have brought the beginning
+            // of a timeline between two looks, and it may not have been replayed yet when this was asked first. So the server is asked in a
+            // way that costs a process, now and then.
             let timeline = tokio::time::timeout(TIMELINE_LIMIT, self.replayed_timeline()).await;
             answer.receiver_timeline = timeline.ok().flatten();
         }

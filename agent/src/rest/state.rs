@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use surus_core::types::{Lsn, MonoTime, SystemId};
+use surus_core::types::{Lsn, MonoTime, SystemId, Timeline};
 use surus_core::view::{DataDir, PostgresView, Process, Seen, Server, ServerRole};
 
 use crate::config::settings::Tags;
@@ -50,6 +50,8 @@ pub struct NodeStatus {
     pub failsafe_active: bool,
     /// This node could take the lock if it were free: the DCS answers it, and nothing forbids it.
     pub can_take_lock: bool,
+    /// The timeline that the data here is on, whether PostgreSQL runs or not.
+    pub stands: Option<Timeline>,
     /// A watchdog is required and does not work.
     pub watchdog_failed: bool,
     /// Wall time of the last answer of the DCS, since 1970.
@@ -262,6 +264,7 @@ impl NodeStatus {
             failsafe_mode: false,
             failsafe_active: false,
             can_take_lock: false,
+            stands: None,
             watchdog_failed: false,
             dcs_last_seen: None,
             tags: Arc::default(),

@@ -126,6 +126,9 @@ fn surus(status: &NodeStatus, now: MonoTime) -> Value {
     let mut own = Map::new();
     own.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
     own.insert("can_take_lock".to_owned(), status.can_take_lock.into());
+    if let Some(timeline) = status.stands {
+        own.insert("timeline".to_owned(), timeline.0.into());
+    }
     if let Some(remaining) = right_remaining(status, now) {
         own.insert("right_remaining".to_owned(), remaining.as_secs_f64().into());
     }

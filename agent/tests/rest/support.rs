@@ -100,6 +100,7 @@ pub(crate) fn good_peer() -> PeerStatus {
         timeline: Some(Timeline(1)),
         nofailover: false,
         failover_priority: 1,
+        stands: None,
         can_take_lock: Some(true),
     }
 }

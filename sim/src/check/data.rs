@@ -58,7 +58,11 @@ impl LastCopy {
                     );
                 }
                 let theirs = (*theirs)?;
+                // Clients never reached what a person made by hand, whatever the cluster's own of that number acknowledged.
+                let made = moment.scene.member(node).and_then(|member| member.made);
+                let by_hand = made.is_some_and(|made| made.timeline == own.timeline);
                 let wrote = self.wrote.get(&(own.system_id, own.timeline)).copied();
+                let wrote = wrote.filter(|_| !by_hand);
                 let older = own.system_id == theirs.system_id && theirs.timeline < own.timeline;
                 if older && wrote.is_some() {
                     let (own, theirs) = (own.timeline, theirs.timeline);

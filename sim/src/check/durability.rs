@@ -64,7 +64,7 @@ impl Durability {
             ) => {
                 let before = self.taken.filter(|_| !self.over);
                 let (most, named) = before.unwrap_or_default();
-                let published = !standing.is_some_and(|standing| scene.unpublished(standing.timeline));
+                let published = !standing.is_some_and(|standing| scene.unpublished(node, standing.timeline));
                 let told = optime.map(|optime| if published { optime } else { Lsn(0) });
                 self.taken = told.map(|told| (told.max(most), named || scene.forced(node)));
                 self.taken_after = self.told;
@@ -132,6 +132,10 @@ impl Durability {
                 name(node)
             );
             return moment.breaks(Invariant::S3, None, text);
+        }
+        if !matches!(moment.seen, Seen::Promoted { .. } | Seen::WalLost { .. }) {
+            // A person made it a primary by hand, and has given up what it lacks.
+            return None;
         }
         let first = lost.first()?;
         let who = moment.fact.node.map(name).unwrap_or_default();
@@ -242,6 +246,20 @@ mod tests {
         run.take_lock(0, at(1, 190));
         promoted(&mut run, 0, 190);
         run.clean();
+    }
+
+    #[test]
+    fn what_a_person_promotes_by_hand_ends_no_history() {
+        for by_hand in [true, false] {
+            let mut run = synchronous();
+            run.write(0, at(1, 200));
+            if by_hand {
+                run.see(Some(1), Seen::PromotedByHand);
+            }
+            run.promote(1, at(2, 150));
+            let found = run.checker.violation.map(|found| found.invariant);
+            assert_eq!(found, (!by_hand).then_some(Invariant::S2));
+        }
     }
 
     #[test]

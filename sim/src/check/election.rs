@@ -8,6 +8,8 @@
 //! - its data is of the cluster that `initialize` names;
 //! - no other member's primary is said to run without a deadline;
 //! - nobody whom it could ask and who could lead has more on its disk ([`Seen::Outdone`]);
+//! - its data is not on a timeline that a person made by hand and whose number nobody had reserved, unless nobody has led for about two
+//!   lifetimes of the lock;
 //! - its agent has not known of a pause for longer than [`LATE`], unless a person named it.
 //!
 //! A manual failover that names the node overrules lag, list and deadline; lag also later, if the node has written itself into the `sync` key
@@ -21,6 +23,9 @@ use crate::record::Seen;
 /// How long an order to take the lock may be on its way: etcd's own limit for a proposal is 5 s and two elections, and the agent may be
 /// starved for a while before it hears of the pause.
 pub const LATE: Time = 10 * SEC;
+
+/// Two lifetimes of a lock of the shortest ttl that is played, less a reserve: the ttl may have changed since the order was given.
+const PATIENCE: Time = 5 * SEC;
 
 /// S5.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +60,20 @@ impl Election {
         let forced = scene.forced(node);
         let who = format!("{} takes the lock", name(node));
         let told = scene.status.map(|(_, fact)| fact);
-        let published = !scene.unpublished(standing.timeline);
+        let published = !scene.unpublished(node, standing.timeline);
+        let patience = scene
+            .leaderless
+            .map_or(0, |since| moment.at.saturating_sub(since));
+        let made = scene.member(node)?.made.filter(|made| made.at + LATE < moment.at);
+        let made = made.map(|made| made.timeline);
+        let unknown =
+            made.filter(|made| *made == standing.timeline && scene.reserved.max(scene.lived) < Some(*made));
+        if let Some(made) = unknown.filter(|_| !forced && patience < PATIENCE) {
+            let text = format!(
+                "{who} on timeline {made}, which a person made by hand, before others had their turn"
+            );
+            return moment.breaks(Invariant::S5, None, text);
+        }
         let alone = scene.sync_leader == Some(node) && scene.by_word(node);
         if let Some(optime) = optime.filter(|_| !forced && !alone && published) {
             let lag = optime.ahead_of(standing.position);
@@ -117,7 +135,7 @@ mod tests {
     use super::super::made_up::{MadeUp, at};
     use super::*;
     use crate::record::Standing;
-    use surus_core::types::SystemId;
+    use surus_core::types::{Lsn, SystemId, Timeline};
     use surus_core::view::Initialize;
 
     fn freed() -> MadeUp {
@@ -179,6 +197,46 @@ mod tests {
         run.see(Some(0), Seen::FailsafeWritten { list: vec![0] });
         run.take_lock(1, at(1, 5000));
         assert_eq!(run.violation().invariant, Invariant::S5);
+    }
+
+    /// n2 was promoted by hand to this timeline and stopped.
+    fn promoted_by_hand(timeline: u32) -> MadeUp {
+        let mut run = freed();
+        run.see(Some(1), Seen::PromotedByHand);
+        run.see(
+            Some(1),
+            Seen::Forked {
+                from: Timeline(1),
+                switch: Lsn(5000),
+                standing: at(timeline, 5100),
+            },
+        );
+        run.promote(1, at(timeline, 5100));
+        run.clean();
+        run.replica(1, at(timeline, 5100), 0);
+        run.later(11_000);
+        run
+    }
+
+    #[test]
+    fn what_a_person_made_by_hand_comes_last() {
+        let taken = |run: &mut MadeUp| run.take_lock(1, at(2, 5100));
+        let mut run = promoted_by_hand(2);
+        run.take_lock(0, at(1, 5000));
+        run.release(0);
+        taken(&mut run);
+        assert_eq!(run.violation().invariant, Invariant::S5);
+        // Nobody else has had it for a while.
+        let mut run = promoted_by_hand(2);
+        taken(&mut run);
+        run.clean();
+        // A person's word.
+        let mut run = promoted_by_hand(2);
+        run.take_lock(0, at(1, 5000));
+        run.release(0);
+        run.person_names(1);
+        taken(&mut run);
+        run.clean();
     }
 
     #[test]

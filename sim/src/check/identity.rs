@@ -7,7 +7,7 @@
 //! S11: `initialize`, once it names a cluster, never names another; no cluster is created while it names one.
 //!
 //! Not counted: a cluster that was created and never named (its maker died before it could say so) and that another took the place of:
-//! it has no identity yet. If it acknowledged writes, S1 judges those.
+//! it has no identity yet. If it acknowledged writes, S1 judges those. A timeline that a person made by hand, past the agent.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,10 @@ impl Identity {
     pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
         match moment.seen {
             Seen::Forked { standing, .. } | Seen::Promoted { standing, .. } => {
+                let member = moment.fact.node.and_then(|node| moment.scene.member(node));
+                if member.is_some_and(|member| member.by_hand) {
+                    return None;
+                }
                 let made = (standing.timeline, moment.fact);
                 let (newest, maker) = *self.newest.entry(standing.system_id).or_insert(made);
                 // What was forked is told of again when it is opened, perhaps much later.
@@ -46,8 +50,7 @@ impl Identity {
                     return None;
                 }
                 // A host that stood still finishes in one instant what its right allowed when it stopped; the number was reserved for it.
-                let node = moment.fact.node.and_then(|node| moment.scene.member(node));
-                if unused && node.is_some_and(|member| member.just_thawed(moment.at)) {
+                if unused && member.is_some_and(|member| member.just_thawed(moment.at)) {
                     return None;
                 }
                 if newest < standing.timeline || maker == moment.fact {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use surus_core::types::{Lsn, SystemId, Timeline};
 
+use super::scene::{Member, Scene};
 use super::{Fact, Moment};
-use crate::record::Seen;
+use crate::record::{NodeIndex, Seen, Standing};
 
 /// A timeline of a cluster.
 pub type Line = (SystemId, Timeline);
@@ -41,12 +42,30 @@ pub struct Ledger {
     commits: BTreeMap<Line, Vec<Commit>>,
     /// Where a timeline comes from: its parent, and where it left that.
     parents: BTreeMap<Line, (Timeline, Lsn)>,
+    /// The same of those that a person made by hand.
+    by_hand: BTreeMap<Line, (Timeline, Lsn)>,
     present: Option<Line>,
+    /// What a person made by hand last and has become the cluster's.
+    adopted: Option<(NodeIndex, Standing, (Timeline, Lsn))>,
 }
 
 impl Ledger {
+    /// What a person made by hand has become the cluster's since the last entry: what that changed.
+    pub(super) fn adopt(&mut self, scene: &Scene) -> Option<Turn> {
+        if scene.adopted == self.adopted {
+            return None;
+        }
+        self.adopted = scene.adopted;
+        let (_, standing, fork) = self.adopted?;
+        let line = (standing.system_id, standing.timeline);
+        self.parents.insert(line, fork);
+        Some(self.turn(line))
+    }
+
     /// Takes in an entry; says what it changed.
     pub(super) fn see(&mut self, moment: &Moment<'_>) -> Turn {
+        let member = moment.fact.node.and_then(|node| moment.scene.member(node));
+        let by_hand = member.is_some_and(|member| member.by_hand);
         match moment.seen {
             Seen::Committed { key, value, standing } => {
                 let line = (standing.system_id, standing.timeline);
@@ -62,9 +81,20 @@ impl Ledger {
                 from,
                 switch,
                 standing,
+            } if by_hand => {
+                let line = (standing.system_id, standing.timeline);
+                self.by_hand.insert(line, (*from, *switch));
+                Turn::default()
+            }
+            Seen::Promoted { .. } if by_hand => Turn::default(),
+            Seen::Forked {
+                from,
+                switch,
+                standing,
             } => {
                 let line = (standing.system_id, standing.timeline);
-                self.parents.insert(line, (*from, *switch));
+                self.parents
+                    .insert(line, self.origin(line.0, member, *from, *switch));
                 Turn::default()
             }
             Seen::Promoted {
@@ -73,10 +103,10 @@ impl Ledger {
                 standing,
             } => {
                 let line = (standing.system_id, standing.timeline);
-                self.parents.insert(line, (*from, *switch));
+                self.parents
+                    .insert(line, self.origin(line.0, member, *from, *switch));
                 // On a host that stood still the promotion of a reign that is over comes to its end before the guard kills: what it would
                 // acknowledge is judged by S4, and no other history ends with it.
-                let member = moment.fact.node.and_then(|node| moment.scene.member(node));
                 if member.is_some_and(|member| member.just_thawed(moment.at) && member.right < moment.at) {
                     return Turn::default();
                 }
@@ -94,11 +124,7 @@ impl Ledger {
             }
             Seen::WalLost { standing, .. } => {
                 let line = (standing.system_id, standing.timeline);
-                let primary = moment
-                    .fact
-                    .node
-                    .and_then(|node| moment.scene.member(node))
-                    .is_some_and(|member| member.primary_until.is_some());
+                let primary = member.is_some_and(|member| member.primary_until.is_some());
                 if primary && self.present == Some(line) {
                     self.cut(line, standing.position)
                 } else {
@@ -107,6 +133,24 @@ impl Ledger {
             }
             _ => Turn::default(),
         }
+    }
+
+    /// Where a timeline comes from. Nobody has written to one that a person made by hand, so what comes of it comes of what that came of.
+    fn origin(
+        &self,
+        cluster: SystemId,
+        member: Option<&Member>,
+        from: Timeline,
+        switch: Lsn,
+    ) -> (Timeline, Lsn) {
+        let own = member.and_then(|member| member.made);
+        let own = own.filter(|made| made.timeline == from).map(|made| made.fork);
+        let line = (cluster, from);
+        let others = self
+            .by_hand
+            .get(&line)
+            .filter(|_| !self.parents.contains_key(&line));
+        own.or(others.copied()).unwrap_or((from, switch))
     }
 
     /// The last value of a register in the history that ends on `line`.

@@ -144,7 +144,12 @@ pub struct Moment<'a> {
     pub charter: &'a Charter,
 }
 
-impl Moment<'_> {
+impl<'a> Moment<'a> {
+    /// The same, if this had happened.
+    fn but(&self, seen: &'a Seen) -> Self {
+        Self { seen, ..*self }
+    }
+
     /// This entry breaks `invariant`, against an earlier one.
     #[must_use]
     pub fn breaks(&self, invariant: Invariant, first: Option<Fact>, text: String) -> Option<Violation> {
@@ -199,6 +204,13 @@ struct Families {
 
 impl Families {
     fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        if let Some(turn) = self.ledger.adopt(moment.scene)
+            && let Some(found) = self
+                .history
+                .see(&moment.but(&Seen::PromotedByHand), &turn, &self.ledger)
+        {
+            return Some(found);
+        }
         let by_client = said_by_client(moment.seen);
         let turn = if by_client {
             Turn::default()
@@ -252,6 +264,8 @@ pub struct Checker {
     pub promotions: u64,
     /// When a server last acknowledged a write.
     pub last_ack: Time,
+    /// One leads whose data was made by hand, and nobody can know: what is lost so, and who follows it, is not judged.
+    void: bool,
     charter: Charter,
     scene: Scene,
     count: u64,
@@ -282,7 +296,10 @@ impl Checker {
             _ => {}
         }
         let fact = Fact { serial, at, node };
-        if self.violation.is_none() {
+        if let (Seen::LockTaken { .. }, Some(node)) = (seen, node) {
+            self.void |= self.scene.member(node).is_some_and(scene::Member::mistaken);
+        }
+        if self.violation.is_none() && !self.void {
             let moment = Moment {
                 fact,
                 at,
@@ -297,7 +314,7 @@ impl Checker {
 
     /// The run is over: what clients saw last is judged.
     pub fn finish(&mut self, at: Time) {
-        if self.violation.is_none() {
+        if self.violation.is_none() && !self.void {
             let fact = self.now(at);
             self.violation = self.families.history.finish(fact);
         }
@@ -325,7 +342,7 @@ impl Checker {
     /// Why not all is well yet: one primary under the lock, everybody else behind it. `None`: all is well.
     #[must_use]
     pub fn unconverged(&self) -> Option<String> {
-        self.scene.unconverged()
+        self.scene.unconverged().filter(|_| !self.void)
     }
 
     fn now(&self, at: Time) -> Fact {

@@ -1,5 +1,7 @@
 //! What stands at an instant: the fold of the record that all families look at. It judges nothing.
 
+use std::collections::BTreeMap;
+
 use surus_core::types::{Lsn, SystemId, Timeline};
 use surus_core::view::Initialize;
 
@@ -37,6 +39,20 @@ pub enum Guard {
     Armed(Time),
 }
 
+/// A timeline that a person made by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByHand {
+    /// Its number.
+    pub timeline: Timeline,
+    /// Where it left which.
+    pub fork: (Timeline, Lsn),
+    /// When.
+    pub at: Time,
+    /// Nothing on disk tells it from one of the cluster's: a leader had reserved that number, or has made one of it in the same place. An agent
+    /// that has not seen it begin takes the one for the other.
+    pub hidden: bool,
+}
+
 /// What is known of one member.
 #[derive(Debug, Clone, Default)]
 pub struct Member {
@@ -50,6 +66,10 @@ pub struct Member {
     pub closing: bool,
     /// SIGSTOP, or it waits for ever.
     pub hung: bool,
+    /// A person promoted it past its agent, which does not lead: what such a server does is that person's, and no client is let in.
+    pub by_hand: bool,
+    /// The timeline that was made so, while its data is on it.
+    pub made: Option<ByHand>,
     /// What it had when that was last told.
     pub standing: Option<Standing>,
     /// Whom its walreceiver streams from.
@@ -89,6 +109,12 @@ impl Member {
     pub fn just_thawed(&self, at: Time) -> bool {
         self.thawed
             .is_some_and(|thawed| at <= thawed + super::fence::KILL)
+    }
+
+    /// Its data is taken for the cluster's, and is what a person made by hand: see [`ByHand::hidden`].
+    #[must_use]
+    pub fn mistaken(&self) -> bool {
+        self.made.is_some_and(|made| made.hidden)
     }
 
     /// It accepts writes.
@@ -132,6 +158,10 @@ pub struct Scene {
     by_word: Vec<NodeIndex>,
     /// Somebody was promoted since the lock was taken.
     promoted: bool,
+    /// Where the cluster's timelines began.
+    forks: BTreeMap<Timeline, (Timeline, Lsn)>,
+    /// What a person made by hand last and has become the cluster's since: who leads with it, and what it had then.
+    pub adopted: Option<(NodeIndex, Standing, (Timeline, Lsn))>,
     /// The cluster's identity.
     pub identity: Option<SystemId>,
     /// All faults are over.
@@ -166,7 +196,11 @@ impl Scene {
 
     /// The last published position is of another timeline than this one, whose reign was over before it published any.
     #[must_use]
-    pub fn unpublished(&self, timeline: Timeline) -> bool {
+    pub fn unpublished(&self, node: NodeIndex, timeline: Timeline) -> bool {
+        let made = self.members.get(node).and_then(|member| member.made);
+        if made.is_some_and(|made| made.timeline == timeline) {
+            return false;
+        }
         let last = self.reserved.is_some_and(|next| next <= timeline);
         last && self.lived.is_some_and(|lived| lived < timeline)
     }
@@ -177,9 +211,43 @@ impl Scene {
         self.by_word.contains(&node)
     }
 
+    /// A timeline begins on a disk: a person's, or the cluster's.
+    fn fold_fork(&mut self, node: NodeIndex, at: Time, fork: (Timeline, Lsn), timeline: Timeline) {
+        let twin = |made: &ByHand| made.timeline == timeline && made.fork == fork;
+        let Some(member) = self.members.get_mut(node) else {
+            return;
+        };
+        if member.by_hand {
+            let hidden = Some(timeline) <= self.reserved || self.forks.get(&timeline) == Some(&fork);
+            member.made = Some(ByHand {
+                timeline,
+                fork,
+                at,
+                hidden,
+            });
+        } else {
+            self.forks.insert(timeline, fork);
+            let made = self.members.iter_mut().filter_map(|member| member.made.as_mut());
+            for made in made.filter(|made| twin(made)) {
+                made.hidden = true;
+            }
+        }
+    }
+
     /// Takes in an entry.
     pub fn fold(&mut self, fact: Fact, seen: &Seen) {
         self.fold_cluster(fact, seen);
+        if let (
+            Seen::Forked {
+                from,
+                switch,
+                standing,
+            },
+            Some(node),
+        ) = (seen, fact.node)
+        {
+            self.fold_fork(node, fact.at, (*from, *switch), standing.timeline);
+        }
         let Some(node) = fact.node else { return };
         if self.members.len() <= node {
             self.members.resize(node + 1, Member::default());
@@ -189,6 +257,24 @@ impl Scene {
             member.primary_until = Some(fact.at);
         }
         member.fold(fact, seen);
+        if let Seen::Streaming { upstream, .. } | Seen::Rebuilt { source: upstream, .. } = seen {
+            // What it is given may be of that timeline.
+            let theirs = self.members.get(*upstream).and_then(|upstream| upstream.made);
+            let hidden = theirs.filter(|made| made.hidden);
+            let member = &mut self.members[node];
+            member.made = member.made.or(hidden);
+        }
+        let member = &mut self.members[node];
+        let led = self.holder.is_some_and(|(holder, _)| holder == node);
+        let fenced = matches!(member.guard, Guard::Armed(until) if fact.at < until) && fact.at < member.right;
+        let by_hand = member.by_hand || member.made.is_some() && member.is_primary();
+        if by_hand && led && (fenced || self.unfenced == Some(node)) {
+            member.by_hand = false;
+            let made = member.made.take().filter(|_| member.is_primary());
+            self.adopted = made
+                .zip(member.standing)
+                .map(|(made, standing)| (node, standing, made.fork));
+        }
         let armed = self.deadline_fences && matches!(member.guard, Guard::Armed(_));
         // As long as its right runs, its agent starts it again in place.
         let fenced = armed || member.process == Process::Absent && member.right < fact.at;
@@ -221,7 +307,9 @@ impl Scene {
                 self.holder = Some((node, fact));
                 self.leaderless = None;
             }
-            (Seen::Promoted { .. }, _) => self.promoted = true,
+            (Seen::Promoted { .. }, Some(node)) => {
+                self.promoted |= !self.members.get(node).is_some_and(|member| member.by_hand);
+            }
             (Seen::LockReleased { .. } | Seen::LockLost { .. }, _) => {
                 self.holder = None;
                 self.leaderless.get_or_insert(fact.at);
@@ -284,7 +372,7 @@ impl Scene {
                 }
                 return Some(format!("{} has no agent", name(node)));
             }
-            if node != leader && !member.stranded && !self.behind(node, leader) {
+            if node != leader && !member.stranded && !member.mistaken() && !self.behind(node, leader) {
                 return Some(format!("{} does not stream from {}", name(node), name(leader)));
             }
         }
@@ -303,7 +391,7 @@ impl Scene {
             if !matches!(above.process, Process::Up { .. }) {
                 return false;
             }
-            if upstream == leader || above.stranded {
+            if upstream == leader || above.stranded || above.mistaken() {
                 return true;
             }
             node = upstream;
@@ -317,6 +405,7 @@ impl Member {
         if process == Process::Absent || matches!(process, Process::Starting { .. }) {
             self.closing = false;
             self.hung = false;
+            self.by_hand = false;
             self.streams = None;
         }
         if process == (Process::Up { primary: true }) {
@@ -345,7 +434,11 @@ impl Member {
                 let primary = *primary;
                 self.become_(Process::Up { primary }, Some(*standing), fact);
             }
+            Seen::PromotedByHand => self.by_hand = true,
             Seen::Promoted { standing, .. } => {
+                if !self.by_hand {
+                    self.made = None;
+                }
                 self.become_(Process::Up { primary: true }, Some(*standing), fact);
             }
             Seen::Ended { standing, .. } => self.become_(Process::Absent, *standing, fact),
@@ -361,9 +454,10 @@ impl Member {
             Seen::Committed { standing, .. } => self.standing = Some(*standing),
             Seen::Rebuilt { standing, .. } => {
                 self.standing = Some(*standing);
+                self.made = None;
                 self.stranded = false;
             }
-            Seen::DataBroken | Seen::DataGone { .. } => self.standing = None,
+            Seen::DataBroken | Seen::DataGone { .. } => (self.standing, self.made) = (None, None),
             Seen::GuardBegan => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),
             Seen::Armed { until } => (self.guard, self.guard_since) = (Guard::Armed(*until), Some(fact)),
             Seen::Lifted => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),

@@ -53,6 +53,11 @@ impl Sync {
                 self.electors = (!members.is_empty()).then_some((electors, moment.fact));
                 self.acknowledgers.as_ref().map(|(.., fact)| *fact)
             }
+            (Seen::SyncStandbys { .. }, Some(node))
+                if moment.scene.member(node).is_some_and(|member| member.by_hand) =>
+            {
+                return None;
+            }
             (Seen::SyncStandbys { rules }, Some(node)) => {
                 let choice = |(members, number): &(Vec<NodeIndex>, usize)| Choice {
                     members: members.clone(),

@@ -234,6 +234,7 @@ impl World {
         };
         let (node, key, value, session) = (op.node, op.key, op.value, client.session.filter(|_| op.sent));
         let any = matches!(client.route, Route::Direct(_));
+        let by_hand = self.by_hand(node);
         let host = &mut self.hosts[node];
         if self.now < host.still {
             let wait = host.still - self.now + 1;
@@ -243,7 +244,7 @@ impl World {
         if !host.powered {
             return;
         }
-        let shut = host.gate.is_some();
+        let shut = host.gate.is_some() || by_hand;
         let pg = &mut host.pg;
         let server = pg.epoch();
         let other = session.is_some_and(|(_, known)| known != server);

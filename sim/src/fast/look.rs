@@ -2,7 +2,7 @@
 
 use surus_core::sync::Names;
 use surus_core::types::{Lsn, MonoTime, SystemId, Timeline};
-use surus_core::view::{ControlData, ControlState, DataDir, PostgresView, Process, Server, ServerRole};
+use surus_core::view::{ControlData, ControlState, DataDir, Fork, PostgresView, Process, Server, ServerRole};
 
 use crate::clock::{MS, SEC, Time};
 use crate::fast::world::World;
@@ -13,6 +13,9 @@ use crate::model::postgres::{self, Refusal};
 /// How long a look at a server that does not answer takes.
 pub(crate) const UNANSWERED: Time = SEC;
 
+/// Between two questions for the timeline that a server without a walreceiver replays, as in the adapter.
+const ASKED_AGAIN: Time = 5 * SEC;
+
 /// What an agent remembers of its server between two looks; it dies with the agent.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
@@ -20,8 +23,8 @@ pub struct Memory {
     pub primary: Option<bool>,
     /// The furthest that was received, of this cluster and timeline.
     pub received: Option<(SystemId, Timeline, Lsn)>,
-    /// The server that has been asked for the timeline it replays.
-    asked: Option<u64>,
+    /// The server that was asked last for the timeline it replays, and when.
+    asked: Option<(u64, Time)>,
 }
 
 impl Memory {
@@ -105,8 +108,9 @@ impl World {
         memory: &mut Memory,
     ) -> PostgresView {
         let ignorant = probe.written.is_none() && probe.receiver_timeline.is_none();
-        if ignorant && memory.asked != Some(pg.epoch()) {
-            memory.asked = Some(pg.epoch());
+        let lately = |(epoch, at): (u64, Time)| epoch == pg.epoch() && self.now < at + ASKED_AGAIN;
+        if ignorant && !memory.asked.is_some_and(lately) {
+            memory.asked = Some((pg.epoch(), self.now));
             probe.receiver_timeline = pg.identify().ok().map(|(_, timeline, _)| timeline);
         }
         let histories = pg.cluster().map(|cluster| &cluster.histories);
@@ -172,6 +176,9 @@ fn directory(pg: &postgres::Server) -> DataDir {
         postgres::DataDir::Incomplete(what) => DataDir::Incomplete(what.name().to_owned()),
         postgres::DataDir::Cluster(cluster) => {
             let data = cluster.control.data();
+            let history = cluster.histories.lines(data.timeline.0);
+            let fork = Fork::of(data.timeline, &history);
+            let data = ControlData { fork, ..data };
             DataDir::Present(if cluster.backup_label.is_some() {
                 ControlData {
                     state: ControlState::InArchiveRecovery,

@@ -184,6 +184,7 @@ impl World {
             timeline: server.map(|server| server.timeline),
             nofailover: host.tags.nofailover,
             failover_priority: host.tags.failover_priority,
+            stands: explanation.state.stood.map(|stood| stood.timeline),
             can_take_lock: Some(explanation.could_take_lock.is_ok()),
         })
     }

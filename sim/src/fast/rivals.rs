@@ -16,8 +16,9 @@ use crate::fast::world::World;
 use crate::net::Place;
 use crate::record::Seen;
 
-/// For so long nothing has befallen a rival: longer than any question to a peer takes, with the order to take the lock that follows it.
-const QUIET: Time = 4 * SEC;
+/// For so long nothing has befallen a rival: longer than its failure to answer counts without asking again (`DEAD_FOR`, 5 s), with the order
+/// to take the lock that follows.
+const QUIET: Time = 6 * SEC;
 
 /// For so long nobody has written: what was on its way to the replicas is there.
 const SILENT: Time = 2 * SEC;
@@ -147,6 +148,9 @@ impl World {
             return BTreeSet::new();
         };
         let since = now.saturating_sub(QUIET);
+        // What they wrote last may still be on its way to one that is slow to reach.
+        let wrote = |node: &usize| scene.member(*node).and_then(|member| member.primary_until) >= Some(since);
+        let writers: Vec<usize> = (0..self.hosts.len()).filter(wrote).collect();
         let better = |rival: &usize| {
             let rival = *rival;
             let memory = &self.hosts[rival].rivalry;
@@ -156,7 +160,10 @@ impl World {
                 && memory.released.is_none_or(|at| at + GAVE_UP + QUIET < now);
             let here = Place::Node(rival);
             let heard = self.net.calm(since, Place::Node(taker), here)
-                && (0..self.etcd.members()).all(|member| self.net.calm(since, here, Place::Etcd(member)));
+                && (0..self.etcd.members()).all(|member| self.net.calm(since, here, Place::Etcd(member)))
+                && writers
+                    .iter()
+                    .all(|writer| self.net.calm(since, Place::Node(*writer), here));
             if rival == taker || !free || !heard || !self.undisturbed(rival) {
                 return false;
             }

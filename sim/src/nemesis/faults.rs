@@ -312,6 +312,9 @@ fn of_people(kind: Kind, rng: &mut Rng, shape: &Shape) -> Step {
             force: rng.one_in(3),
             from_leader: rng.one_in(2),
         },
+        Kind::PromoteByHand => Operator::PromoteByHand {
+            node: if rng.one_in(2) { Target::Replica } else { target },
+        },
         Kind::SetTtl => return set("ttl", ["3", "5", "8", "15"][rng.index(4)]),
         Kind::SetOther => {
             let settings = [

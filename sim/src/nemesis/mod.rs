@@ -35,7 +35,7 @@ pub use swarm::Kind;
 const BOUND: Nanos = Nanos::secs(100);
 
 /// Plots there may be: one more takes seeds from few others.
-const PLACES: usize = 48;
+const PLACES: usize = 64;
 
 /// What kind of bad days a seed has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
 //! When things happen: at a pace of the seed's own, sometimes in pairs, the second within the first's effects, sometimes in bursts.
 
-use surus_scenarios::{Nanos, Planned, Shape, Step};
+use surus_scenarios::{Nanos, Operator, Planned, Shape, Step};
 
 use super::Temper;
 use super::swarm::Swarm;
@@ -43,6 +43,12 @@ pub(super) fn steps(rng: &mut Rng, temper: Temper, swarm: &Swarm, shape: &Shape)
     }
     steps.retain(|(at, _)| *at < end);
     steps.sort_by_key(|(at, _)| *at);
+    // A second promotion by hand soon makes a number that the first one, or the cluster, has already: nothing could tell them apart.
+    let mut by_hand = 0;
+    steps.retain(|(_, step)| {
+        by_hand += u32::from(matches!(step, Step::Operator(Operator::PromoteByHand { .. })));
+        by_hand < 2 || !matches!(step, Step::Operator(Operator::PromoteByHand { .. }))
+    });
     let planned = |(at, step)| Planned { at: Nanos(at), step };
     (steps.into_iter().map(planned).collect(), end)
 }

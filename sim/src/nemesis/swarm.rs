@@ -82,6 +82,7 @@ kinds! {
     Failover = 1 Rough,
     Restart = 3 Always,
     Reinit = 2 Rough,
+    PromoteByHand = 1 Rough,
     SetTtl = 1 Rough,
     SetOther = 1 Rough,
     Pause = 12 Paused,

@@ -257,6 +257,7 @@ impl fmt::Display for Seen {
                 let role = if *primary { "primary" } else { "replica" };
                 write!(f, "PostgreSQL is up: {role}, {standing}")
             }
+            Self::PromotedByHand => f.write_str("PostgreSQL is promoted by hand"),
             Self::Forked {
                 from,
                 switch,

@@ -269,6 +269,8 @@ pub enum Seen {
         /// What it has.
         standing: Standing,
     },
+    /// A person promotes the node's replica, past its agent.
+    PromotedByHand,
     /// A replica's disk has a new timeline: its promotion is under way and may still come to nothing.
     Forked {
         /// The timeline it leaves.

@@ -1,7 +1,7 @@
 //! Whether what a story expects holds, by what servers answer and what was acknowledged to clients.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
 use surus_ci::client::{self, Route, TABLE};
@@ -10,6 +10,7 @@ use surus_scenarios::{Course, Expectation, Nanos, Role, Target, Verdict};
 
 use super::World;
 use crate::observer::{POSTGRES, lock};
+use crate::seen::BY_HAND;
 
 fn holds(yes: bool, seen: impl Into<String>) -> Verdict {
     if yes {
@@ -271,8 +272,16 @@ impl World {
         let rows = rows.map_err(|error| surus_ci::error::chain(&error))?;
         let present: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect();
         let clock = lock(&self.seen).clock;
+        let by_hand = lock(&self.seen).by_hand.clone();
+        // What clients wrote to a server that a person promoted past its agent is that person's.
+        let at_hand = |node: Ipv4Addr, at: Nanos| {
+            by_hand.iter().any(|(host, since)| {
+                self.hosts[*host].address == node && *since <= at && at <= since.plus(BY_HAND)
+            })
+        };
         let missing = history::missing(&logs, &present)
             .into_iter()
+            .filter(|(_, ack)| !at_hand(ack.node, clock.at(ack.acked.into_std())))
             .map(|(client, ack)| {
                 let at = clock.at(ack.acked.into_std());
                 format!(

@@ -16,6 +16,7 @@ mod replica;
 mod shutdown;
 mod starting;
 mod stopped;
+mod usurper;
 
 pub(crate) use handover::{candidate, wanted};
 pub(crate) use race::{HEARSAY, could_take_lock};
@@ -508,7 +509,8 @@ impl<'a> Context<'a> {
         let newer = |told: &Reached| said.is_none_or(|said| said.timeline < told.timeline);
         let said = self.state.told.filter(newer).or(said);
         let inherited = self.replica().map(|(replica, _)| replica);
-        let inherited = inherited.filter(|replica| race::unpublished(self, replica));
+        let inherited =
+            inherited.filter(|replica| race::unpublished(self, replica) || self.usurped().is_some());
         let reached = server
             .map(Reached::by)
             .or(self.state.reached)

@@ -19,6 +19,11 @@ pub(super) fn lead(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if !lease.held && !by_grants || !ctx.valid() && !ctx.config.pause {
         return None;
     }
+    if let Some(guard) = ctx.usurped().filter(|_| !ctx.config.pause) {
+        // The order to take the lock was on its way as a replica. It is the next timeline that belongs to it.
+        trail.block(rule(by_grants), guard);
+        return Some(stop(ctx));
+    }
     if !server.guarded && !ctx.config.pause {
         let guard_until = Some(ctx.guard_until());
         return Some(Plan::order(Rule::Adopt, Order::AdoptPostmaster { guard_until }));
@@ -38,8 +43,7 @@ pub(super) fn lead(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
             },
         );
     }
-    let rule = if by_grants { Rule::LeadFailsafe } else { Rule::Lead };
-    let mut plan = Plan::hold(rule)
+    let mut plan = Plan::hold(rule(by_grants))
         .because(Evidence::RightLeft(lease.left(ctx.now)))
         .because(Evidence::Position(server.timeline, server.position()));
     if server.gated {
@@ -47,6 +51,20 @@ pub(super) fn lead(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         plan.because.push(Evidence::GateShut(left));
     }
     Some(plan)
+}
+
+fn rule(by_grants: bool) -> Rule {
+    if by_grants { Rule::LeadFailsafe } else { Rule::Lead }
+}
+
+fn stop(ctx: &Context<'_>) -> Plan {
+    let order = Order::Stop {
+        mode: StopMode::Fast {
+            until: ctx.now.plus(Duration::from_secs(2)),
+        },
+        checkpoint_first: false,
+    };
+    Plan::order(Rule::StopWithoutRight, order)
 }
 
 /// Decides about a primary that does not hold the lock.
@@ -68,18 +86,13 @@ pub(super) fn without_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
             own: server.timeline,
             cluster,
         }),
+        None if ctx.usurped().is_some() => ctx.usurped(),
         None if ctx.config.nofailover && ctx.somebody_could_lead() => Some(Guard::NoFailover),
         None => None,
     };
     if let Some(guard) = forbidden {
         trail.block(Rule::Reacquire, guard);
-        let order = Order::Stop {
-            mode: StopMode::Fast {
-                until: ctx.now.plus(Duration::from_secs(2)),
-            },
-            checkpoint_first: false,
-        };
-        return Some(Plan::order(Rule::StopWithoutRight, order));
+        return Some(stop(ctx));
     }
     take_free_lock(ctx, trail).or_else(|| {
         let hold = Plan::hold(Rule::Reacquire);
@@ -121,6 +134,10 @@ pub(super) fn take_free_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pla
             return None;
         }
         Some(Initialize::InProgress | Initialize::Done(_)) => {}
+    }
+    if let Some(guard) = ctx.unreserved().filter(|_| !ctx.config.pause) {
+        trail.block(Rule::Reacquire, guard);
+        return None;
     }
     if let Some(guard) = ctx.unfenced_other() {
         trail.block(Rule::Reacquire, guard);

@@ -48,7 +48,7 @@ pub(super) fn take_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 fn inheritance(ctx: &Context<'_>, server: &Server) -> Evidence {
     let status = ctx.facts.view().and_then(|view| view.status.as_ref());
     let told = status.map(|status| status.optime).unwrap_or_default();
-    let lack = told.ahead_of(server.position());
+    let lack = told.ahead_of(ctx.worth(server).1);
     // Who is named has what clients were told of; the key's leader may be so by a person's word alone.
     let key = ctx.facts.sync_key().filter(|_| !forced(ctx));
     if key.is_some_and(|key| key.leader != *ctx.me() || lack == 0) {
@@ -61,12 +61,9 @@ fn inheritance(ctx: &Context<'_>, server: &Server) -> Evidence {
 pub(super) fn acquire(ctx: &Context<'_>) -> Order {
     let view = ctx.facts.view();
     let mut status = ctx.status(false);
-    if let Some((server, _)) = ctx.replica() {
-        let known = view
-            .and_then(ClusterView::timeline)
-            .max(Some(server.timeline))
-            .max(status.next);
-        status.next = known.map(|timeline| Timeline(timeline.0 + 1));
+    if ctx.replica().is_some() {
+        let known = ctx.newest_timeline().max(status.next.unwrap_or_default());
+        status.next = Some(Timeline(known.0 + 1));
     }
     Order::Acquire {
         ttl: status.ttl,
@@ -118,6 +115,9 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
         return Err(Guard::NotInFailsafe);
     }
     let (server, _) = ctx.replica().ok_or(Guard::PostgresNotReady)?;
+    if let Some(guard) = ctx.unreserved().filter(|_| !impatient(ctx) && !forced(ctx)) {
+        return Err(guard);
+    }
     heritage(ctx, server)?;
     Ok(server)
 }
@@ -133,7 +133,7 @@ pub(super) fn heritage(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> 
         .filter(|_| !unpublished(ctx, server))
         .map(|status| status.optime)
         .unwrap_or_default();
-    let lag = last.ahead_of(server.position());
+    let lag = last.ahead_of(ctx.worth(server).1);
     let limit = ctx.config.maximum_lag_on_failover;
     let key = ctx.facts.sync_key();
     let named = key.is_some_and(|key| key.leader == *ctx.me());
@@ -150,8 +150,13 @@ pub(super) fn unpublished(ctx: &Context<'_>, server: &Server) -> bool {
     status.is_some_and(|status| {
         let reserved = status.next.is_some_and(|next| next <= server.timeline);
         let newer = status.timeline.is_some_and(|said| said < server.timeline);
-        reserved && newer && !lacks(Flaw::NewTimelineLags)
+        reserved && newer && ctx.usurped().is_none() && !lacks(Flaw::NewTimelineLags)
     })
+}
+
+/// Nobody has led for two lifetimes of the lock: whoever is within the lag limit may.
+fn impatient(ctx: &Context<'_>) -> bool {
+    ctx.config.ttl * 2 < ctx.leaderless_for()
 }
 
 /// The `sync` key names others: whoever is to lead has every commit that clients were told of. It counts as long as it stands, whatever the
@@ -340,11 +345,11 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
     if known.asked < since {
         return Err(Guard::PeerUnheard(name.clone()));
     }
-    let impatient = ctx.config.ttl * 2 < ctx.leaderless_for();
+    let impatient = impatient(ctx);
     if status.primary && status.running && !impatient && !lacks(Flaw::PeerPrimaryUnheeded) {
         return Err(Guard::PeerIsPrimary(name.clone()));
     }
-    let own = (server.timeline, server.position());
+    let own = ctx.worth(server);
     let theirs = (
         status.timeline.unwrap_or(server.timeline),
         status.position.unwrap_or(Lsn(0)),

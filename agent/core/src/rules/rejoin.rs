@@ -84,7 +84,9 @@ pub(super) fn under_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
         return Some(plan);
     }
     let leader_timeline = ctx.leader_timeline();
-    let same = leader_timeline == Some(control.timeline);
+    // Up to its first checkpoint the control file names the timeline before.
+    let usurped = ctx.usurped();
+    let same = leader_timeline == Some(control.timeline) && usurped.is_none();
     if same && !control.state.was_primary() {
         return Some(start);
     }
@@ -103,6 +105,15 @@ pub(super) fn under_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
             Order::CompareHistory { leader: upstream },
         ));
     };
+    if let Some(guard) = usurped {
+        if control.state == ControlState::InArchiveRecovery {
+            // It followed one that was promoted, and crashed. pg_rewind's own recovery would end it on the timeline of the last checkpoint and write
+            // there, where the leader's goes on; a standby finds its way to the newer one, and is stopped cleanly.
+            return Some(start);
+        }
+        trail.block(Rule::StartReplica, guard);
+        return diverged(ctx, trail, control);
+    }
     match judge(ancestry, control) {
         Kinship::Ancestor => Some(start),
         Kinship::Unclear if ctx.may_rewind(control) => rewind(ctx, trail),
@@ -147,7 +158,9 @@ fn judge(leader: &Ancestry, control: &ControlData) -> Kinship {
 
 /// A stopped data directory that diverged.
 pub(super) fn diverged(ctx: &Context<'_>, trail: &mut Trail, control: &ControlData) -> Option<Plan> {
-    if ctx.may_rewind(control) {
+    // pg_rewind takes two timelines of one number for the same, and leaves them as they are.
+    let alike = ctx.leader_timeline() == Some(control.timeline);
+    if ctx.may_rewind(control) && !alike {
         return rewind(ctx, trail);
     }
     let evidence = Guard::Diverged {
@@ -155,7 +168,8 @@ pub(super) fn diverged(ctx: &Context<'_>, trail: &mut Trail, control: &ControlDa
         position: control.position,
     };
     trail.block(Rule::StartReplica, evidence);
-    if ctx.config.reclone_on_divergence {
+    let by_failure = ctx.config.use_pg_rewind && ctx.config.reclone_on_rewind_failure;
+    if ctx.config.reclone_on_divergence || alike && by_failure {
         return reclone(ctx, trail, false);
     }
     trail.block(Rule::Rewind, Guard::MayNotRewind);
@@ -264,7 +278,8 @@ impl<'a> Context<'a> {
 
     /// What is known of the leader may be of a reign that is over: nothing that a node holds is given up for it.
     ///
-    /// A primary's timeline is above all that others had when it was promoted, so one below this node's own is not the present one's.
+    /// A primary's timeline is above all that others had when it was promoted, so one below this node's own is not the present one's, unless this
+    /// node's is none of the cluster's.
     pub(super) fn outdated(&self) -> Option<Guard> {
         if lacks(Flaw::DoomedByHearsay) {
             return None;
@@ -276,9 +291,10 @@ impl<'a> Context<'a> {
             Some(DataDir::Present(control)) => Some(control.timeline),
             _ => None,
         };
-        let own = held.max(self.state.stood)?;
+        let own = held.max(self.state.stood.map(|stood| stood.timeline))?;
         let leader = self.leader_timeline().filter(|leader| *leader < own)?;
-        Some(Guard::LeaderOlder { own, leader })
+        let usurped = self.usurped().is_some();
+        (!usurped).then_some(Guard::LeaderOlder { own, leader })
     }
 
     /// The leader says that its PostgreSQL runs as primary.

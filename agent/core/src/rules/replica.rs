@@ -40,15 +40,15 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if let Some(plan) = reconsider(ctx, trail, server, streaming) {
         return Some(plan);
     }
+    if race::unlisted(ctx) && !lacks(Flaw::PromotedUnlisted) {
+        // By a person's word. If it were lost before it had named itself, nobody with its timeline could be elected.
+        trail.block(Rule::Promote, Guard::NotInFailsafe);
+        return Some(Plan::hold(Rule::Promote));
+    }
     if let Some(plan) = ctx.named_first(trail, Rule::Promote) {
         return Some(plan);
     }
-    let known = ctx
-        .facts
-        .view()
-        .and_then(|view| view.timeline())
-        .unwrap_or_default()
-        .max(server.timeline);
+    let known = ctx.newest_timeline().max(server.timeline);
     if ctx.state.reserved.is_none_or(|reserved| reserved <= known) && !lacks(Flaw::NextUnreserved) {
         // A reign that began with a primary has reserved no timeline, or it is not known what an earlier order has: that comes first, or
         // the next reign may make the same one.
@@ -135,7 +135,9 @@ pub(super) fn follow(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 /// diverged.
 fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) -> Option<Plan> {
     let leader_timeline = ctx.leader_timeline()?;
-    if streaming || leader_timeline == server.timeline || !ctx.leader_is_primary() {
+    let usurped = ctx.usurped();
+    let same = leader_timeline == server.timeline && usurped.is_none();
+    if streaming || same || !ctx.leader_is_primary() {
         return None;
     }
     let Some(ancestry) = ctx.ancestry() else {
@@ -159,15 +161,13 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
         return None;
     };
     match rejoin::kinship(ancestry, server.timeline, replayed, false) {
-        rejoin::Kinship::Ancestor | rejoin::Kinship::Unclear => nudge(ctx, trail),
-        rejoin::Kinship::Diverged => {
-            trail.block(
-                Rule::Replicate,
-                Guard::Diverged {
-                    timeline: server.timeline,
-                    position: server.position(),
-                },
-            );
+        rejoin::Kinship::Ancestor | rejoin::Kinship::Unclear if usurped.is_none() => nudge(ctx, trail),
+        _ => {
+            let diverged = Guard::Diverged {
+                timeline: server.timeline,
+                position: server.position(),
+            };
+            trail.block(Rule::Replicate, usurped.unwrap_or(diverged));
             if let Some(guard) = ctx.outdated() {
                 trail.block(Rule::Rewind, guard);
                 return None;
@@ -217,16 +217,21 @@ fn nudge(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 /// Whom to stream from: the member of the tag `replicatefrom` while it runs and has what this replica needs, else the leader.
 ///
 /// One that is far behind this replica cannot serve it: PostgreSQL refuses a position that the upstream does not have, and one that stands
-/// still itself, for want of WAL that is gone, would hold all behind it back for ever. A little behind is every upstream, for what
-/// its key says is up to a round old.
+/// still itself, for want of WAL that is gone, would hold all behind it back for ever; nor can one on a timeline that this replica has left.
+/// A little behind is every upstream, for what its key says is up to a round old.
 pub(super) fn source(ctx: &Context<'_>) -> Option<Upstream> {
     ctx.upstream(source_name(ctx)?)
 }
 
 fn source_name<'a>(ctx: &Context<'a>) -> Option<&'a NodeName> {
-    let own = ctx.facts.server().map(Server::position).unwrap_or_default();
+    let server = ctx.facts.server();
+    let own = server.map(Server::position).unwrap_or_default();
     let behind = |position: Lsn| ctx.config.maximum_lag_on_failover < own.ahead_of(position);
-    let serves = |member: &Member| member.running() && !member.position.is_some_and(behind);
+    let left = |member: &Member| {
+        let theirs = server.zip(member.timeline);
+        theirs.is_some_and(|(server, theirs)| theirs < server.timeline)
+    };
+    let serves = |member: &Member| member.running() && !member.position.is_some_and(behind) && !left(member);
     let cascade = ctx
         .config
         .replicate_from

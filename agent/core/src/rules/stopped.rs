@@ -24,7 +24,8 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     }
     let cluster = ctx.facts.view().and_then(|view| view.timeline());
     let newest = cluster.is_none_or(|cluster| cluster <= control.timeline);
-    let was_leading = ctx.state.reigned || control.state.was_primary() && newest;
+    let leading = ctx.state.reigned || control.state.was_primary() && newest;
+    let was_leading = leading && ctx.usurped().is_none();
     if !was_leading {
         let failed = ctx.state.failure.as_ref().is_some_and(|failure| {
             matches!(failure.order, Order::StartReplica { .. }) && STARTS_IN_PLACE <= failure.count

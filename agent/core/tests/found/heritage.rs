@@ -254,9 +254,14 @@ fn nothing_is_given_up_for_a_leader_of_an_older_timeline() {
         use_pg_rewind: true,
         ..Config::new("a".into())
     };
-    for (own, gives_up) in [(3, false), (1, true)] {
+    for (own, reserved, gives_up) in [(3, 3, false), (1, 2, true)] {
         let mut story = Story::new(config.clone());
         let mut led = view(10, Some("b"), 10);
+        let said = Status {
+            next: Some(Timeline(reserved)),
+            ..lived(2, 900)
+        };
+        led.status = Some(Arc::new(said));
         for member in led.members.values_mut() {
             Arc::make_mut(member).timeline = Some(Timeline(2));
         }
@@ -271,6 +276,7 @@ fn nothing_is_given_up_for_a_leader_of_an_older_timeline() {
                 timeline: Timeline(own),
                 position: Lsn(1000),
                 rewindable: true,
+                fork: None,
             };
             let view = PostgresView {
                 data: DataDir::Present(control),
@@ -285,7 +291,7 @@ fn nothing_is_given_up_for_a_leader_of_an_older_timeline() {
             }
         }
         let given_up = |order: &Order| matches!(order, Order::Rewind { .. } | Order::BaseBackup { .. });
-        assert_eq!(story.given.iter().any(given_up), gives_up);
+        assert_eq!(story.given.iter().any(given_up), gives_up, "{:?}", story.given);
     }
 }
 

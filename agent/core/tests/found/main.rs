@@ -7,3 +7,4 @@ mod news;
 mod rare;
 mod story;
 mod synchronous;
+mod usurper;

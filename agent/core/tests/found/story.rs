@@ -75,6 +75,7 @@ impl Story {
                 timeline: Timeline(1),
                 position: Lsn(1000),
                 rewindable: true,
+                fork: None,
             }),
             process,
         };
@@ -216,6 +217,7 @@ pub(crate) fn answers(timeline: u32, position: u64, can_take_lock: Option<bool>)
         timeline: Some(Timeline(timeline)),
         nofailover: false,
         failover_priority: 1,
+        stands: None,
         can_take_lock,
     }
 }

@@ -39,6 +39,13 @@ impl Dice {
         Timeline(1 + self.roll(3) as u32)
     }
 
+    fn fork(&mut self) -> Fork {
+        Fork {
+            from: Timeline(self.roll(4) as u32),
+            at: Lsn(self.roll(400)),
+        }
+    }
+
     pub(crate) fn maybe<T>(&mut self, n: u64, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
         (!self.one_in(n)).then(|| make(self))
     }
@@ -117,10 +124,7 @@ impl Dice {
                     retain_slots: BTreeSet::new(),
                     ttl: dice.maybe(2, |dice| Duration::from_secs(1 + dice.roll(9))),
                     timeline: dice.maybe(2, Self::timeline),
-                    fork: dice.maybe(3, |dice| Fork {
-                        from: Timeline(dice.roll(4) as u32),
-                        at: Lsn(dice.roll(400)),
-                    }),
+                    fork: dice.maybe(3, Self::fork),
                     next: dice.maybe(2, Self::timeline),
                     vacated: dice.maybe(2, Self::name),
                     unfenced: if dice.one_in(5) { Some(dice.name()) } else { None },
@@ -225,6 +229,7 @@ impl Dice {
                     timeline: self.timeline(),
                     position: self.lsn(),
                     rewindable: self.one_in(2),
+                    fork: self.maybe(3, Self::fork),
                 }),
             },
             process: match self.roll(6) {
@@ -248,6 +253,7 @@ impl Dice {
             timeline: self.maybe(4, Self::timeline),
             nofailover: self.one_in(6),
             failover_priority: 1,
+            stands: self.maybe(4, Self::timeline),
             can_take_lock: self.maybe(3, |dice| dice.one_in(2)),
         }
     }

@@ -137,6 +137,7 @@ fn parse(output: &str) -> Result<ControlFile, String> {
             timeline: Timeline(timeline),
             position,
             rewindable,
+            fork: None,
         },
         minimums: MINIMUMS
             .iter()

@@ -111,9 +111,22 @@ impl World {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
                 };
+                if self
+                    .record
+                    .checker
+                    .scene()
+                    .holder
+                    .is_some_and(|(holder, _)| holder == node)
+                {
+                    return void("its agent leads, and promotes it or has");
+                }
+                if self.now < self.hosts[node].still {
+                    return void("the host stands still");
+                }
                 if self.hosts[node].pg.promote(self.now).is_err() {
                     return void("it is no replica that could be promoted");
                 }
+                self.see(node, Seen::PromotedByHand);
                 self.follow_pg(node);
             }
             Operator::Reload { node } => {

@@ -54,6 +54,7 @@ impl ControlFile {
             timeline: Timeline(timeline),
             position: Lsn(position),
             rewindable: self.rewindable,
+            fork: None,
         }
     }
 }

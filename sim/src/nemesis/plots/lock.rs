@@ -1,7 +1,8 @@
 //! Who has the lock, and for how long: answers, orders and ends of reigns that come late, and clocks and keys that are not what they seem.
 
 use surus_scenarios::{
-    End, EtcdFault, EtcdTarget, Fault, HostFault, Lost, Nanos, Operator, Rpc, Shape, Target, Trigger, Way,
+    End, ErrorCode, EtcdFault, EtcdTarget, Fault, HostFault, Lost, Nanos, Operator, Rpc, Shape, Target,
+    Trigger, Way,
 };
 
 use super::{
@@ -289,5 +290,25 @@ pub(super) fn order_of_before(rng: &mut Rng, shape: &Shape) -> Steps {
         first(rng.range(5 * MS, 50 * MS), kill_postgres(leader.clone())),
         when(0, Trigger::Promote, leader.clone(), rng.range(0, 20 * MS), gone),
         fault(rng.range(10 * MS, SEC), lease_early(leader)),
+    ]
+}
+
+/// etcd has no space for `status`, so renewals are confirmed without a word; then the key vanishes before its time, and the agent is killed: the
+/// others have last heard of a renewal long before.
+pub(super) fn silent_renewals(rng: &mut Rng, shape: &Shape) -> Steps {
+    let leader = who(shape, 0);
+    let vanishes = rng.range(4 * SEC, ttl(shape) - 2 * SEC);
+    let full = EtcdFault::Error {
+        node: leader.clone(),
+        code: ErrorCode::NoSpace,
+        rpc: Rpc::Txn,
+        applied: false,
+        count: 0,
+        span: Nanos(2 * ttl(shape)),
+    };
+    vec![
+        fault(0, Fault::Etcd(full)),
+        fault(vanishes, lease_early(leader.clone())),
+        fault(vanishes + rng.below(10 * MS), kill(leader, 3 * ttl(shape))),
     ]
 }

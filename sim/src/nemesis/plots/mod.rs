@@ -6,6 +6,7 @@
 
 mod data;
 mod grants;
+mod hand;
 mod lock;
 mod race;
 mod votes;
@@ -94,6 +95,10 @@ pub(super) const PLOTS: &[Plot] = &[
     plot(3, usual, data::promotion_hangs_in_a_pause),
     plot(3, long_quorum, votes::before_the_end),
     plot(3, quorum, votes::of_the_past),
+    plot(3, long_alone, lock::silent_renewals),
+    plot(3, diverging, hand::and_the_leader_lost),
+    plot(3, diverging, hand::where_nobody_hears),
+    plot(2, diverging, hand::in_a_race),
 ];
 
 fn usual(_: &mut Rng, _: &mut Shape) {}

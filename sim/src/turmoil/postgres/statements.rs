@@ -261,6 +261,10 @@ pub(super) async fn answer(
     parameters: &[Option<Vec<u8>>],
 ) -> Result<Answer, Failure> {
     tokio::time::sleep(COST).await;
+    let by_client = statement.starts_with(WRITE) || statement.starts_with(READ);
+    if by_client && hub.by_hand(host) {
+        return Err(Refusal::InRecovery.into());
+    }
     if let Some(value) = statement.strip_prefix(WRITE) {
         return write(hub, host, value).await;
     }

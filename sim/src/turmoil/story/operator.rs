@@ -82,10 +82,15 @@ impl World {
                 let Some(host) = self.member_at(node) else {
                     return nobody();
                 };
+                let holder = self.hub.record().checker.scene().holder;
+                if holder.is_some_and(|(holder, _)| holder == host) {
+                    return void("its agent leads, and promotes it or has");
+                }
                 let promoted = self.hub.act(host, |now, inside| inside.server.promote(now));
                 if promoted.is_err() {
                     return void("it is no replica that runs");
                 }
+                self.see(host, Seen::PromotedByHand);
             }
             other => return unable(&format!("not done here: {}", other.word())),
         }
