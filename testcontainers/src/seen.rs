@@ -17,7 +17,7 @@ use crate::world::Ordered;
 const FRESH: Nanos = Nanos::ms(1500);
 
 /// How long a server that a person has promoted may take writes, from the command on.
-pub(crate) const BY_HAND: Nanos = Nanos::secs(3);
+const BY_HAND: Nanos = Nanos::secs(3);
 
 /// The world's time. It can be set while nothing happens.
 #[derive(Debug, Clone, Copy)]
@@ -265,14 +265,16 @@ impl Seen {
     /// The reign goes on after `begins` only in the instant after its host, or its guard, was thawed.
     /// Or it is one that a person has begun, and is soon over.
     fn excused(&self, reign: &Reign, begins: Nanos) -> bool {
-        let by_hand = self
-            .by_hand
-            .iter()
-            .any(|(member, at)| *member == reign.member && *at <= reign.from && reign.to <= at.plus(BY_HAND));
-        by_hand
+        self.at_hand(reign.member, reign.from, reign.to)
             || self.thawed.iter().any(|(member, until)| {
                 *member == reign.member && begins <= *until && reign.to <= until.plus(Nanos::ms(500))
             })
+    }
+
+    /// A person had promoted the server past its agent a moment before all of this time: what it took then is that person's.
+    pub fn at_hand(&self, member: usize, from: Nanos, to: Nanos) -> bool {
+        let mut by_hand = self.by_hand.iter();
+        by_hand.any(|(promoted, at)| *promoted == member && *at <= from && to <= at.plus(BY_HAND))
     }
 
     /// A server cannot be asked. `refused`: it says so itself, it is not merely silent.

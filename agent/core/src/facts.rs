@@ -8,7 +8,9 @@ use crate::config::Config;
 use crate::lease::ForeignRight;
 use crate::sync::SyncKey;
 use crate::types::{MonoTime, NodeName};
-use crate::view::{ClusterView, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server};
+use crate::view::{
+    ClusterView, ControlData, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server,
+};
 use crate::zoo::{Flaw, lacks};
 
 /// How long a member whose key vanished is remembered, and stays on the failsafe list.
@@ -182,6 +184,15 @@ impl Facts {
     #[must_use]
     pub fn data(&self) -> Option<&DataDir> {
         self.postgres.as_ref().map(|seen| &seen.value.data)
+    }
+
+    /// What the control file says, of a complete data directory.
+    #[must_use]
+    pub fn control(&self) -> Option<&ControlData> {
+        match self.data() {
+            Some(DataDir::Present(control)) => Some(control),
+            _ => None,
+        }
     }
 
     /// PostgreSQL accepts writes, or may begin to without a further order.

@@ -133,10 +133,6 @@ impl Durability {
             );
             return moment.breaks(Invariant::S3, None, text);
         }
-        if !matches!(moment.seen, Seen::Promoted { .. } | Seen::WalLost { .. }) {
-            // A person made it a primary by hand, and has given up what it lacks.
-            return None;
-        }
         let first = lost.first()?;
         let who = moment.fact.node.map(name).unwrap_or_default();
         let overruled = |commit: &&Commit| scene.overruled.is_some() && commit.fact.node == scene.overruled;

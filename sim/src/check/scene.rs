@@ -188,6 +188,18 @@ impl Scene {
         self.members.get(node)
     }
 
+    /// The node holds the lock.
+    #[must_use]
+    pub fn leads(&self, node: NodeIndex) -> bool {
+        self.holder.is_some_and(|(holder, _)| holder == node)
+    }
+
+    /// The node's server was promoted by hand, past its agent: see [`Member::by_hand`].
+    #[must_use]
+    pub fn by_hand(&self, node: NodeIndex) -> bool {
+        self.member(node).is_some_and(|member| member.by_hand)
+    }
+
     /// A person named `node` in a manual failover, whatever it costs.
     #[must_use]
     pub fn forced(&self, node: NodeIndex) -> bool {
@@ -264,8 +276,8 @@ impl Scene {
             let member = &mut self.members[node];
             member.made = member.made.or(hidden);
         }
+        let led = self.leads(node);
         let member = &mut self.members[node];
-        let led = self.holder.is_some_and(|(holder, _)| holder == node);
         let fenced = matches!(member.guard, Guard::Armed(until) if fact.at < until) && fact.at < member.right;
         let by_hand = member.by_hand || member.made.is_some() && member.is_primary();
         if by_hand && led && (fenced || self.unfenced == Some(node)) {
@@ -308,7 +320,7 @@ impl Scene {
                 self.leaderless = None;
             }
             (Seen::Promoted { .. }, Some(node)) => {
-                self.promoted |= !self.members.get(node).is_some_and(|member| member.by_hand);
+                self.promoted |= !self.by_hand(node);
             }
             (Seen::LockReleased { .. } | Seen::LockLost { .. }, _) => {
                 self.holder = None;

@@ -53,9 +53,7 @@ impl Sync {
                 self.electors = (!members.is_empty()).then_some((electors, moment.fact));
                 self.acknowledgers.as_ref().map(|(.., fact)| *fact)
             }
-            (Seen::SyncStandbys { .. }, Some(node))
-                if moment.scene.member(node).is_some_and(|member| member.by_hand) =>
-            {
+            (Seen::SyncStandbys { .. }, Some(node)) if moment.scene.by_hand(node) => {
                 return None;
             }
             (Seen::SyncStandbys { rules }, Some(node)) => {

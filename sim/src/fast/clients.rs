@@ -234,7 +234,7 @@ impl World {
         };
         let (node, key, value, session) = (op.node, op.key, op.value, client.session.filter(|_| op.sent));
         let any = matches!(client.route, Route::Direct(_));
-        let by_hand = self.by_hand(node);
+        let by_hand = self.record.checker.scene().by_hand(node);
         let host = &mut self.hosts[node];
         if self.now < host.still {
             let wait = host.still - self.now + 1;

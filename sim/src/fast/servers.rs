@@ -50,12 +50,6 @@ impl World {
         }
     }
 
-    /// The server here was promoted by hand.
-    pub(crate) fn by_hand(&self, node: usize) -> bool {
-        let member = self.record.checker.scene().member(node);
-        member.is_some_and(|member| member.by_hand)
-    }
-
     fn pg_happened(&mut self, node: usize, what: Happening, killed: End) {
         match what {
             Happening::Ready { primary } => {
@@ -87,7 +81,7 @@ impl World {
                         standing,
                     };
                     self.see(node, seen);
-                    if self.by_hand(node) {
+                    if self.record.checker.scene().by_hand(node) {
                         // Somebody tries it out. Only the disk could refuse, and it has just written.
                         let bytes = self.rng.below(1 << 16);
                         let _ = self.hosts[node].pg.write(self.now, bytes);

@@ -44,11 +44,9 @@ pub(super) fn steps(rng: &mut Rng, temper: Temper, swarm: &Swarm, shape: &Shape)
     steps.retain(|(at, _)| *at < end);
     steps.sort_by_key(|(at, _)| *at);
     // A second promotion by hand soon makes a number that the first one, or the cluster, has already: nothing could tell them apart.
-    let mut by_hand = 0;
-    steps.retain(|(_, step)| {
-        by_hand += u32::from(matches!(step, Step::Operator(Operator::PromoteByHand { .. })));
-        by_hand < 2 || !matches!(step, Step::Operator(Operator::PromoteByHand { .. }))
-    });
+    let by_hand = |step: &Step| matches!(step, Step::Operator(Operator::PromoteByHand { .. }));
+    let mut before = false;
+    steps.retain(|(_, step)| !by_hand(step) || !std::mem::replace(&mut before, true));
     let planned = |(at, step)| Planned { at: Nanos(at), step };
     (steps.into_iter().map(planned).collect(), end)
 }

@@ -81,14 +81,6 @@ impl Hub {
         hub
     }
 
-    /// The server there was promoted by hand.
-    #[must_use]
-    pub fn by_hand(&self, host: usize) -> bool {
-        let record = self.record();
-        let member = record.checker.scene().member(host);
-        member.is_some_and(|member| member.by_hand)
-    }
-
     /// The record.
     pub fn record(&self) -> MutexGuard<'_, Recorder> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)

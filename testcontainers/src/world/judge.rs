@@ -10,7 +10,6 @@ use surus_scenarios::{Course, Expectation, Nanos, Role, Target, Verdict};
 
 use super::World;
 use crate::observer::{POSTGRES, lock};
-use crate::seen::BY_HAND;
 
 fn holds(yes: bool, seen: impl Into<String>) -> Verdict {
     if yes {
@@ -272,12 +271,9 @@ impl World {
         let rows = rows.map_err(|error| surus_ci::error::chain(&error))?;
         let present: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect();
         let clock = lock(&self.seen).clock;
-        let by_hand = lock(&self.seen).by_hand.clone();
-        // What clients wrote to a server that a person promoted past its agent is that person's.
         let at_hand = |node: Ipv4Addr, at: Nanos| {
-            by_hand.iter().any(|(host, since)| {
-                self.hosts[*host].address == node && *since <= at && at <= since.plus(BY_HAND)
-            })
+            let member = self.hosts.iter().position(|host| host.address == node);
+            member.is_some_and(|member| lock(&self.seen).at_hand(member, at, at))
         };
         let missing = history::missing(&logs, &present)
             .into_iter()

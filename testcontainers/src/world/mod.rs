@@ -59,7 +59,6 @@ const FEATURES: &[&str] = &[
     "routers",
     "histories",
     "pause",
-    "hand_promotion",
     "backend_crashes",
     "stuck_backends",
     "stalled_receivers",

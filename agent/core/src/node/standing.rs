@@ -3,7 +3,6 @@
 use super::Node;
 use crate::state::Stood;
 use crate::types::Timeline;
-use crate::view::DataDir;
 
 impl Node {
     /// Takes in what was last seen of PostgreSQL. Before what is known of orders is judged by it: a promotion that nobody ordered shows only then.
@@ -11,19 +10,15 @@ impl Node {
         if !self.context().settled() {
             return;
         }
-        let held = match self.facts.data() {
-            Some(DataDir::Present(control)) => Some(control.timeline),
-            _ => None,
-        };
+        let held = self.facts.control().map(|control| control.timeline);
         let server = self.facts.server();
         let Some(timeline) = server.map(|server| server.timeline).max(held) else {
             return;
         };
         let writes = server.is_some_and(|server| server.is_primary() && server.timeline == timeline);
-        match self.state.stood {
-            Some(stood) if timeline < stood.timeline => {}
-            Some(Stood { timeline: same, .. }) if timeline == same => {}
-            before => self.arrive(timeline, writes && before.is_some()),
+        let before = self.state.stood.map(|stood| stood.timeline);
+        if before < Some(timeline) {
+            self.arrive(timeline, writes && before.is_some());
         }
         // In a pause a person's primary may take the lock.
         let leads = self.state.lease.held && writes && self.config.pause;

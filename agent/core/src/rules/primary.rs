@@ -81,16 +81,10 @@ pub(super) fn without_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan>
     let behind = view
         .timeline()
         .filter(|cluster| server.timeline < *cluster && !lacks(Flaw::OldTimelineLeads));
-    let forbidden = match behind {
-        Some(cluster) => Some(Guard::TimelineBehind {
-            own: server.timeline,
-            cluster,
-        }),
-        None if ctx.usurped().is_some() => ctx.usurped(),
-        None if ctx.config.nofailover && ctx.somebody_could_lead() => Some(Guard::NoFailover),
-        None => None,
-    };
-    if let Some(guard) = forbidden {
+    let own = server.timeline;
+    let behind = behind.map(|cluster| Guard::TimelineBehind { own, cluster });
+    let tagged = || (ctx.config.nofailover && ctx.somebody_could_lead()).then_some(Guard::NoFailover);
+    if let Some(guard) = behind.or_else(|| ctx.usurped()).or_else(tagged) {
         trail.block(Rule::Reacquire, guard);
         return Some(stop(ctx));
     }

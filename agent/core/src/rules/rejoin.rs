@@ -287,10 +287,7 @@ impl<'a> Context<'a> {
         if let Some(guard) = self.stale_view() {
             return Some(guard);
         }
-        let held = match self.facts.data() {
-            Some(DataDir::Present(control)) => Some(control.timeline),
-            _ => None,
-        };
+        let held = self.facts.control().map(|control| control.timeline);
         let own = held.max(self.state.stood.map(|stood| stood.timeline))?;
         let leader = self.leader_timeline().filter(|leader| *leader < own)?;
         let usurped = self.usurped().is_some();

@@ -14,7 +14,7 @@
 use super::Context;
 use crate::decision::Guard;
 use crate::types::{Lsn, Timeline};
-use crate::view::{DataDir, Fork, Server};
+use crate::view::{Fork, Server};
 use crate::zoo::{Flaw, lacks};
 
 impl Context<'_> {
@@ -73,9 +73,9 @@ impl Context<'_> {
 
     /// Where this node's timeline began, and where the cluster's of that number did.
     fn began(&self, own: Timeline) -> Option<(Fork, Fork)> {
-        let here = match (self.facts.server(), self.facts.data()) {
+        let here = match (self.facts.server(), self.facts.control()) {
             (Some(server), _) if server.timeline == own => Fork::of(own, &server.history),
-            (_, Some(DataDir::Present(control))) if control.timeline == own => control.fork,
+            (_, Some(control)) if control.timeline == own => control.fork,
             _ => None,
         };
         let recorded = self.facts.view().and_then(|view| view.began(own));
@@ -113,10 +113,7 @@ impl Context<'_> {
         let peers = peers
             .filter_map(|peer| peer.status.as_ref())
             .map(|status| status.timeline.max(status.stands));
-        let held = match self.facts.data() {
-            Some(DataDir::Present(control)) => Some(control.timeline),
-            _ => None,
-        };
+        let held = self.facts.control().map(|control| control.timeline);
         let own = self.state.stood.map(|stood| stood.timeline).max(held);
         let all = [said, own].into_iter().flatten();
         all.chain(members)

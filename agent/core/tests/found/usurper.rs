@@ -10,16 +10,6 @@ use surus_core::{Lane, Order};
 
 use crate::story::*;
 
-fn line(timeline: u32, switch: u64) -> HistoryLine {
-    HistoryLine {
-        timeline: Timeline(timeline),
-        switch: Lsn(switch),
-        reason: String::new(),
-        at: None,
-        leader: None,
-    }
-}
-
 /// A server of timeline 2, which left the first one at 900.
 fn second(role: ServerRole) -> Process {
     let Process::Running(mut server) = server(role) else {

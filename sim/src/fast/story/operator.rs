@@ -111,13 +111,7 @@ impl World {
                 let Some(node) = self.member_at(node) else {
                     return void("nobody is meant by that now");
                 };
-                if self
-                    .record
-                    .checker
-                    .scene()
-                    .holder
-                    .is_some_and(|(holder, _)| holder == node)
-                {
+                if self.record.checker.scene().leads(node) {
                     return void("its agent leads, and promotes it or has");
                 }
                 if self.now < self.hosts[node].still {

@@ -262,7 +262,7 @@ pub(super) async fn answer(
 ) -> Result<Answer, Failure> {
     tokio::time::sleep(COST).await;
     let by_client = statement.starts_with(WRITE) || statement.starts_with(READ);
-    if by_client && hub.by_hand(host) {
+    if by_client && hub.record().checker.scene().by_hand(host) {
         return Err(Refusal::InRecovery.into());
     }
     if let Some(value) = statement.strip_prefix(WRITE) {

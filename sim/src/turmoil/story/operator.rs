@@ -82,8 +82,8 @@ impl World {
                 let Some(host) = self.member_at(node) else {
                     return nobody();
                 };
-                let holder = self.hub.record().checker.scene().holder;
-                if holder.is_some_and(|(holder, _)| holder == host) {
+                let leads = self.hub.record().checker.scene().leads(host);
+                if leads {
                     return void("its agent leads, and promotes it or has");
                 }
                 let promoted = self.hub.act(host, |now, inside| inside.server.promote(now));
