@@ -97,10 +97,15 @@ pub fn run_command(path: &Path, recording: Option<&Path>) -> ExitCode {
         path: path.to_owned(),
         around,
     });
-    let ending = runtime.block_on(async {
-        let env = Env::of_machine(&settings, source, Some(Arc::clone(&logging)))?;
+    let words = Arc::clone(&logging);
+    // On a worker, not on this thread: a wake-up of the loop by what it waits for then seldom goes from one thread to another.
+    let driven = runtime.spawn(async move {
+        let env = Env::of_machine(&settings, source, Some(words))?;
         run(settings, Env { observer, ..env }).await
     });
+    let ending = runtime
+        .block_on(driven)
+        .unwrap_or_else(|error| Err(format!("error: {error}")));
     // A backup or rewind that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ending {

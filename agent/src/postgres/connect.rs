@@ -33,6 +33,8 @@ pub(super) struct Session {
 pub(super) struct Heartbeat {
     pub(super) session: Session,
     pub(super) query: Statement,
+    /// What [`details`](super::Postgres::details) asks, from its first time on.
+    pub(super) details: tokio::sync::OnceCell<[Statement; 2]>,
     /// The postmaster it leads to.
     pub(super) pid: u32,
     /// There may be a marker of unfinished work beside the data directory.

@@ -41,9 +41,13 @@ impl Postgres {
         let heartbeat = self.heartbeat.get()?;
         let client = &heartbeat.session.client;
         let asked = async {
-            let senders = client.query(sql::WALSENDERS, &[]);
-            let replay = client.query_one(sql::REPLAY, &[]);
-            tokio::try_join!(senders, replay)
+            let prepare = async || {
+                let (senders, replay) =
+                    tokio::try_join!(client.prepare(sql::WALSENDERS), client.prepare(sql::REPLAY))?;
+                Ok([senders, replay])
+            };
+            let [senders, replay] = heartbeat.details.get_or_try_init(prepare).await?;
+            tokio::try_join!(client.query(senders, &[]), client.query_one(replay, &[]))
         };
         let (senders, replay) = tokio::time::timeout(LIMIT, asked).await.ok()?.ok()?;
         let replica: bool = replay.get(2);

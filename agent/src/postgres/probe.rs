@@ -291,6 +291,7 @@ impl Postgres {
         Ok(Arc::new(Heartbeat {
             session,
             query,
+            details: tokio::sync::OnceCell::new(),
             pid: file.pid,
             marked: AtomicBool::new(true),
             asked_timeline: std::sync::Mutex::new(None),
