@@ -339,8 +339,8 @@ pub struct StatusRecord {
     pub ttl: Duration,
     /// Its timeline.
     pub timeline: Option<Timeline>,
-    /// Where that timeline left the one before.
-    pub fork: Option<Fork>,
+    /// The way to that timeline from where the `history` key ends.
+    pub forks: Vec<Fork>,
     /// The timeline that a promotion under this lock makes: reserved when the lock is taken, before the timeline exists.
     pub next: Option<Timeline>,
     /// It stopped PostgreSQL cleanly and its right is over.

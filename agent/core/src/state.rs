@@ -226,28 +226,28 @@ pub struct Cadence {
 }
 
 /// How far this cluster's primary has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reached {
     /// Its timeline, if it is known.
     pub timeline: Option<Timeline>,
     /// Its position on it.
     pub position: Lsn,
-    /// Where the timeline left the one before.
-    pub fork: Option<Fork>,
+    /// The way to that timeline, or the newest part of it.
+    pub forks: Vec<Fork>,
 }
 
 impl Reached {
     /// How far this server is.
     #[must_use]
     pub fn by(server: &Server) -> Self {
-        let line = server.history.last();
+        let fork = |line: &HistoryLine| Fork {
+            from: line.timeline,
+            at: line.switch,
+        };
         Self {
             timeline: Some(server.timeline),
             position: server.position(),
-            fork: line.map(|line| Fork {
-                from: line.timeline,
-                at: line.switch,
-            }),
+            forks: server.history.iter().map(fork).collect(),
         }
     }
 }

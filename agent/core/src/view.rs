@@ -3,7 +3,6 @@
 //! Facts are plain values. Each is kept as [`Seen`], with the time it was seen, so that staleness is visible to every
 //! rule and in every explanation.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,30 +78,30 @@ impl ClusterView {
 
     /// Where the cluster's history left `timeline`, as far as its leaders have recorded it. Zero if it never was on it.
     ///
-    /// A leader records its history some time after its promotion, and may be lost before: then the `history` key is that of another reign,
-    /// and what `status` says of the newest timeline comes first.
+    /// A leader records its history some time after its promotion, and may be lost before, as may those after it: then the `history` key is that
+    /// of another reign, and what `status` says of the way to the newest timeline comes first.
     #[must_use]
     pub fn fork_of(&self, timeline: Timeline) -> Option<Lsn> {
         let recorded = || {
             let line = self.history.iter().find(|line| line.timeline == timeline)?;
             Some(line.switch)
         };
-        let Some(fork) = self.unrecorded() else {
+        let Some(forks) = self.unrecorded() else {
             return recorded();
         };
-        match timeline.cmp(&fork.from) {
-            Ordering::Less => recorded(),
-            Ordering::Equal => Some(fork.at),
-            Ordering::Greater => Some(Lsn(0)),
+        if forks.first().is_none_or(|first| timeline < first.from) {
+            return recorded();
         }
+        let left = forks.iter().find(|fork| fork.from == timeline);
+        Some(left.map_or(Lsn(0), |fork| fork.at))
     }
 
     /// Where `timeline` left the one before, as far as its leaders have recorded it.
     #[must_use]
     pub fn began(&self, timeline: Timeline) -> Option<Fork> {
         let status = self.status.as_ref()?;
-        if status.timeline == Some(timeline) && status.fork.is_some() {
-            return status.fork;
+        if let Some(last) = status.forks.last().filter(|_| status.timeline == Some(timeline)) {
+            return Some(*last);
         }
         if self.unrecorded().is_some() || self.timeline() < Some(timeline) {
             return None;
@@ -110,13 +109,21 @@ impl ClusterView {
         Fork::of(timeline, &self.history)
     }
 
-    /// Where the newest timeline began, if the `history` key does not have it.
-    fn unrecorded(&self) -> Option<Fork> {
+    /// The way to the newest timeline, if the `history` key does not have all of it.
+    fn unrecorded(&self) -> Option<&[Fork]> {
         let status = self.status.as_ref()?;
-        let fork = status.fork.filter(|_| !lacks(Flaw::ForkUnrecorded))?;
-        let last = self.history.last();
-        let recorded = last.is_some_and(|line| line.timeline == fork.from && line.switch == fork.at);
-        (status.timeline == self.timeline() && !recorded).then_some(fork)
+        let last = status.forks.last().filter(|_| !lacks(Flaw::ForkUnrecorded))?;
+        let recorded = self.history.last().is_some_and(|line| last.is(line));
+        (status.timeline == self.timeline() && !recorded).then_some(&status.forks)
+    }
+
+    /// What of these forks, one after another, `status` has to say: those after the last that the `history` key has, and the newest in any case.
+    #[must_use]
+    pub fn to_publish(&self, mut forks: Vec<Fork>) -> Vec<Fork> {
+        let recorded = |fork: &Fork| self.history.iter().any(|line| fork.is(line));
+        let known = forks.iter().rposition(recorded).map_or(0, |last| last + 1);
+        forks.drain(..known.min(forks.len().saturating_sub(1)));
+        forks
     }
 }
 
@@ -200,8 +207,8 @@ pub struct Status {
     pub ttl: Option<Duration>,
     /// Ours: the timeline the primary was on.
     pub timeline: Option<Timeline>,
-    /// Ours: where that timeline left the one before; `history` may not say so yet.
-    pub fork: Option<Fork>,
+    /// Ours: the way to that timeline, each fork after the one before, from where `history` ends; the newest in any case.
+    pub forks: Vec<Fork>,
     /// Ours: the timeline that the holder of the lock makes if it promotes. Nobody else may make it, used or not.
     pub next: Option<Timeline>,
     /// Ours: this leader stopped PostgreSQL cleanly and gave the lock back, so its right is over.
@@ -221,6 +228,12 @@ pub struct Fork {
 }
 
 impl Fork {
+    /// This line of a history tells of it.
+    #[must_use]
+    pub fn is(&self, line: &HistoryLine) -> bool {
+        (self.from, self.at) == (line.timeline, line.switch)
+    }
+
     /// Where `timeline` left the one before, by the history of it or of one that came of it.
     #[must_use]
     pub fn of(timeline: Timeline, history: &[HistoryLine]) -> Option<Self> {

@@ -172,6 +172,7 @@ fn status(raw: &RawCluster) -> Option<Status> {
     let retain = value.get("retain_slots").and_then(Value::as_array);
     let ours = value.get("surus");
     let ours = |key: &str| ours.and_then(|ours| ours.get(key));
+    let forks = ours("forks").and_then(Value::as_array);
     Some(Status {
         optime: value.get("optime").and_then(number).map(Lsn).unwrap_or_default(),
         slots: slots
@@ -189,7 +190,7 @@ fn status(raw: &RawCluster) -> Option<Status> {
             .filter(|seconds| *seconds > 0.0)
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         timeline: ours("timeline").and_then(timeline),
-        fork: ours("fork").and_then(fork),
+        forks: forks.into_iter().flatten().filter_map(fork).collect(),
         next: ours("next").and_then(timeline),
         vacated: ours("vacated").and_then(Value::as_str).map(NodeName::from),
         unfenced: ours("unfenced").and_then(Value::as_str).map(NodeName::from),

@@ -342,10 +342,16 @@ fn what_we_write_is_what_we_read() {
         ttl: Duration::from_millis(2500),
         next: Some(Timeline(4)),
         timeline: Some(Timeline(3)),
-        fork: Some(Fork {
-            from: Timeline(2),
-            at: Lsn(3),
-        }),
+        forks: vec![
+            Fork {
+                from: Timeline(1),
+                at: Lsn(2),
+            },
+            Fork {
+                from: Timeline(2),
+                at: Lsn(3),
+            },
+        ],
         vacated: true,
         unfenced: true,
     };

@@ -92,7 +92,7 @@ pub fn member_json(record: &MemberRecord, facts: &MemberFacts) -> String {
 }
 
 /// The value of `status`. What is ours stands under `surus`, where Patroni does not look: the ttl in seconds that the leader's
-/// right is counted with, its timeline, its name once it has stopped cleanly and given the lock back, and its name while its primary
+/// right is counted with, its timeline and the way to it, its name once it has stopped cleanly and given the lock back, and its name while its primary
 /// runs without a deadline in a pause.
 pub(super) fn status_json(status: &StatusRecord, name: &str) -> String {
     let mut value = Map::new();
@@ -113,8 +113,13 @@ pub(super) fn status_json(status: &StatusRecord, name: &str) -> String {
     if let Some(timeline) = status.timeline {
         ours.insert("timeline".to_owned(), json!(timeline.0));
     }
-    if let Some(fork) = status.fork {
-        ours.insert("fork".to_owned(), json!([fork.from.0, fork.at.0]));
+    if !status.forks.is_empty() {
+        let forks: Vec<Value> = status
+            .forks
+            .iter()
+            .map(|fork| json!([fork.from.0, fork.at.0]))
+            .collect();
+        ours.insert("forks".to_owned(), Value::Array(forks));
     }
     if let Some(next) = status.next {
         ours.insert("next".to_owned(), json!(next.0));

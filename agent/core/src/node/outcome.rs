@@ -125,7 +125,7 @@ impl Node {
             self.state.told = Some(Reached {
                 timeline: status.timeline,
                 position: status.optime,
-                fork: status.fork,
+                forks: status.forks.clone(),
             });
         }
         // What others were told may be longer than what is wanted by now; it shortens as the right of before runs out.

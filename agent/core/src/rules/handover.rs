@@ -161,7 +161,7 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     let Some((Some(checkpoint), since)) = handover.stopped else {
         return false;
     };
-    let timeline = ctx.state.reached.and_then(|reached| reached.timeline);
+    let timeline = ctx.state.reached.as_ref().and_then(|reached| reached.timeline);
     ctx.facts.peers.iter().any(|(name, peer)| {
         let named = match &handover.candidate {
             Some(candidate) => candidate == name,

@@ -503,27 +503,31 @@ impl<'a> Context<'a> {
         let said = old.map(|status| Reached {
             timeline: status.timeline,
             position: status.optime,
-            fork: status.fork,
+            forks: status.forks.clone(),
         });
         // A renewal does not take the cluster back to where an older view has it.
-        let newer = |told: &Reached| said.is_none_or(|said| said.timeline < told.timeline);
-        let said = self.state.told.filter(newer).or(said);
+        let newer = |told: &&Reached| said.as_ref().is_none_or(|said| said.timeline < told.timeline);
+        let said = self.state.told.as_ref().filter(newer).cloned().or(said);
         let inherited = self.replica().map(|(replica, _)| replica);
         let inherited =
             inherited.filter(|replica| race::unpublished(self, replica) || self.usurped().is_some());
         let reached = server
             .map(Reached::by)
-            .or(self.state.reached)
-            .or(inherited.map(Reached::by))
+            .or_else(|| self.state.reached.clone())
+            .or_else(|| inherited.map(Reached::by))
             .or(said)
             .unwrap_or_default();
+        let forks = match self.facts.view() {
+            Some(view) => view.to_publish(reached.forks),
+            None => reached.forks,
+        };
         let mut record = StatusRecord {
             optime: reached.position,
             slots: server.map(|server| server.slots.clone()).unwrap_or_default(),
             retain_slots: old.map(|status| status.retain_slots.clone()).unwrap_or_default(),
             ttl: self.ttl_to_tell(),
             timeline: reached.timeline,
-            fork: reached.fork,
+            forks,
             next: self.state.proposed.max(old.and_then(|status| status.next)),
             vacated,
             unfenced: self.says_unfenced(),

@@ -95,10 +95,10 @@ fn a_replica_that_came_back_with_less_gives_the_lock_back() {
 #[test]
 fn a_replica_of_an_older_timeline_receives_no_more_when_it_is_compared() {
     let mut said = lived(2, 900);
-    said.fork = Some(Fork {
+    said.forks = vec![Fork {
         from: Timeline(1),
         at: Lsn(1000),
-    });
+    }];
     for (received, promotes) in [(1000, true), (1001, false)] {
         let mut story = asks_for_the_lock(vacated(10, said.clone()), at(1000, Some("b:5432")));
         story.locked(20);
@@ -119,10 +119,10 @@ fn a_replica_of_an_older_timeline_receives_no_more_when_it_is_compared() {
 fn a_leader_that_was_lost_before_it_recorded_its_history_has_left_where_it_said() {
     // `history` is of timeline 2, which left timeline 1 later than timeline 3 did.
     let mut said = lived(3, 500);
-    said.fork = Some(Fork {
+    said.forks = vec![Fork {
         from: Timeline(1),
         at: Lsn(500),
-    });
+    }];
     let mut free = vacated(10, said);
     free.history = Arc::new(vec![line(1, 900)]);
     for (received, may) in [(500, true), (501, false)] {
@@ -131,6 +131,40 @@ fn a_leader_that_was_lost_before_it_recorded_its_history_has_left_where_it_said(
         story.probed(at(received, None), ControlState::InArchiveRecovery);
         assert_eq!(story.node.explain().could_take_lock.is_ok(), may);
     }
+}
+
+#[test]
+fn no_fork_between_the_recorded_history_and_the_newest_timeline_is_forgotten() {
+    // `history` ends with timeline 1; 3 left that, 4 left 3, and neither of their leaders came to record it.
+    let fork = |from, at| Fork {
+        from: Timeline(from),
+        at: Lsn(at),
+    };
+    let mut said = lived(4, 900);
+    said.forks = vec![fork(1, 500), fork(3, 800)];
+    let mut free = vacated(10, said);
+    free.history = Arc::new(vec![line(1, 700)]);
+    assert_eq!(free.fork_of(Timeline(2)), Some(Lsn(0)), "4 never was on it");
+    for (received, may) in [(500, true), (501, false)] {
+        let mut story = Story::new(Config::new("a".into()));
+        story.read(free.clone());
+        story.probed(at(received, None), ControlState::InArchiveRecovery);
+        assert_eq!(story.node.explain().could_take_lock.is_ok(), may);
+    }
+    // What is published goes on from what is recorded, and names the newest in any case.
+    let way = || vec![fork(1, 500), fork(3, 800)];
+    let published = |history| {
+        free.history = Arc::new(history);
+        free.to_publish(way())
+    };
+    let histories = [
+        vec![],
+        vec![line(1, 700)],
+        vec![line(1, 500)],
+        vec![line(1, 500), line(3, 800)],
+    ];
+    let told = histories.map(published);
+    assert_eq!(told, [way(), way(), vec![fork(3, 800)], vec![fork(3, 800)]]);
 }
 
 #[test]
@@ -155,7 +189,7 @@ fn said(story: &Story) -> Status {
     };
     Status {
         next: status.next,
-        fork: status.fork,
+        forks: status.forks.clone(),
         ..lived(status.timeline.expect("a timeline").0, status.optime.0)
     }
 }

@@ -160,7 +160,7 @@ fn one_of_the_clusters_number_that_began_elsewhere_is_another() {
         let free = || {
             free(10, |status| {
                 status.timeline = Some(Timeline(2));
-                status.fork = Some(Fork { from, at: Lsn(at) });
+                status.forks = vec![Fork { from, at: Lsn(at) }];
             })
         };
         story.read(free());

@@ -124,7 +124,7 @@ impl Dice {
                     retain_slots: BTreeSet::new(),
                     ttl: dice.maybe(2, |dice| Duration::from_secs(1 + dice.roll(9))),
                     timeline: dice.maybe(2, Self::timeline),
-                    fork: dice.maybe(3, Self::fork),
+                    forks: (0..dice.roll(3)).map(|_| dice.fork()).collect(),
                     next: dice.maybe(2, Self::timeline),
                     vacated: dice.maybe(2, Self::name),
                     unfenced: if dice.one_in(5) { Some(dice.name()) } else { None },

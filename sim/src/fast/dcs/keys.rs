@@ -82,7 +82,7 @@ pub fn status(by: usize, record: &StatusRecord, names: &[NodeName]) -> Held {
         retain_slots: record.retain_slots.clone(),
         ttl: Some(record.ttl),
         timeline: record.timeline,
-        fork: record.fork,
+        forks: record.forks.clone(),
         next: record.next,
         vacated: record.vacated.then(|| names[by].clone()),
         unfenced: record.unfenced.then(|| names[by].clone()),
