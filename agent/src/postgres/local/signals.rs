@@ -138,6 +138,9 @@ pub(super) fn reserve(data_dir: &Path, above: Timeline) -> Result<(), Error> {
 /// An empty one was left by a promotion that did not happen here. Another was fetched from a server that promoted and was lost before any of its
 /// WAL came: PostgreSQL takes the newest file for its target, whatever has become of that timeline, and then finds no server that has it.
 /// One that the upstream does have is fetched again.
+///
+/// Where an empty one stands for the timeline of the last WAL here, it was fetched from a server that never was on that timeline, and the
+/// standby came to it through a later one's: that says how it began, and is about to be removed.
 fn sweep_histories(data_dir: &Path) -> Result<(), Error> {
     let Ok(entries) = fs::read_dir(data_dir.join("pg_wal")) else {
         return Ok(());
@@ -159,11 +162,26 @@ fn sweep_histories(data_dir: &Path) -> Result<(), Error> {
         .unwrap_or_default()
         .max(own);
     let history = |name: &String| number(name.strip_suffix(".history")?);
-    for timeline in names
+    let mut later: Vec<u32> = names
         .iter()
         .filter_map(history)
         .filter(|timeline| last < *timeline)
-    {
+        .collect();
+    later.sort_unstable();
+    let placeholder = history_file(data_dir, last);
+    if fs::metadata(&placeholder).is_ok_and(|file| file.len() == 0) {
+        let told = later
+            .iter()
+            .find_map(|timeline| way_to(last, &history_file(data_dir, *timeline)));
+        if let Some(lines) = told {
+            files::write(&placeholder, lines.as_bytes(), 0o600)?;
+            tracing::info!(
+                timeline = last,
+                "wrote the history of a timeline that only a number had been reserved for"
+            );
+        }
+    }
+    for timeline in later {
         files::remove(&history_file(data_dir, timeline))?;
         tracing::info!(
             timeline,
@@ -173,9 +191,42 @@ fn sweep_histories(data_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The history of `timeline` by that of a later one, if this came of it.
+fn way_to(timeline: u32, later: &Path) -> Option<String> {
+    let text = fs::read_to_string(later).ok()?;
+    let number = |line: &str| line.split_whitespace().next()?.parse::<u32>().ok();
+    let came = text.lines().any(|line| number(line) == Some(timeline));
+    let before = text
+        .lines()
+        .filter(|line| number(line).is_some_and(|number| number < timeline));
+    came.then(|| before.flat_map(|line| [line, "\n"]).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_placeholder_for_the_timeline_of_the_last_wal_becomes_its_history() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).unwrap();
+        fs::write(wal.join("000000030000000000000003"), "").unwrap();
+        reserve(dir.path(), Timeline(4)).unwrap();
+        fs::write(history_file(dir.path(), 4), "1\t0/5000000\tx\n").unwrap();
+        fs::write(
+            history_file(dir.path(), 5),
+            "1\t0/1000000\tx\n\n3\t0/3000000\ty\n",
+        )
+        .unwrap();
+        sweep_histories(dir.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(history_file(dir.path(), 3)).unwrap(),
+            "1\t0/1000000\tx\n"
+        );
+        assert_eq!(fs::read_to_string(history_file(dir.path(), 2)).unwrap(), "");
+        assert!(!history_file(dir.path(), 5).exists());
+    }
 
     #[test]
     fn histories_are_swept_above_the_last_timeline_that_wal_is_here_of() {

@@ -59,7 +59,17 @@ impl Histories {
     }
 
     /// Removes the files of timelines after `own`, the last that WAL is here of: left by promotions that came to nothing, here or elsewhere.
+    /// The first that came of `own` says how that began, where a placeholder stood for it.
     pub fn sweep(&mut self, own: u32) {
+        if self.0.get(&own).is_some_and(Vec::is_empty)
+            && let Some((_, forks)) = self
+                .0
+                .range(own + 1..)
+                .find(|(_, forks)| forks.iter().any(|fork| fork.timeline == own))
+        {
+            let before = forks.iter().filter(|fork| fork.timeline < own).copied().collect();
+            self.write(own, before);
+        }
         self.0.retain(|timeline, _| *timeline <= own);
     }
 
@@ -146,6 +156,17 @@ mod tests {
         );
         files.sweep(1);
         assert_eq!(files.newest(1), 1);
+    }
+
+    #[test]
+    fn a_placeholder_for_the_timeline_of_the_last_wal_becomes_its_history() {
+        let fork = |timeline, at| Fork { timeline, at };
+        let mut files = Histories::default();
+        files.reserve(1, 3);
+        files.write(4, vec![fork(1, 500)]);
+        files.write(5, vec![fork(1, 400), fork(3, 700)]);
+        files.sweep(3);
+        assert_eq!((files.newest(1), files.of(3)), (3, &[fork(1, 400)][..]));
     }
 
     #[test]
