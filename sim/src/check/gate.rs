@@ -2,11 +2,12 @@
 //!
 //! A start or a promotion shows commits that were waiting for standbys. While the gate is shut clients see nothing; when it is opened
 //! some other disk has all that was in the log as it was shut, or the bound that the node obeys is over, or the gate is not wanted any more.
+//! Who has it may be cloned anew by a person's word, of which nobody can hear in time.
 
 use std::collections::BTreeMap;
 
 use super::{Fact, Invariant, Moment, Violation, name};
-use crate::record::{NodeIndex, Seen};
+use crate::record::{NodeIndex, Rebuild, Seen};
 
 /// What is let in to which new primary.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,18 @@ impl Gates {
                     return moment.breaks(Invariant::C1, Some(since), text);
                 }
             }
+            Seen::Discarded {
+                how: Rebuild::Clone,
+                source: Some(source),
+                own,
+                theirs: Some(theirs),
+                ..
+            } if moment.charter.reinit
+                && own.timeline == theirs.timeline
+                && theirs.position <= own.position =>
+            {
+                self.shut.remove(source);
+            }
             _ => {}
         }
         None
@@ -48,7 +61,8 @@ impl Gates {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up::MadeUp;
+    use super::super::Charter;
+    use super::super::made_up::{MadeUp, at};
     use super::*;
     use crate::clock::SEC;
     use crate::record::Gate;
@@ -73,6 +87,32 @@ mod tests {
     fn a_gate_opens_for_a_standby_or_when_its_bound_is_over() {
         opened(true, 100, &[1]).0.clean();
         opened(false, 10_000, &[]).0.clean();
+    }
+
+    #[test]
+    fn a_person_may_have_the_standby_cloned_anew_that_has_it() {
+        for (has, excused) in [(100, true), (90, false)] {
+            let mut run = MadeUp::chartered(Charter {
+                nodes: 2,
+                reinit: true,
+                ..Charter::default()
+            });
+            let hold = true;
+            run.gated(0, Gate { bound: SEC, hold });
+            run.see(Some(0), Seen::GateShut);
+            run.see(
+                Some(1),
+                Seen::Discarded {
+                    how: Rebuild::Clone,
+                    source: Some(0),
+                    own: at(1, has),
+                    theirs: Some(at(1, 100)),
+                    alone: None,
+                },
+            );
+            run.see(Some(0), Seen::GateOpened { having: Vec::new() });
+            assert_eq!(run.checker.violation.is_none(), excused);
+        }
     }
 
     #[test]

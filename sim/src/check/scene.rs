@@ -68,6 +68,8 @@ pub struct Member {
     pub hung: bool,
     /// A person promoted it past its agent, which does not lead: what such a server does is that person's, and no client is let in.
     pub by_hand: bool,
+    /// Its agent has said since then that clients may write to it.
+    pub vouched: bool,
     /// The timeline that was made so, while its data is on it.
     pub made: Option<ByHand>,
     /// What it had when that was last told.
@@ -280,7 +282,13 @@ impl Scene {
         let member = &mut self.members[node];
         let fenced = matches!(member.guard, Guard::Armed(until) if fact.at < until) && fact.at < member.right;
         let by_hand = member.by_hand || member.made.is_some() && member.is_primary();
-        if by_hand && led && (fenced || self.unfenced == Some(node)) {
+        // A number below the one that was reserved for its leader is never the cluster's. Who takes the lock in the instant of the promotion
+        // has not seen it yet.
+        let counts = member.vouched
+            || member
+                .made
+                .is_none_or(|made| self.reserved <= Some(made.timeline));
+        if by_hand && led && counts && (fenced || self.unfenced == Some(node)) {
             member.by_hand = false;
             let made = member.made.take().filter(|_| member.is_primary());
             self.adopted = made
@@ -446,7 +454,11 @@ impl Member {
                 let primary = *primary;
                 self.become_(Process::Up { primary }, Some(*standing), fact);
             }
-            Seen::PromotedByHand => self.by_hand = true,
+            Seen::PromotedByHand => {
+                self.by_hand = true;
+                self.vouched = false;
+            }
+            Seen::Health { primary: true, .. } => self.vouched = true,
             Seen::Promoted { standing, .. } => {
                 if !self.by_hand {
                     self.made = None;
