@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Context, Plan, Trail};
 use crate::action::{Grounds, Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
+use crate::facts::REMEMBERED;
 use crate::sync::Mode;
 use crate::types::{Lsn, MonoTime, NodeName, Timeline};
 use crate::view::{ClusterView, FailoverKey, Server};
@@ -272,10 +273,12 @@ fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     for name in ctx.facts.others(ctx.me()).map(|(name, _)| name).filter(electable) {
         peer(ctx, server, name)?;
     }
-    // An etcd that was away takes the keys of all members with the leader's, and they write them anew. The last leader is expected to be gone,
-    // unless it has said since that it could lead.
+    // An etcd that was away takes the keys of all members with the leader's, and they write them anew; and one without space refuses the key of
+    // a member that could lead, which nobody asks without it. The last leader is expected to be gone, unless it has said since that it could
+    // lead.
     let led = ctx.facts.led.as_ref().filter(|name| !offers(ctx, name));
-    let since = ctx.now.minus(HEARSAY);
+    let free = ctx.leaderless_for();
+    let since = ctx.now.minus(if free < HEARSAY { REMEMBERED } else { HEARSAY });
     let missing = ctx.facts.missing(since, led).find(|name| *name != ctx.me());
     match missing.filter(|_| !forced(ctx) && !lacks(Flaw::MembersForgotten)) {
         Some(name) => Err(Guard::PeerUnheard(name.clone())),

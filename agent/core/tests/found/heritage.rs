@@ -282,6 +282,27 @@ fn a_member_whose_key_vanished_with_the_leaders_is_waited_for_a_moment() {
 }
 
 #[test]
+fn a_member_whose_key_vanished_before_the_leaders_is_waited_for_a_moment() {
+    let mut led = view(10, Some("b"), 10);
+    let (name, c) = member("c", "replica");
+    led.members.insert(name.clone(), c);
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(led.clone());
+    story.probed(at(1000, Some("b:5432")), ControlState::InArchiveRecovery);
+    led.members.remove(&name);
+    led.revision = Revision(15);
+    story.hear(Input::Cluster(led));
+    story.later(3000);
+    story.probed(at(1000, Some("b:5432")), ControlState::InArchiveRecovery);
+    let mut free = vacated(20, lived(1, 900));
+    free.members = BTreeMap::from([member("a", "replica")]);
+    story.hear(Input::Cluster(free));
+    assert!(!story.orders.contains_key(&Lane::Lock), "it may be ahead");
+    story.later(600);
+    assert!(matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })));
+}
+
+#[test]
 fn nothing_is_given_up_for_a_leader_of_an_older_timeline() {
     let config = Config {
         reclone_on_divergence: true,
