@@ -53,7 +53,7 @@ const SOON: &[(Bug, u64)] = &[
     (Bug::TimelineNotReserved, 200),
     (Bug::UnknownIsSuccess, 200),
     (Bug::AcquireWithoutStatus, 100),
-    (Bug::LookOfBefore, 200),
+    (Bug::LookOfBefore, 500),
 ];
 
 #[test]

@@ -75,6 +75,18 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_that_is_brought_forward_binds_from_then_on() {
+        for (after, fine) in [(60, true), (100, false)] {
+            let mut run = MadeUp::leading(1);
+            run.later(2000);
+            run.arm(0, 1800);
+            run.later(after);
+            run.write(0, at(1, 100));
+            assert_eq!(run.checker.violation.is_none(), fine);
+        }
+    }
+
+    #[test]
     fn a_write_after_the_right_is_found() {
         let mut run = MadeUp::leading(1);
         run.arm(0, 60_000);

@@ -483,7 +483,14 @@ impl Member {
             }
             Seen::DataBroken | Seen::DataGone { .. } => (self.standing, self.made) = (None, None),
             Seen::GuardBegan => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),
-            Seen::Armed { until } => (self.guard, self.guard_since) = (Guard::Armed(*until), Some(fact)),
+            Seen::Armed { until } => {
+                // A deadline that is brought forward, to before this instant, binds from now on.
+                let until = match self.guard {
+                    Guard::Armed(before) if *until < fact.at => before.min(fact.at),
+                    _ => *until,
+                };
+                (self.guard, self.guard_since) = (Guard::Armed(until), Some(fact));
+            }
             Seen::Lifted => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),
             Seen::GuardDied => (self.guard, self.guard_since) = (Guard::Gone, Some(fact)),
             Seen::Power { on: false } => {
