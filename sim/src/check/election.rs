@@ -75,7 +75,8 @@ impl Election {
             return moment.breaks(Invariant::S5, None, text);
         }
         let alone = scene.sync_leader == Some(node) && scene.by_word(node);
-        if let Some(optime) = optime.filter(|_| !forced && !alone && published) {
+        let mistaken = scene.member(node)?.mistaken();
+        if let Some(optime) = optime.filter(|_| !forced && !alone && !mistaken && published) {
             let lag = optime.ahead_of(standing.position);
             if settings.maximum_lag < lag {
                 let text = format!(
@@ -237,6 +238,27 @@ mod tests {
         run.person_names(1);
         taken(&mut run);
         run.clean();
+    }
+
+    #[test]
+    fn a_number_that_was_reserved_since_hides_what_a_person_made() {
+        for (published, restarted, hidden) in [(1, true, true), (1, false, false), (2, true, false)] {
+            let mut run = promoted_by_hand(2);
+            run.see(
+                Some(0),
+                Seen::StatusWritten {
+                    optime: Lsn(5000),
+                    timeline: Some(Timeline(published)),
+                    next: Some(Timeline(2)),
+                    vacated: false,
+                    unfenced: false,
+                },
+            );
+            if restarted {
+                run.see(Some(1), Seen::AgentBegan);
+            }
+            assert_eq!(run.checker.scene().member(1).unwrap().mistaken(), hidden);
+        }
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub struct ByHand {
     pub fork: (Timeline, Lsn),
     /// When.
     pub at: Time,
-    /// Nothing on disk tells it from one of the cluster's: a leader had reserved that number, or has made one of it in the same place. An agent
-    /// that has not seen it begin takes the one for the other.
+    /// Nothing on disk tells it from one of the cluster's: a leader had reserved that number, has done so since, or has made one of it in the same
+    /// place. An agent that has not seen it begin takes the one for the other.
     pub hidden: bool,
 }
 
@@ -271,6 +271,11 @@ impl Scene {
             member.primary_until = Some(fact.at);
         }
         member.fold(fact, seen);
+        if let (Seen::AgentBegan, Some(made)) = (seen, &mut member.made) {
+            // A leader has reserved that number since, and what came of that is not published.
+            let next = self.lived < Some(made.timeline) && Some(made.timeline) <= self.reserved;
+            made.hidden |= next;
+        }
         if let Seen::Streaming { upstream, .. } | Seen::Rebuilt { source: upstream, .. } = seen {
             // What it is given may be of that timeline.
             let theirs = self.members.get(*upstream).and_then(|upstream| upstream.made);
