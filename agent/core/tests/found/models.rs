@@ -90,6 +90,35 @@ fn nothing_is_written_to_a_cluster_before_initialize_names_it() {
     assert_eq!(gave(&story, starts), 1);
 }
 
+#[test]
+fn nobody_creates_a_cluster_beside_one_whose_maker_lost_its_key() {
+    let view = |revision, status_revision| ClusterView {
+        revision: Revision(revision),
+        initialize: Some(Initialize::InProgress),
+        status: (0 < status_revision).then(Arc::default),
+        status_revision: Revision(status_revision),
+        ..ClusterView::default()
+    };
+    // Nobody has led for two lifetimes of the lock, as far as it was seen; or another reign has come and gone a moment ago.
+    for (reign, may) in [(0, true), (7, false)] {
+        let mut story = Story::new(Config::new("a".into()));
+        for second in 1..10 {
+            story.read(view(second, 0));
+            look(&mut story, empty());
+            assert!(!story.orders.contains_key(&Lane::Lock));
+        }
+        story.read(view(10, reign));
+        for _ in 0..3 {
+            story.later(1000);
+            look(&mut story, empty());
+        }
+        assert_eq!(story.orders.contains_key(&Lane::Lock), may);
+        story.later(3000);
+        look(&mut story, empty());
+        assert!(story.orders.contains_key(&Lane::Lock));
+    }
+}
+
 fn names_it(order: &Order) -> bool {
     matches!(order, Order::WriteInitialize { .. })
 }
