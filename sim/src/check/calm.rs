@@ -95,17 +95,18 @@ impl Calm {
         }
         match moment.seen {
             Seen::Right { sent, until, by } => {
+                let settings = moment.scene.member(node).and_then(|member| member.settings);
                 let until = match by {
                     RightBy::Lock => {
                         let life = until.saturating_sub(*sent);
                         let shortest = self.shortest.entry(node).or_insert(life);
                         *shortest = life.min(*shortest);
-                        *until
+                        // A shorter ttl is wanted than the one that others still have to be told.
+                        settings.map_or(*until, |settings| (*until).min(sent + settings.ttl))
                     }
                     RightBy::Grants if self.listing.contains(&node) => return,
                     RightBy::Grants => {
                         let shortest = self.shortest.get(&node).copied().unwrap_or_default();
-                        let settings = moment.scene.member(node).and_then(|member| member.settings);
                         let asked = self.asked.get(&node).map_or(*sent, |asked| *sent.min(asked));
                         asked + settings.map_or(shortest, |settings| settings.ttl.min(shortest))
                     }
