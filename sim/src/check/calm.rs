@@ -260,6 +260,7 @@ mod tests {
     use super::super::Charter;
     use super::super::made_up::{MadeUp, at};
     use super::*;
+    use crate::record::Settings;
     use surus_core::Decision;
     use surus_core::types::{Generation, MonoTime};
 
@@ -407,6 +408,28 @@ mod tests {
         acts(&mut run);
         ended(&mut run, 0, End::ByGuard);
         assert_eq!(run.violation().invariant, Invariant::L2);
+    }
+
+    #[test]
+    fn a_renewal_under_a_shorter_ttl_gives_a_right_of_that_whatever_others_are_told() {
+        for (ttl, blamed) in [(3, false), (5, true)] {
+            let mut run = MadeUp::leading(2);
+            let settings = run.checker.scene().member(0).and_then(|member| member.settings);
+            let ttl = ttl * SEC;
+            run.see(
+                Some(0),
+                Seen::Configured(Settings {
+                    ttl,
+                    ..settings.unwrap()
+                }),
+            );
+            run.later(2000);
+            renewed(&mut run, 2000);
+            run.later(2500);
+            acts(&mut run);
+            ended(&mut run, 0, End::ByGuard);
+            assert_eq!(run.checker.violation.is_some(), blamed);
+        }
     }
 
     #[test]
