@@ -74,7 +74,11 @@ impl Election {
             );
             return moment.breaks(Invariant::S5, None, text);
         }
-        let alone = scene.sync_leader == Some(node) && scene.by_word(node);
+        // What a person made by hand may have been published since by one whom the `sync` key names as well.
+        let by_hand = told
+            .and_then(|told| told.node)
+            .and_then(|node| scene.member(node)?.made);
+        let alone = scene.sync_leader == Some(node) && (scene.by_word(node) || by_hand.is_some());
         let mistaken = scene.member(node)?.mistaken();
         if let Some(optime) = optime.filter(|_| !forced && !alone && !mistaken && published) {
             let lag = optime.ahead_of(standing.position);
