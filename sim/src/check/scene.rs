@@ -287,12 +287,10 @@ impl Scene {
         let member = &mut self.members[node];
         let fenced = matches!(member.guard, Guard::Armed(until) if fact.at < until) && fact.at < member.right;
         let by_hand = member.by_hand || member.made.is_some() && member.is_primary();
-        // A number below the one that was reserved for its leader is never the cluster's. Who takes the lock in the instant of the promotion
-        // has not seen it yet.
-        let counts = member.vouched
-            || member
-                .made
-                .is_none_or(|made| self.reserved <= Some(made.timeline));
+        // A number below the one that was reserved for its leader is never the cluster's. Who takes the lock in the instant of the promotion, or
+        // before its timeline begins, has not seen it yet.
+        let made = |made: ByHand| self.reserved <= Some(made.timeline);
+        let counts = member.vouched || member.made.is_some_and(made);
         if by_hand && led && counts && (fenced || self.unfenced == Some(node)) {
             member.by_hand = false;
             let made = member.made.take().filter(|_| member.is_primary());
