@@ -240,14 +240,10 @@ impl Reached {
     /// How far this server is.
     #[must_use]
     pub fn by(server: &Server) -> Self {
-        let fork = |line: &HistoryLine| Fork {
-            from: line.timeline,
-            at: line.switch,
-        };
         Self {
             timeline: Some(server.timeline),
             position: server.position(),
-            forks: server.history.iter().map(fork).collect(),
+            forks: server.history.iter().map(Fork::from).collect(),
         }
     }
 }

@@ -113,14 +113,14 @@ impl ClusterView {
     fn unrecorded(&self) -> Option<&[Fork]> {
         let status = self.status.as_ref()?;
         let last = status.forks.last().filter(|_| !lacks(Flaw::ForkUnrecorded))?;
-        let recorded = self.history.last().is_some_and(|line| last.is(line));
+        let recorded = self.history.last().is_some_and(|line| *last == line.into());
         (status.timeline == self.timeline() && !recorded).then_some(&status.forks)
     }
 
     /// What of these forks, one after another, `status` has to say: those after the last that the `history` key has, and the newest in any case.
     #[must_use]
     pub fn to_publish(&self, mut forks: Vec<Fork>) -> Vec<Fork> {
-        let recorded = |fork: &Fork| self.history.iter().any(|line| fork.is(line));
+        let recorded = |fork: &Fork| self.history.iter().any(|line| *fork == line.into());
         let known = forks.iter().rposition(recorded).map_or(0, |last| last + 1);
         forks.drain(..known.min(forks.len().saturating_sub(1)));
         forks
@@ -228,21 +228,20 @@ pub struct Fork {
 }
 
 impl Fork {
-    /// This line of a history tells of it.
-    #[must_use]
-    pub fn is(&self, line: &HistoryLine) -> bool {
-        (self.from, self.at) == (line.timeline, line.switch)
-    }
-
     /// Where `timeline` left the one before, by the history of it or of one that came of it.
     #[must_use]
     pub fn of(timeline: Timeline, history: &[HistoryLine]) -> Option<Self> {
         let before = history.iter().filter(|line| line.timeline < timeline);
-        let line = before.max_by_key(|line| line.timeline)?;
-        Some(Self {
+        before.max_by_key(|line| line.timeline).map(Self::from)
+    }
+}
+
+impl From<&HistoryLine> for Fork {
+    fn from(line: &HistoryLine) -> Self {
+        Self {
             from: line.timeline,
             at: line.switch,
-        })
+        }
     }
 }
 

@@ -60,11 +60,9 @@ fn claim(ctx: &Context<'_>, trail: &mut Trail, initialize: Option<Initialize>) -
     } else if initialize.is_some() && !ctx.state.claimed && !abandoned {
         // Its maker holds the lock while it works; two lifetimes without a lock, and the maker is gone.
         Some(Guard::SomebodyBootstraps)
-    } else if ctx.facts.foreign.may_run(ctx.now) {
+    } else if let Some(guard) = ctx.old_right() {
         // Its maker may have lost the key early, and be at work.
-        Some(Guard::OldRight {
-            left: ctx.facts.foreign.until.since(ctx.now),
-        })
+        Some(guard)
     } else if ctx.now < ctx.state.cooldown {
         Some(Guard::Cooldown {
             left: ctx.state.cooldown.since(ctx.now),

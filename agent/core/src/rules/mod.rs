@@ -400,6 +400,13 @@ impl<'a> Context<'a> {
         Some(write.map_or_else(|| Plan::hold(rule), |write| Plan::order(rule, write)))
     }
 
+    /// The right of the last leader may still run.
+    pub(crate) fn old_right(&self) -> Option<Guard> {
+        let left = self.facts.foreign.until.since(self.now);
+        let runs = self.facts.foreign.may_run(self.now);
+        runs.then_some(Guard::OldRight { left })
+    }
+
     /// Somebody else's right that may still run: the last leader's, one this node has granted, or that of a primary without a
     /// deadline. The lock can have come late, by an order of long ago, so this is looked at again before anything becomes writable.
     pub(crate) fn others_right(&self) -> Option<Guard> {
@@ -409,9 +416,8 @@ impl<'a> Context<'a> {
         if let Some(guard) = self.unfenced_other() {
             return Some(guard);
         }
-        if self.facts.foreign.may_run(self.now) {
-            let left = self.facts.foreign.until.since(self.now);
-            return Some(Guard::OldRight { left });
+        if let Some(guard) = self.old_right() {
+            return Some(guard);
         }
         let (_, until) = self.state.promise.as_ref()?;
         let left = until.since(self.now);
@@ -500,14 +506,16 @@ impl<'a> Context<'a> {
     pub(crate) fn status(&self, vacated: bool) -> StatusRecord {
         let old = self.facts.view().and_then(|view| view.status.as_ref());
         let server = self.primary();
-        let said = old.map(|status| Reached {
-            timeline: status.timeline,
-            position: status.optime,
-            forks: status.forks.clone(),
-        });
-        // A renewal does not take the cluster back to where an older view has it.
-        let newer = |told: &&Reached| said.as_ref().is_none_or(|said| said.timeline < told.timeline);
-        let said = self.state.told.as_ref().filter(newer).cloned().or(said);
+        let said = || {
+            let said = old.map(|status| Reached {
+                timeline: status.timeline,
+                position: status.optime,
+                forks: status.forks.clone(),
+            });
+            // A renewal does not take the cluster back to where an older view has it.
+            let newer = |told: &&Reached| said.as_ref().is_none_or(|said| said.timeline < told.timeline);
+            self.state.told.as_ref().filter(newer).cloned().or(said)
+        };
         let inherited = self.replica().map(|(replica, _)| replica);
         let inherited =
             inherited.filter(|replica| race::unpublished(self, replica) || self.usurped().is_some());
@@ -515,7 +523,7 @@ impl<'a> Context<'a> {
             .map(Reached::by)
             .or_else(|| self.state.reached.clone())
             .or_else(|| inherited.map(Reached::by))
-            .or(said)
+            .or_else(said)
             .unwrap_or_default();
         let forks = match self.facts.view() {
             Some(view) => view.to_publish(reached.forks),

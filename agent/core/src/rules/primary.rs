@@ -150,13 +150,8 @@ pub(super) fn take_free_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pla
         trail.block(Rule::Reacquire, Guard::PeerIsPrimary(name.clone()));
         return None;
     }
-    if ctx.facts.foreign.may_run(ctx.now) && !ctx.valid() {
-        trail.block(
-            Rule::Reacquire,
-            Guard::OldRight {
-                left: ctx.facts.foreign.until.since(ctx.now),
-            },
-        );
+    if let Some(guard) = ctx.old_right().filter(|_| !ctx.valid()) {
+        trail.block(Rule::Reacquire, guard);
         return None;
     }
     if !ctx.lanes.idle(Lane::Lock) {

@@ -257,10 +257,8 @@ fn ancestry(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
 /// that could lead is better.
 fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     let server = could_take_lock(ctx)?;
-    if ctx.facts.foreign.may_run(ctx.now) {
-        return Err(Guard::OldRight {
-            left: ctx.facts.foreign.until.since(ctx.now),
-        });
+    if let Some(guard) = ctx.old_right() {
+        return Err(guard);
     }
     if let Some(key) = ctx.facts.view().and_then(|view| view.failover.as_ref()) {
         reservation(ctx, key)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use surus_core::types::Timeline;
 
 use super::super::Signal;
+use super::super::probe::parse_history;
 use super::directory::{self, at_work};
 use super::{Error, control, files};
 
@@ -194,7 +195,7 @@ fn sweep_histories(data_dir: &Path) -> Result<(), Error> {
 /// The history of `timeline` by that of a later one, if this came of it.
 fn way_to(timeline: u32, later: &Path) -> Option<String> {
     let text = fs::read_to_string(later).ok()?;
-    let number = |line: &str| line.split_whitespace().next()?.parse::<u32>().ok();
+    let number = |line: &str| Some(parse_history(line).first()?.timeline.0);
     let came = text.lines().any(|line| number(line) == Some(timeline));
     let before = text
         .lines()
