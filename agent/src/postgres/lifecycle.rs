@@ -431,14 +431,15 @@ impl Postgres {
     }
 
     /// The right of an order as it is now: work that came before the start may have taken longer than the right lasted when
-    /// the order was given, and the agent has moved the guard's deadline on meanwhile, as its lease was renewed.
+    /// the order was given, and the agent has moved the guard's deadline on meanwhile, as its lease was renewed. If that guard has died
+    /// since, what it was told counts.
     pub(super) async fn as_extended(&self, right: Right) -> Right {
-        let armed = self
-            .control
-            .status()
-            .await
-            .ok()
-            .and_then(|status| status.deadline);
+        let armed = self.control.status().await.ok();
+        let told = self.memory().deadline;
+        let told = told.filter(|(_, generation)| *generation == right.generation);
+        let armed = armed
+            .and_then(|status| status.deadline)
+            .or(told.map(|(deadline, _)| deadline));
         match (right.guard_until, armed) {
             (Some(ordered), Some(armed)) if ordered < armed => Right {
                 guard_until: Some(armed),
@@ -463,10 +464,9 @@ impl Postgres {
     pub async fn set_deadline(&self, deadline: Option<MonoTime>, generation: Generation) -> Outcome {
         let work = async {
             self.newest(generation)?;
-            self.control
-                .set_deadline(deadline, generation)
-                .await
-                .map_err(Error::from)
+            self.control.set_deadline(deadline, generation).await?;
+            self.memory().deadline = deadline.map(|deadline| (deadline, generation));
+            Ok(())
         };
         report("set deadline", work.await, |()| Outcome::Ok)
     }

@@ -117,6 +117,8 @@ struct Memory {
     told: bool,
     /// The newest reign that gave an order.
     generation: Generation,
+    /// The deadline that the agent set last, and in which reign: a guard that has died does not know it any more.
+    deadline: Option<(MonoTime, Generation)>,
     /// The last complaint about a connection, so that it is logged once and not each second.
     complaint: Option<String>,
 }

@@ -12,9 +12,10 @@ mod synchronous;
 use std::time::Duration;
 
 use support::{G, Node, as_postgres, expect_ok, now, present, soon, streaming};
+use surus::postgres::ProcessControl as _;
 use surus_core::action::StopMode;
 use surus_core::input::Outcome;
-use surus_core::types::{Generation, Lsn, Timeline};
+use surus_core::types::{Generation, Lsn, MonoTime, Timeline};
 use surus_core::view::{ControlState, DataDir, Process, ServerRole};
 
 #[test]
@@ -277,8 +278,13 @@ fn a_clean_stop_tells_its_checkpoint_and_a_crashed_primary_comes_back() {
                     .await,
             );
             node.until(|server| server.is_primary()).await;
-            expect_ok(node.postgres.restart(Some(soon()), false, Generation(2)).await);
+            // The order knew of a shorter right, and whoever holds the process has forgotten the deadline when the server has stopped.
+            let (ordered, extended) = (soon(), MonoTime(soon().0 + 1_000_000_000));
+            expect_ok(node.postgres.set_deadline(Some(extended), Generation(2)).await);
+            expect_ok(node.postgres.restart(Some(ordered), false, Generation(2)).await);
             node.until(|server| server.is_primary()).await;
+            let held = node.control.status().await.unwrap();
+            assert_eq!(held.deadline, Some(extended));
         },
     );
 }

@@ -149,6 +149,7 @@ impl World {
                     None => true,
                 };
                 if accepted {
+                    self.hosts[node].memory.deadline = deadline.map(|deadline| (deadline, action.generation));
                     self.arm_timer(node);
                 }
                 let outcome = if accepted {

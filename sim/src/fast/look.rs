@@ -1,7 +1,7 @@
 //! What an agent's probe makes of its PostgreSQL: the answer to its one query if there is one, else files and processes.
 
 use surus_core::sync::Names;
-use surus_core::types::{Lsn, MonoTime, SystemId, Timeline};
+use surus_core::types::{Generation, Lsn, MonoTime, SystemId, Timeline};
 use surus_core::view::{ControlData, ControlState, DataDir, Fork, PostgresView, Process, Server, ServerRole};
 
 use crate::clock::{MS, SEC, Time};
@@ -23,6 +23,8 @@ pub struct Memory {
     pub primary: Option<bool>,
     /// The furthest that was received, of this cluster and timeline.
     pub received: Option<(SystemId, Timeline, Lsn)>,
+    /// The deadline that the agent set last, and in which reign.
+    pub deadline: Option<(MonoTime, Generation)>,
     /// The server that was asked last for the timeline it replays, and when.
     asked: Option<(u64, Time)>,
 }

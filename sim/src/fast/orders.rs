@@ -577,7 +577,11 @@ impl World {
             .cluster()
             .is_some_and(|cluster| cluster.standby_signal);
         // The deadline may have been extended while the server stopped.
-        let armed = self.hosts[node].guard.as_ref().and_then(|guard| guard.deadline);
+        let host = &self.hosts[node];
+        let told = host.memory.deadline;
+        let told = told.filter(|(_, generation)| *generation == action.generation);
+        let armed = host.guard.as_ref().and_then(|guard| guard.deadline);
+        let armed = armed.or(told.map(|(deadline, _)| deadline));
         if let Some(until) = guard_until
             .filter(|_| !signal)
             .map(|until| armed.map_or(until, |armed| until.max(armed)))

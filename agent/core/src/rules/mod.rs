@@ -502,7 +502,8 @@ impl<'a> Context<'a> {
     /// What to write to `status`.
     ///
     /// Who takes the lock on a timeline whose reign published nothing publishes what it has of it: it reserves the next one, and if that
-    /// comes to nothing, this timeline is not the one that was reserved last any more.
+    /// comes to nothing, this timeline is not the one that was reserved last any more. One that was made by hand is published once the `sync`
+    /// key names nobody else: until then, those whom it names may have to lead, with what they have of the timeline before.
     pub(crate) fn status(&self, vacated: bool) -> StatusRecord {
         let old = self.facts.view().and_then(|view| view.status.as_ref());
         let server = self.primary();
@@ -516,9 +517,10 @@ impl<'a> Context<'a> {
             let newer = |told: &&Reached| said.as_ref().is_none_or(|said| said.timeline < told.timeline);
             self.state.told.as_ref().filter(newer).cloned().or(said)
         };
+        let in_others_name = self.facts.sync_key().is_some_and(|key| key.leader != *self.me());
+        let by_hand = self.usurped().is_some() && !in_others_name;
         let inherited = self.replica().map(|(replica, _)| replica);
-        let inherited =
-            inherited.filter(|replica| race::unpublished(self, replica) || self.usurped().is_some());
+        let inherited = inherited.filter(|replica| race::unpublished(self, replica) || by_hand);
         let reached = server
             .map(Reached::by)
             .or_else(|| self.state.reached.clone())

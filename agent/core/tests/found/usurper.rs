@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
+use surus_core::sync::SyncKey;
 use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Lane, Order};
@@ -278,5 +279,38 @@ fn a_replica_does_not_wait_for_an_upstream_on_a_timeline_that_it_has_left() {
             panic!("it follows nobody")
         };
         assert_eq!(followed.name, NodeName::from(upstream));
+    }
+}
+
+/// 12022662: it was published with the lock that a person's word gave to `a`, which was lost before it was promoted. Those whom the key named were
+/// past its fork, and nobody could lead.
+#[test]
+fn a_timeline_made_by_hand_is_published_once_the_sync_key_names_nobody_else() {
+    let named = |leader: &str| SyncKey {
+        leader: leader.into(),
+        voters: [NodeName::from("c")].into(),
+        quorum: 0,
+    };
+    for (key, published) in [(None, 2), (Some(named("b")), 1), (Some(named("a")), 2)] {
+        let mut story = Story::new(Config::new("a".into()));
+        let free = || {
+            let mut free = free(10, |_| {});
+            free.sync = key.clone().map(Arc::new);
+            free.failover = Some(FailoverKey {
+                leader: None,
+                candidate: Some("a".into()),
+                due: Due::Now,
+                revision: Revision(5),
+            });
+            free
+        };
+        story.read(free());
+        story.probed(second(idle()), ControlState::InArchiveRecovery);
+        story.read(free());
+        hear(&mut story, None);
+        let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
+            panic!("a person named it")
+        };
+        assert_eq!(status.timeline, Some(Timeline(published)), "{key:?}");
     }
 }
