@@ -66,8 +66,10 @@ impl Election {
             .map_or(0, |since| moment.at.saturating_sub(since));
         let made = scene.member(node)?.made.filter(|made| made.at + LATE < moment.at);
         let made = made.map(|made| made.timeline);
+        // Before anybody has published a timeline, nothing tells whose is the cluster's.
+        let known = scene.reserved.max(scene.lived);
         let unknown =
-            made.filter(|made| *made == standing.timeline && scene.reserved.max(scene.lived) < Some(*made));
+            made.filter(|made| *made == standing.timeline && known.is_some_and(|known| known < *made));
         if let Some(made) = unknown.filter(|_| !forced && patience < PATIENCE) {
             let text = format!(
                 "{who} on timeline {made}, which a person made by hand, before others had their turn"

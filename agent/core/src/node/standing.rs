@@ -20,17 +20,15 @@ impl Node {
         if before < Some(timeline) {
             self.arrive(timeline, writes && before.is_some());
         }
+        let here = |stood: &&mut Stood| stood.timeline == timeline;
+        if let Some(stood) = self.state.stood.as_mut().filter(here) {
+            stood.wrote |= writes;
+        }
         // In a pause a person's primary may take the lock.
         let leads = self.state.lease.held && writes && self.config.pause;
         let known = self.context().another();
         let adopted = leads || self.context().adopted();
-        if let Some(stood) = self
-            .state
-            .stood
-            .as_mut()
-            .filter(|stood| stood.timeline == timeline)
-        {
-            stood.wrote |= writes;
+        if let Some(stood) = self.state.stood.as_mut().filter(here) {
             stood.usurped = (stood.usurped || known) && !adopted;
         }
     }

@@ -314,3 +314,67 @@ fn a_timeline_made_by_hand_is_published_once_the_sync_key_names_nobody_else() {
         assert_eq!(status.timeline, Some(Timeline(published)), "{key:?}");
     }
 }
+
+/// 13162384: a person promoted this node's server in the instant in which its agent had it promoted, and it took the number of the last primary's
+/// timeline, from where that one had left the timeline before.
+#[test]
+fn what_a_person_promoted_below_the_reserved_number_is_promoted_anew() {
+    for timeline in [2, 3] {
+        let mut story = Story::new(Config {
+            failsafe_mode: false,
+            ..Config::new("a".into())
+        });
+        let from = Timeline(1);
+        let published = |mut view: ClusterView, next: u32| {
+            view = said(view, |status| {
+                status.timeline = Some(Timeline(2));
+                status.forks = vec![Fork { from, at: Lsn(900) }];
+                status.next = Some(Timeline(next));
+                status.vacated = (next == 2).then(|| "b".into());
+            });
+            view
+        };
+        story.read(published(view(10, None, 10), 2));
+        let at = |role, timeline| {
+            let Process::Running(mut server) = second(role) else {
+                unreachable!()
+            };
+            server.timeline = Timeline(timeline);
+            server.history.truncate(timeline as usize - 1);
+            server.upstream = None;
+            Process::Running(server)
+        };
+        let replayed = Lsn(900);
+        let before = || {
+            let role = ServerRole::Replica {
+                received: Some(replayed),
+                replayed,
+                streaming: false,
+            };
+            at(role, 1)
+        };
+        story.probed(before(), ControlState::InArchiveRecovery);
+        story.read(published(view(10, None, 10), 2));
+        hear(&mut story, None);
+        story.locked(12);
+        story.read(published(view(13, Some("a"), 12), 3));
+        for _ in 0..10 {
+            if let Some(Order::Promote { .. }) = story.under_way(Lane::Postgres) {
+                break;
+            }
+            story.finish(Lane::Postgres);
+            story.probed(before(), ControlState::InArchiveRecovery);
+            story.finish(Lane::Guard);
+            story.locked_if_asked(14);
+        }
+        let promotes = matches!(story.under_way(Lane::Postgres), Some(Order::Promote { .. }));
+        assert!(promotes, "{:?}", story.given);
+        for _ in 0..2 {
+            story.finish(Lane::Postgres);
+            story.finish(Lane::Guard);
+            story.probed(at(writes(), timeline), ControlState::InProduction);
+        }
+        let stop = |order: &Order| matches!(order, Order::Stop { .. });
+        assert_eq!(story.given.iter().any(stop), timeline == 2, "{:?}", story.given);
+    }
+}
