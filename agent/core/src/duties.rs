@@ -131,6 +131,9 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
 }
 
 fn read(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
+    if let Some((_, until)) = rules::awaited(ctx) {
+        due.read = due.read.min(until);
+    }
     pace(ctx, &mut due.read, ctx.config.round(), Lane::Read, || {
         Order::ReadCluster
     })

@@ -99,16 +99,14 @@ impl Facts {
         }
     }
 
-    /// The members whose keys vanished no longer than `since` ago, `but` one.
+    /// The members whose keys vanished at `since` or later, `but` one, and when they did.
     pub fn missing<'a>(
         &'a self,
         since: MonoTime,
         but: Option<&'a NodeName>,
-    ) -> impl Iterator<Item = &'a NodeName> + use<'a> {
-        self.vanished
-            .iter()
-            .filter(move |(name, at)| since <= **at && but != Some(*name))
-            .map(|(name, _)| name)
+    ) -> impl Iterator<Item = (&'a NodeName, MonoTime)> + use<'a> {
+        let gone = self.vanished.iter().map(|(name, at)| (name, *at));
+        gone.filter(move |(name, at)| since <= *at && but != Some(*name))
     }
 
     /// This member's key vanished at `since` or later.

@@ -21,7 +21,10 @@ impl Node {
             self.arrive(timeline, writes && before.is_some());
         }
         let here = |stood: &&mut Stood| stood.timeline == timeline;
+        let below = self.state.lease.held && self.state.reserved.is_some_and(|next| timeline < next);
         if let Some(stood) = self.state.stood.as_mut().filter(here) {
+            // The look before may have seen it in the midst of its promotion.
+            stood.usurped |= below && writes && !stood.wrote && before.is_some();
             stood.wrote |= writes;
         }
         // In a pause a person's primary may take the lock.

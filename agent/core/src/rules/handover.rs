@@ -153,7 +153,7 @@ pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) ->
 }
 
 /// The candidate (or, if none is named, anybody electable) has received WAL beyond the start of the shutdown checkpoint, on the timeline
-/// that ends there: the position of a replica that has not turned to it yet says nothing.
+/// that ends there: the position of a replica that has not turned to it yet says nothing, nor does that of a primary that a person made of one.
 fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     if lacks(Flaw::StandbyUnawaited) {
         return true;
@@ -173,6 +173,7 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
             && peer.status.as_ref().is_some_and(|status| {
                 !status.nofailover
                     && status.running
+                    && !status.primary
                     && status.timeline == timeline
                     && status.position.is_some_and(|position| checkpoint < position)
             })

@@ -19,7 +19,7 @@ mod stopped;
 mod usurper;
 
 pub(crate) use handover::{candidate, wanted};
-pub(crate) use race::{HEARSAY, could_take_lock};
+pub(crate) use race::{HEARSAY, awaited, could_take_lock};
 
 use std::time::Duration;
 

@@ -271,17 +271,26 @@ fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
     for name in ctx.facts.others(ctx.me()).map(|(name, _)| name).filter(electable) {
         peer(ctx, server, name)?;
     }
-    // An etcd that was away takes the keys of all members with the leader's, and they write them anew; and one without space refuses the key of
-    // a member that could lead, which nobody asks without it. The last leader is expected to be gone, unless it has said since that it could
-    // lead.
-    let led = ctx.facts.led.as_ref().filter(|name| !offers(ctx, name));
-    let free = ctx.leaderless_for();
-    let since = ctx.now.minus(if free < HEARSAY { REMEMBERED } else { HEARSAY });
-    let missing = ctx.facts.missing(since, led).find(|name| *name != ctx.me());
-    match missing.filter(|_| !forced(ctx) && !lacks(Flaw::MembersForgotten)) {
-        Some(name) => Err(Guard::PeerUnheard(name.clone())),
+    match awaited(ctx).filter(|_| !forced(ctx) && !lacks(Flaw::MembersForgotten)) {
+        Some((name, _)) => Err(Guard::PeerUnheard(name.clone())),
         None => Ok(server),
     }
+}
+
+/// Who may be about to write its key anew, and when etcd is to be read for that: whoever has not come back then is not waited for.
+///
+/// An etcd that was away takes the keys of all members with the leader's, and they write them anew; and one without space refuses the key of a
+/// member that could lead, which nobody asks without it. That it came back is not left to the watch, which may be held up. The last leader is
+/// expected to be gone, unless it has said since that it could lead.
+pub(crate) fn awaited<'a>(ctx: &Context<'a>) -> Option<(&'a NodeName, MonoTime)> {
+    let free = ctx.facts.leaderless?;
+    let read = ctx.facts.read.unwrap_or_default();
+    let led = ctx.facts.led.as_ref().filter(|name| !offers(ctx, name));
+    let missing = ctx.facts.missing(free.minus(REMEMBERED), led);
+    let until = missing.map(|(name, at)| (name, at.max(free).plus(HEARSAY)));
+    until
+        .filter(|(name, until)| *name != ctx.me() && read < *until)
+        .max_by_key(|(_, until)| *until)
 }
 
 /// This member has said since the lock became free that it could take it.

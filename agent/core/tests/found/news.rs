@@ -291,7 +291,13 @@ fn wal_that_was_received_beyond_the_fork_is_not_promoted() {
 
 #[test]
 fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
-    for (timeline, gives) in [(1, true), (2, false), (0, false)] {
+    let cases = [
+        (1, false, true),
+        (2, false, false),
+        (0, false, false),
+        (1, true, false),
+    ];
+    for (timeline, primary_by_hand, gives) in cases {
         let mut story = leading(Config::new("a".into()));
         story.done(Lane::Guard, Outcome::Ok);
         let Process::Running(mut server) = primary() else {
@@ -306,7 +312,11 @@ fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
         let checkpoint = Some(Lsn(1000));
         story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
         story.probed(Process::Absent, ControlState::ShutDown);
-        let status = answers(timeline, 2000, None);
+        // 13172553: one that a person promoted has a timeline of that number as well.
+        let status = PeerStatus {
+            primary: primary_by_hand,
+            ..answers(timeline, 2000, None)
+        };
         story.hear(Input::Peer {
             name: "b".into(),
             asked: MonoTime::from_millis(story.now),
