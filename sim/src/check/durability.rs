@@ -14,10 +14,10 @@
 //!
 //! And a node that stops to hand over waits for a standby that streams to have all that it wrote ([`Seen::LeftUnsent`]).
 //!
-//! Not counted: a manual failover that names the new primary (a person gave those writes up), and the writes of a primary that a person
-//! overruled.
+//! Not counted: a manual failover that names the new primary (a person gave those writes up), the writes of a primary that a person
+//! overruled, and what a failover before has given up and was allowed to: one that had it may have been promoted since, and lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use surus_core::types::{Lsn, Timeline};
 
@@ -47,6 +47,8 @@ pub struct Durability {
     composed: BTreeMap<NodeIndex, Time>,
     /// When each member had looked that last published its position as a primary.
     published: BTreeMap<NodeIndex, Time>,
+    /// The values that a failover has lost.
+    given_up: BTreeSet<u64>,
 }
 
 impl Durability {
@@ -164,7 +166,8 @@ impl Durability {
             return moment.breaks(Invariant::S3, Some(first.fact), text);
         }
         let lag = optime.ahead_of(*switch);
-        for commit in lost.iter().filter(|commit| !overruled(commit)) {
+        let counts = |commit: &&Commit| !overruled(commit) && !self.given_up.contains(&commit.value);
+        for commit in lost.iter().filter(counts) {
             if commit.position <= optime && settings.maximum_lag < lag {
                 let text = format!(
                     "{who} is promoted {lag} bytes behind what was published, and acknowledged writes are lost"
@@ -181,6 +184,7 @@ impl Durability {
                 return moment.breaks(Invariant::S3, Some(commit.fact), text);
             }
         }
+        self.given_up.extend(lost.iter().map(|commit| commit.value));
         None
     }
 }
