@@ -9,9 +9,9 @@ at 38s cut n3 peers for=60s
 at 39s power-loss n1
 at 41s failover to=n3
 at 41s when lock-taken on=n3 do lose here request rpc=txn count=1 for=5s
+at 41s when lock-taken on=n3 after=300ms do cancel-failover
 at 41s when promoted on=n3 after=580ms do power-loss here back=10s
 at 42s cut n2 etcd for=14s
-at 57s cancel-failover
 at 80s expect primary is=n3
 end 100s
 expect no-dual-primary
