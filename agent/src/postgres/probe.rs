@@ -327,6 +327,8 @@ impl Postgres {
         }
         let (role, timeline) = self.memory().learn(&answer);
         let history = self.history(timeline).await;
+        let idle = matches!(role, ServerRole::Replica { streaming: false, .. });
+        let seeks_next = idle && self.site.history(Timeline(timeline.0 + 1)).await.is_some();
         let managed = self.managed().await.is_some();
         let gated = self.gate().await == Some(Gate::Shut);
         let data = match self.unfinished(heartbeat).await {
@@ -352,6 +354,7 @@ impl Postgres {
                     ServerRole::Replica { .. } => host_and_port(&answer.conninfo),
                 },
                 slot: Some(answer.slot).filter(|slot| !slot.is_empty()),
+                seeks_next,
             }),
         })
     }

@@ -136,6 +136,7 @@ impl World {
             },
         };
         let upstream = probe.conninfo.as_ref().map(|conninfo| conninfo.to.0 as usize);
+        let idle = matches!(role, ServerRole::Replica { streaming: false, .. });
         let server = Server {
             role,
             timeline,
@@ -153,6 +154,7 @@ impl World {
                 .and_then(|upstream| self.names.get(upstream))
                 .map(|name| format!("{name}:5432")),
             slot: probe.slot,
+            seeks_next: idle && histories.is_some_and(|files| files.has(timeline.0 + 1)),
         };
         PostgresView {
             data: DataDir::Present(data),

@@ -132,13 +132,16 @@ pub(super) fn follow(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
 }
 
 /// A replica that does not stream, on a timeline that is not the leader's: it is compared with the leader's history, and stopped to be rewound if it
-/// diverged.
+/// diverged. One that is on the leader's and has heard of a later one is started anew.
 fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) -> Option<Plan> {
     let leader_timeline = ctx.leader_timeline()?;
     let usurped = ctx.usurped();
     let same = leader_timeline == server.timeline && usurped.is_none();
-    if streaming || same || !ctx.leader_is_primary() {
+    if streaming || same && !server.seeks_next || !ctx.leader_is_primary() {
         return None;
+    }
+    if same {
+        return nudge(ctx, trail);
     }
     let Some(ancestry) = ctx.ancestry() else {
         let due = ctx.state.settled.plus(STANDSTILL);

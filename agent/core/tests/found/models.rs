@@ -362,6 +362,30 @@ fn a_replica_that_stands_still_is_started_anew_once_in_a_reign() {
     }
 }
 
+/// 13260080: it fetched the history file of a timeline to which somebody had promoted its upstream by hand, and asked for that for ever.
+#[test]
+fn a_replica_on_the_leaders_timeline_that_seeks_another_is_started_anew() {
+    for seeks_next in [false, true] {
+        let mut story = Story::new(Config::new("a".into()));
+        story.read(view(10, Some("b"), 9));
+        for _ in 0..60 {
+            let Process::Running(mut idle) = replica() else {
+                unreachable!()
+            };
+            idle.role = ServerRole::Replica {
+                received: Some(Lsn(1000)),
+                replayed: Lsn(1000),
+                streaming: false,
+            };
+            idle.seeks_next = seeks_next;
+            story.probed(Process::Running(idle), ControlState::InArchiveRecovery);
+            end(&mut story, Lane::Postgres, Outcome::Ok);
+        }
+        let restarts = gave(&story, |order| matches!(order, Order::Restart { .. }));
+        assert_eq!(restarts, usize::from(seeks_next), "once in a reign");
+    }
+}
+
 #[test]
 fn a_replica_started_for_a_leader_of_before_is_stopped_if_it_does_not_come_up() {
     let mut story = Story::new(Config::new("a".into()));
