@@ -99,14 +99,10 @@ impl Facts {
         }
     }
 
-    /// The members whose keys vanished at `since` or later, `but` one, and when they did.
-    pub fn missing<'a>(
-        &'a self,
-        since: MonoTime,
-        but: Option<&'a NodeName>,
-    ) -> impl Iterator<Item = (&'a NodeName, MonoTime)> + use<'a> {
+    /// The members whose keys vanished at `since` or later, and when they did.
+    pub fn missing(&self, since: MonoTime) -> impl Iterator<Item = (&NodeName, MonoTime)> {
         let gone = self.vanished.iter().map(|(name, at)| (name, *at));
-        gone.filter(move |(name, at)| since <= *at && but != Some(*name))
+        gone.filter(move |(_, at)| since <= *at)
     }
 
     /// This member's key vanished at `since` or later.

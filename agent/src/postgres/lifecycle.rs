@@ -434,12 +434,10 @@ impl Postgres {
     /// the order was given, and the agent has moved the guard's deadline on meanwhile, as its lease was renewed. If that guard has died
     /// since, what it was told counts.
     pub(super) async fn as_extended(&self, right: Right) -> Right {
-        let armed = self.control.status().await.ok();
+        let status = self.control.status().await.unwrap_or_default();
         let told = self.memory().deadline;
         let told = told.filter(|(_, generation)| *generation == right.generation);
-        let armed = armed
-            .and_then(|status| status.deadline)
-            .or(told.map(|(deadline, _)| deadline));
+        let armed = status.deadline.or(told.map(|(deadline, _)| deadline));
         match (right.guard_until, armed) {
             (Some(ordered), Some(armed)) if ordered < armed => Right {
                 guard_until: Some(armed),

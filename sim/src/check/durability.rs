@@ -397,6 +397,38 @@ mod tests {
         run.clean();
     }
 
+    /// Turmoil 1302432: who had it led for a moment and published nothing.
+    #[test]
+    fn what_was_given_up_may_come_back_and_go_again() {
+        let from_the_first = |switch, standing| Seen::Promoted {
+            from: Timeline(1),
+            switch: Lsn(switch),
+            standing,
+        };
+        for given_up in [true, false] {
+            let mut run = MadeUp::leading(3);
+            run.write(0, at(1, 900));
+            for _ in 0..20 {
+                run.later(1000);
+                look(&mut run);
+                let (id, order, about) = (10, Deed::Renew, None);
+                run.see(Some(0), Seen::OrderBegan { id, order, about });
+                run.status(0, 1000, false);
+            }
+            if given_up {
+                run.take_lock(1, at(1, 800));
+                run.promote(1, at(2, 810));
+                run.take_lock(0, at(1, 1000));
+                run.see(Some(0), from_the_first(1000, at(3, 1010)));
+            }
+            run.status(1, 810, false);
+            run.take_lock(2, at(1, 800));
+            run.see(Some(2), from_the_first(800, at(4, 810)));
+            let found = run.checker.violation.map(|found| found.invariant);
+            assert_eq!(found, (!given_up).then_some(Invariant::S3));
+        }
+    }
+
     fn look(run: &mut MadeUp) {
         let (id, order) = (9, Deed::Probe);
         let (about, end, text) = (None, OrderEnd::Done, None);

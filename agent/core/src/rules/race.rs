@@ -286,10 +286,11 @@ pub(crate) fn awaited<'a>(ctx: &Context<'a>) -> Option<(&'a NodeName, MonoTime)>
     let free = ctx.facts.leaderless?;
     let read = ctx.facts.read.unwrap_or_default();
     let led = ctx.facts.led.as_ref().filter(|name| !offers(ctx, name));
-    let missing = ctx.facts.missing(free.minus(REMEMBERED), led);
-    let until = missing.map(|(name, at)| (name, at.max(free).plus(HEARSAY)));
-    until
-        .filter(|(name, until)| *name != ctx.me() && read < *until)
+    let missing = ctx.facts.missing(free.minus(REMEMBERED));
+    missing
+        .filter(|(name, _)| *name != ctx.me() && Some(*name) != led)
+        .map(|(name, at)| (name, at.max(free).plus(HEARSAY)))
+        .filter(|(_, until)| read < *until)
         .max_by_key(|(_, until)| *until)
 }
 

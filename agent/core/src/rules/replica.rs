@@ -137,11 +137,15 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
     let leader_timeline = ctx.leader_timeline()?;
     let usurped = ctx.usurped();
     let same = leader_timeline == server.timeline && usurped.is_none();
-    if streaming || same && !server.seeks_next || !ctx.leader_is_primary() {
+    if streaming || !ctx.leader_is_primary() {
         return None;
     }
     if same {
-        return nudge(ctx, trail);
+        return if server.seeks_next {
+            nudge(ctx, trail)
+        } else {
+            None
+        };
     }
     let Some(ancestry) = ctx.ancestry() else {
         let due = ctx.state.settled.plus(STANDSTILL);

@@ -369,13 +369,8 @@ fn a_replica_on_the_leaders_timeline_that_seeks_another_is_started_anew() {
         let mut story = Story::new(Config::new("a".into()));
         story.read(view(10, Some("b"), 9));
         for _ in 0..60 {
-            let Process::Running(mut idle) = replica() else {
+            let Process::Running(mut idle) = stranded() else {
                 unreachable!()
-            };
-            idle.role = ServerRole::Replica {
-                received: Some(Lsn(1000)),
-                replayed: Lsn(1000),
-                streaming: false,
             };
             idle.seeks_next = seeks_next;
             story.probed(Process::Running(idle), ControlState::InArchiveRecovery);

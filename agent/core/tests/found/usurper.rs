@@ -325,16 +325,13 @@ fn what_a_person_promoted_below_the_reserved_number_is_promoted_anew() {
             ..Config::new("a".into())
         });
         let from = Timeline(1);
-        let published = |mut view: ClusterView, next: u32| {
-            view = said(view, |status| {
-                status.timeline = Some(Timeline(2));
-                status.forks = vec![Fork { from, at: Lsn(900) }];
-                status.next = Some(Timeline(next));
-                status.vacated = (next == 2).then(|| "b".into());
-            });
-            view
+        let told = |status: &mut Status, next: u32| {
+            status.timeline = Some(Timeline(2));
+            status.forks = vec![Fork { from, at: Lsn(900) }];
+            status.next = Some(Timeline(next));
         };
-        story.read(published(view(10, None, 10), 2));
+        let free = || free(10, |status| told(status, 2));
+        story.read(free());
         let at = |role, timeline| {
             let Process::Running(mut server) = second(role) else {
                 unreachable!()
@@ -354,10 +351,10 @@ fn what_a_person_promoted_below_the_reserved_number_is_promoted_anew() {
             at(role, 1)
         };
         story.probed(before(), ControlState::InArchiveRecovery);
-        story.read(published(view(10, None, 10), 2));
+        story.read(free());
         hear(&mut story, None);
         story.locked(12);
-        story.read(published(view(13, Some("a"), 12), 3));
+        story.read(said(view(13, Some("a"), 12), |status| told(status, 3)));
         for _ in 0..10 {
             if let Some(Order::Promote { .. }) = story.under_way(Lane::Postgres) {
                 break;
