@@ -14,3 +14,4 @@ at 50s expect primary is=n3
 at 70s expect writes within=5s
 end 80s
 expect no-dual-primary
+expect promotions<=3

@@ -1,7 +1,7 @@
 # G-17: who leads by a person's word is lost before the failsafe list names it
 # The one that the list names has what the new timeline left out. The leader named itself before it was promoted, and leads again.
 returns-with PromotedUnlisted
-cluster n1 n2 n3 failsafe_mode=on
+cluster n1 n2 n3 failsafe_mode=on remove_data_directory_on_diverged_timelines=on
 node n2 bootstrap=off
 node n3 bootstrap=off
 at 20s cut n3 etcd for=20s
@@ -15,3 +15,5 @@ at 42s cut n2 etcd for=14s
 at 80s expect primary is=n3
 end 100s
 expect no-dual-primary
+expect promotions<=2
+expect healthy within=90s
