@@ -57,6 +57,9 @@ pub(crate) struct Stories {
     /// not as in any run there
     #[arg(long, value_name = "WORLD")]
     against: Option<World>,
+    /// On containers: plant flaws in the core of agents that are built for it, each in the story that must fail by it
+    #[arg(long, conflicts_with = "against")]
+    flaws: bool,
     /// Story files, directories with such, or names such as B-001; if none is given, all in a simulated world, and the suite of `testcontainers` on containers
     #[arg(value_name = "STORY")]
     stories: Vec<String>,
@@ -70,6 +73,12 @@ pub(crate) struct Stories {
 /// # Errors
 /// [`Error::Unmet`] when one does not hold, or differs; [`Error::Unable`] when that could not be found out.
 pub(crate) fn stories(options: &Stories, report: Report) -> Result<()> {
+    if options.flaws && options.world != World::Containers {
+        return Err(Error::Unable(
+            "--flaws is for containers; in a simulated world: cargo ci stories --world fast -- --bugs"
+                .to_owned(),
+        ));
+    }
     match options.against {
         None => play(options.world, options, &options.stories, &options.rest, report),
         Some(World::Containers) => Err(Error::Unable(
@@ -148,27 +157,42 @@ fn play(world: World, options: &Stories, stories: &[String], rest: &[String], re
             ("surus-testcontainers", "surus-stories", vec![postgres])
         }
     };
+    let root = root()?;
+    let target = target(&root);
+    if options.flaws {
+        // Not where somebody might take it for one without.
+        let flawed = target.join("flawed");
+        let place = format!("--target-dir={}", flawed.display());
+        build(&root, "surus", &["--features=zoo", &place])?;
+        let agent = flawed.join("release/surus");
+        words.extend(["--flaws".to_owned(), format!("--agent={}", agent.display())]);
+    } else if world == World::Containers {
+        build(&root, "surus", &[])?;
+    }
+    build(&root, package, &[])?;
     words.extend(rest.iter().cloned());
     words.extend(stories.iter().cloned());
-    let root = root()?;
-    let mut build = Command::new(cargo());
-    build
-        .args(["build", "--quiet", "--release", "--locked", "-p", package])
-        .current_dir(&root);
-    if world == World::Containers {
-        build.args(["-p", "surus"]);
-    }
-    if !run(&mut build)?.success() {
-        return Err(Error::Unable(format!("{package} was not built")));
-    }
-    let program = target(&root).join("release").join(program);
+    let program = target.join("release").join(program);
     // Relative paths mean what they mean to the caller.
     let ended = run(Command::new(&program).args(&words))?;
     match ended.code() {
         Some(0) => Ok(()),
+        Some(1) if options.flaws => Err(Error::Unmet("a planted flaw was not found".to_owned())),
         Some(1) => Err(Error::Unmet("not every story holds".to_owned())),
         _ => Err(Error::Unable(format!("{} ended with {ended}", program.display()))),
     }
+}
+
+fn build(root: &Path, package: &str, more: &[&str]) -> Result<()> {
+    let mut build = Command::new(cargo());
+    build
+        .args(["build", "--quiet", "--release", "--locked", "-p", package])
+        .args(more)
+        .current_dir(root);
+    if run(&mut build)?.success() {
+        return Ok(());
+    }
+    Err(Error::Unable(format!("{package} was not built")))
 }
 
 fn run(command: &mut Command) -> Result<ExitStatus> {

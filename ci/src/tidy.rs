@@ -168,7 +168,12 @@ fn edges(metadata: &Value) -> Vec<String> {
         .filter(|package| PRODUCT.contains(&text(package, "name").as_str()))
         .flat_map(|package| list(package, "dependencies"))
         .any(|dep| list(&dep, "features").iter().any(|feature| feature == "zoo"));
-    if plants {
+    let by_default = list(metadata, "packages").iter().any(|package| {
+        list(&package["features"], "default")
+            .iter()
+            .any(|feature| feature == "zoo")
+    });
+    if plants || by_default {
         wrong.push("a shipped crate turns the feature `zoo` on: planted flaws are for simulations".into());
     }
     if closure("surus-core").contains("surus") {
@@ -277,6 +282,13 @@ mod tests {
             edges(&metadata)
         );
         assert!(edges(&metadata)[0].contains("`tokio`"));
+    }
+
+    #[test]
+    fn planted_flaws_in_what_is_shipped_are_found() {
+        let metadata = |default: &[&str]| json!({"packages": [{"id": "surus", "name": "surus", "features": {"default": default, "zoo": []}}]});
+        assert_eq!(edges(&metadata(&[])), Vec::<String>::new());
+        assert!(edges(&metadata(&["zoo"]))[0].contains("`zoo`"));
     }
 
     #[test]

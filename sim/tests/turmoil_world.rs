@@ -59,6 +59,21 @@ fn a_rough_day_ends_well() {
     }
 }
 
+#[test]
+fn what_the_end_of_the_faults_lets_go_is_told_before_it_acts() {
+    for world in NETWORKS {
+        let outcome = told(
+            world,
+            "cluster n1 n2 n3\nat 20s pause-host n1 for=60s\nat 20s freeze-agent n2 for=60s\nend 22s\nexpect healthy within=60s\n",
+        );
+        let lines: Vec<String> = outcome.lines().collect();
+        let at = |text: &str| lines.iter().position(|line| line.contains(text));
+        let (host, agent) = (at("n1    host goes on"), at("n2    agent goes on"));
+        assert!(host.is_some() && agent.is_some(), "{}", lines.join("\n"));
+        assert!(host < at("n1    PostgreSQL goes on"), "in {world}");
+    }
+}
+
 /// Short ones, of each kind of trouble: cuts both ways and one way, lost packets, etcd, power, freezes, people.
 const STORIES: [&str; 12] = [
     "B-003", "B-004", "B-016b", "B-032b", "B-061", "B-086", "B-097", "F-01", "F-12", "G-01", "G-07", "R3b",

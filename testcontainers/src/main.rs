@@ -1,6 +1,7 @@
 //! `surus-stories`: plays stories on containers and says whether what they expect holds.
 //!
-//! Exit code 0: all that were played hold. 1: one does not. 2: it could not be found out.
+//! Exit code 0: all that were played hold, or, with `--flaws`, every planted flaw made its story fail. 1: one does not. 2: it could not be
+//! found out.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use surus_ci::{images, tool};
 use surus_scenarios::Nanos;
 use surus_scenarios::library::{self, Told};
 use surus_testcontainers::docker::Docker;
-use surus_testcontainers::run::{self, End, Tale};
+use surus_testcontainers::run::{self, End, Run, Tale};
 use surus_testcontainers::suite;
 use surus_testcontainers::world::Site;
 
@@ -44,6 +45,12 @@ struct Arguments {
     /// The agent; the one that was built beside this program if none is given
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// Plant this flaw in the core of every agent (`agent/core/src/zoo.rs` names them)
+    #[arg(long, value_name = "NAME", requires = "agent")]
+    flaw: Option<String>,
+    /// Plant known flaws, each in the story that must fail by it; of the stories that are given, or of all
+    #[arg(long, requires = "agent", conflicts_with_all = ["flaw", "courses"])]
+    flaws: bool,
 }
 
 fn main() -> ExitCode {
@@ -60,13 +67,12 @@ fn main() -> ExitCode {
 }
 
 fn play(arguments: &Arguments, report: Report) -> Result<bool> {
-    let chosen = if arguments.stories.is_empty() {
-        library::chosen(suite::NAMES)
-    } else {
-        library::chosen(&arguments.stories)
-    };
-    let chosen: Vec<Told> = chosen.map_err(|error| Error::Unable(error.to_string()))?;
-    let stories: Vec<Told> = (0..arguments.times.max(1)).flat_map(|_| chosen.clone()).collect();
+    let chosen = chosen(arguments).map_err(|error| Error::Unable(error.to_string()))?;
+    let runs = chosen.iter().map(|(told, flaw)| Run {
+        story: &told.story,
+        flaw: *flaw,
+    });
+    let runs: Vec<_> = (0..arguments.times.max(1)).flat_map(|_| runs.clone()).collect();
     let runtime = suite::runtime()?;
     let image = images::ready(arguments.postgres)?;
     let docker = runtime.block_on(Docker::connect())?;
@@ -78,6 +84,9 @@ fn play(arguments: &Arguments, report: Report) -> Result<bool> {
         Some(agent) => agent.clone(),
         None => suite::agent()?,
     };
+    if runs.iter().any(|run| run.flaw.is_some()) {
+        suite::flawed(&agent)?;
+    }
     let site = Site {
         handle: runtime.handle().clone(),
         docker,
@@ -88,12 +97,12 @@ fn play(arguments: &Arguments, report: Report) -> Result<bool> {
     let files = tool::target(&tool::root()?).join("stories");
     report.say(format!(
         "{} stories on PostgreSQL {}, {} at a time",
-        stories.len(),
+        runs.len(),
         arguments.postgres,
         arguments.jobs
     ));
-    let tales = run::all(&site, &stories, arguments.jobs, &files, arguments.keep, &|tale| {
-        say(report, tale, arguments.verbose)
+    let tales = run::all(&site, &runs, arguments.jobs, &files, arguments.keep, &|tale| {
+        say(report, tale, arguments)
     })?;
     if let Some(file) = &arguments.courses {
         let courses: String = tales
@@ -103,16 +112,42 @@ fn play(arguments: &Arguments, report: Report) -> Result<bool> {
             .collect();
         std::fs::write(file, courses).map_err(Error::io(|| format!("write {}", file.display())))?;
     }
-    Ok(summary(report, &tales))
+    Ok(if arguments.flaws {
+        found(report, &tales)
+    } else {
+        summary(report, &tales)
+    })
 }
 
-fn say(report: Report, tale: &Tale, verbose: bool) {
+/// What is played: stories, and the flaw that is planted in each.
+fn chosen(arguments: &Arguments) -> std::result::Result<Vec<(Told, Option<&str>)>, library::Error> {
+    let given = &arguments.stories;
+    if arguments.flaws {
+        let meant = |story: &str| given.is_empty() || given.iter().any(|name| name == story);
+        let pairs = suite::FLAWS.iter().filter(|(_, story)| meant(story));
+        let (flaws, stories): (Vec<_>, Vec<_>) = pairs.copied().unzip();
+        let told = library::chosen(&stories)?;
+        return Ok(told.into_iter().zip(flaws.into_iter().map(Some)).collect());
+    }
+    let told = if given.is_empty() {
+        library::chosen(suite::NAMES)
+    } else {
+        library::chosen(given)
+    };
+    let flaw = arguments.flaw.as_deref();
+    Ok(told?.into_iter().map(|told| (told, flaw)).collect())
+}
+
+fn say(report: Report, tale: &Tale, arguments: &Arguments) {
     let (paint, word) = match &tale.end {
+        End::Holds if arguments.flaws => (Paint::Red, "HOLDS"),
+        End::Fails(_) if arguments.flaws => (Paint::Green, "found"),
         End::Holds => (Paint::Green, "holds"),
         End::Waits(_) => (Paint::Dim, "waits"),
         End::Fails(_) => (Paint::Red, "FAILS"),
         End::Unknown(_) => (Paint::Red, "unknown"),
     };
+    let flaw = tale.flaw.as_ref().map(|flaw| format!(" with {flaw}"));
     let silence: Vec<String> = tale
         .outages
         .iter()
@@ -124,10 +159,11 @@ fn say(report: Report, tale: &Tale, verbose: bool) {
         format!(", longest silence: {}", silence.join(", "))
     };
     report.say(format!(
-        "{} {:<8} {}{silence}",
+        "{} {:<8} {}{}{silence}",
         report.paint(paint, format!("{word:<7}")),
         tale.name,
-        span(tale.took)
+        span(tale.took),
+        flaw.unwrap_or_default()
     ));
     match &tale.end {
         End::Holds => {}
@@ -138,7 +174,7 @@ fn say(report: Report, tale: &Tale, verbose: bool) {
     }
     if let Some(kept) = &tale.kept {
         report.line(&format!("            logs: {}", kept.display()));
-        if verbose {
+        if arguments.verbose {
             let lines = std::fs::read_to_string(kept.join("timeline.txt")).unwrap_or_default();
             lines
                 .lines()
@@ -170,6 +206,17 @@ fn summary(report: Report, tales: &[Tale]) -> bool {
     fails == 0 && unknown == 0
 }
 
+/// How many planted flaws made their story fail; false when one did not, or it is not known.
+fn found(report: Report, tales: &[Tale]) -> bool {
+    let failing = tales.iter().filter(|tale| matches!(tale.end, End::Fails(_)));
+    let count = failing.count();
+    report.say(format!(
+        "{count} of {} planted flaws made their story fail",
+        tales.len()
+    ));
+    count == tales.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +226,6 @@ mod tests {
         let chosen = library::chosen(suite::NAMES).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(chosen.len(), suite::NAMES.len());
         assert!(suite::FEW.iter().all(|name| suite::NAMES.contains(name)));
+        assert!(suite::FLAWS.iter().all(|(_, name)| suite::NAMES.contains(name)));
     }
 }

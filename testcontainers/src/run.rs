@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use surus_ci::error::{Error, Result, chain};
-use surus_scenarios::library::Told;
 use surus_scenarios::{Course, Nanos, Outcome, Played, Story, play};
 
 use crate::world::{Site, World};
@@ -26,11 +25,30 @@ pub enum End {
     Unknown(String),
 }
 
+/// A story that is to be told.
+#[derive(Debug, Clone)]
+pub struct Run<'a> {
+    /// The story.
+    pub story: &'a Story,
+    /// The flaw that is planted in the core of every agent, by its name in `surus_core::zoo`.
+    pub flaw: Option<&'a str>,
+}
+
+impl<'a> Run<'a> {
+    /// The story, with agents as they are.
+    #[must_use]
+    pub fn of(story: &'a Story) -> Self {
+        Self { story, flaw: None }
+    }
+}
+
 /// A story that was told.
 #[derive(Debug, Clone)]
 pub struct Tale {
     /// Its name.
     pub name: String,
+    /// The flaw that every agent's core had.
+    pub flaw: Option<String>,
     /// How it ended.
     pub end: End,
     /// How long it took, from nothing to nothing.
@@ -52,7 +70,8 @@ static RUNS: AtomicUsize = AtomicUsize::new(0);
 
 /// Tells a story once. Its logs are kept below `files` if it fails, or if `keep` is set.
 #[must_use]
-pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
+pub fn tell(site: &Site, run: &Run<'_>, files: &Path, keep: bool) -> Tale {
+    let story = run.story;
     let began = crate::clock::now();
     let number = RUNS.fetch_add(1, Ordering::Relaxed);
     let name = format!("surus-{}-{number}", std::process::id());
@@ -64,6 +83,7 @@ pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
     ));
     let mut tale = Tale {
         name: story.name.clone(),
+        flaw: run.flaw.map(str::to_owned),
         end: End::Holds,
         took: Duration::ZERO,
         outages: Vec::new(),
@@ -74,7 +94,7 @@ pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
     };
     let lacks = World::lacks(story);
     if lacks.is_empty() {
-        in_world(site, story, &name, &directory, keep, &mut tale);
+        in_world(site, run, &name, &directory, keep, &mut tale);
     } else {
         tale.end = End::Waits(lacks);
     }
@@ -86,8 +106,9 @@ pub fn tell(site: &Site, story: &Story, files: &Path, keep: bool) -> Tale {
     tale
 }
 
-fn in_world(site: &Site, story: &Story, name: &str, directory: &Path, keep: bool, tale: &mut Tale) {
-    let mut world = match World::new(site, story, name, directory) {
+fn in_world(site: &Site, run: &Run<'_>, name: &str, directory: &Path, keep: bool, tale: &mut Tale) {
+    let story = run.story;
+    let mut world = match World::new(site, run, name, directory) {
         Ok(world) => world,
         Err(error) => {
             tale.end = End::Unknown(chain(&error));
@@ -138,13 +159,13 @@ fn in_world(site: &Site, story: &Story, name: &str, directory: &Path, keep: bool
     }
 }
 
-/// Tells stories, `jobs` at a time, and says how each ended as soon as it has. The tales are in the order of the stories.
+/// Tells stories, `jobs` at a time, and says how each ended as soon as it has. The tales are in the order of the runs.
 ///
 /// # Errors
 /// The directory for logs cannot be made.
 pub fn all(
     site: &Site,
-    stories: &[Told],
+    runs: &[Run<'_>],
     jobs: usize,
     files: &Path,
     keep: bool,
@@ -152,16 +173,16 @@ pub fn all(
 ) -> Result<Vec<Tale>> {
     fs::create_dir_all(files).map_err(Error::io(|| format!("create {}", files.display())))?;
     // The longest first, so that none is left alone at the end.
-    let mut order: Vec<usize> = (0..stories.len()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(stories[*index].story.end));
+    let mut order: Vec<usize> = (0..runs.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(runs[*index].story.end));
     let queue = Mutex::new(VecDeque::from(order));
-    let tales = Mutex::new(vec![None; stories.len()]);
+    let tales = Mutex::new(vec![None; runs.len()]);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(index) = next() {
-                    let tale = tell(site, &stories[index].story, files, keep);
+                    let tale = tell(site, &runs[index], files, keep);
                     say(&tale);
                     tales.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(tale);
                 }

@@ -1,8 +1,10 @@
 //! The stories that make up the suite, and what its runs need of this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use surus_ci::error::{Error, Result};
+use surus_ci::tool;
 use tokio::runtime::Runtime;
 
 /// The suite: stories that containers can act out in about a minute each. All measured faults, and of the others those that are short,
@@ -20,6 +22,14 @@ pub const NAMES: &[&str] = &[
 
 /// A few of it, for `cargo test`: a clean end, a crash, a partition.
 pub const FEW: &[&str] = &["M-02", "M-03", "M-08"];
+
+/// Flaws of the core, by their names in `surus_core::zoo`, and for each a story of the suite that must fail by it.
+#[rustfmt::skip]
+pub const FLAWS: &[(&str, &str)] = &[
+    ("RightForever", "B-001"), ("GuardTooLate", "B-001"), ("OldRightIgnored", "G-01"), ("RenewalsUnseen", "G-01"),
+    ("NewcomerDoesNotWait", "G-02"), ("OwnTtlForOthers", "G-13"), ("PromiseForgotten", "M-09"), ("NofailoverUnheeded", "G-05"),
+    ("PauseUnheeded", "G-06"), ("NumberForAncestry", "B-004"), ("ForkIgnored", "B-004"),
+];
 
 /// What waits runs on it; stories themselves have a thread each.
 ///
@@ -51,4 +61,20 @@ pub fn agent() -> Result<PathBuf> {
             place.display()
         ))
     })
+}
+
+/// An agent can have its flaws planted.
+///
+/// # Errors
+/// It was built without them; the text says the remedy.
+pub fn flawed(agent: &Path) -> Result<()> {
+    let version = tool::output(Command::new(agent).arg("--version"))?;
+    if version.trim_end().ends_with("with planted flaws") {
+        return Ok(());
+    }
+    Err(Error::Unable(format!(
+        "{} has no planted flaws: run `cargo build --release -p surus --features zoo --target-dir target/flawed`, and give --agent \
+         target/flawed/release/surus",
+        agent.display()
+    )))
 }

@@ -6,7 +6,7 @@ use surus_ci::error::chain;
 use surus_ci::{images, tool};
 use surus_scenarios::library;
 use surus_testcontainers::docker::Docker;
-use surus_testcontainers::run::{self, End};
+use surus_testcontainers::run::{self, End, Run};
 use surus_testcontainers::suite;
 use surus_testcontainers::world::Site;
 
@@ -39,8 +39,9 @@ fn a_few_stories_hold_on_containers() {
         agent: suite::agent().unwrap_or_else(|error| panic!("{}", chain(&error))),
     };
     let stories = library::chosen(suite::FEW).unwrap_or_else(|error| panic!("{error}"));
+    let runs: Vec<_> = stories.iter().map(|told| Run::of(&told.story)).collect();
     let files = tool::target(&tool::root().expect("a workspace")).join("stories");
-    let tales = run::all(&site, &stories, 1, &files, false, &|tale| {
+    let tales = run::all(&site, &runs, 1, &files, false, &|tale| {
         eprintln!(
             "{}: {:?} after {:.1} s",
             tale.name,

@@ -137,6 +137,8 @@ rules! {
     AwaitSource = "R32" "await-source" "there is nothing to clone from yet",
     /// See `rules/bootstrap.rs`.
     NeedHelp = "R33" "need-help" "the data directory needs a person",
+    /// See `rules/bootstrap.rs`.
+    StopHalfMade = "R34" "stop-half-made" "PostgreSQL runs in a data directory that nobody is making any more, and is stopped",
     /// See `rules/stopped.rs`.
     RestartPrimary = "R40" "restart-primary" "this primary's PostgreSQL ended and is started again in place",
     /// See `rules/stopped.rs`.

@@ -159,11 +159,12 @@ impl Facts {
         self.cluster.as_ref().map(|seen| &seen.value)
     }
 
-    /// The server, if it answers.
+    /// The server, if it answers. One whose data directory is not made to its end, a cluster in the making, is nobody's yet: it may be
+    /// given up for another, so nothing is said of it and nothing led by it.
     #[must_use]
     pub fn server(&self) -> Option<&Server> {
-        match self.process() {
-            Some(Process::Running(server)) => Some(server),
+        match (self.process()?, self.data()?) {
+            (Process::Running(server), data) if !matches!(data, DataDir::Incomplete(_)) => Some(server),
             _ => None,
         }
     }

@@ -21,6 +21,8 @@ pub mod driver;
 pub mod env;
 pub mod executor;
 pub mod facts;
+#[cfg(feature = "zoo")]
+mod flaw;
 pub mod record;
 pub mod systemd;
 
@@ -85,11 +87,13 @@ pub fn run_command(path: &Path, recording: Option<&Path>) -> ExitCode {
     if let Err(text) = crate::router::command::beside_agent(&settings) {
         return refuse(&text);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.worker_threads(2).enable_all();
+    #[cfg(feature = "zoo")]
+    if let Err(text) = flaw::plant_named(&mut threads) {
+        return refuse(&text);
+    }
+    let runtime = match threads.build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("error: no threads to run on: {error}")),
     };

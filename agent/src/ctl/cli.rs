@@ -7,11 +7,18 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// A build with planted flaws must not be taken for one to be used.
+const VERSION: &str = if cfg!(feature = "zoo") {
+    concat!(env!("CARGO_PKG_VERSION"), " with planted flaws")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// High availability for PostgreSQL: the agent, and the command line of its operator
 #[derive(Debug, Parser)]
 #[command(
     name = "surus",
-    version,
+    version = VERSION,
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true

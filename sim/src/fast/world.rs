@@ -15,7 +15,7 @@ use crate::fast::queue::Queue;
 use crate::fast::routers::Router;
 use crate::fast::story::{Armed, Mend};
 use crate::fast::wire::Wires;
-use crate::model::postgres::{Costs, Effect, Peer, Server};
+use crate::model::postgres::{Costs, Effect, Peer, Server, Settings};
 use crate::net::{Net, Place};
 use crate::record::{Keep, Recorder, Seen};
 use crate::rng::Rng;
@@ -68,15 +68,11 @@ pub struct World {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// How long a walreceiver that does not stream yet waits for an upstream that says nothing, by the keepalives that the agent writes into
-/// `primary_conninfo`: 10 s and three times 5 s.
-const KEEPALIVES: Time = 25 * SEC;
-
 /// A member's PostgreSQL, before there is anything.
 fn server(seed: u64, node: usize, synchronous: bool) -> Server {
     let peer = Peer(u32::try_from(node).unwrap_or(u32::MAX));
     let mut server = Server::new(peer, Costs::ORDINARY, Rng::new(seed, 100 + u64::from(peer.0)));
-    server.settings.connect_timeout = KEEPALIVES;
+    server.settings.connect_timeout = Settings::AGENTS_PATIENCE;
     server.settings.wal_keep_size = 128 << 20;
     // What becomes visible by a restart must not come before the `sync` key allows it.
     server.settings.restart_after_crash = !synchronous;

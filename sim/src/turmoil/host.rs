@@ -18,7 +18,8 @@ use crate::model::guard::Guard;
 use crate::model::postgres::directory::Disk;
 use crate::model::postgres::sync::SyncNames;
 use crate::model::postgres::{
-    Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Point, Refused, Server, Txn,
+    Costs, DataDir, Effect, Ended, Fact, Happening, Link, Message, Peer, Point, Refused, Server, Settings,
+    Txn,
 };
 use crate::record::{End, Seen, Standing};
 use crate::rng::Rng;
@@ -115,13 +116,15 @@ impl Host {
     ) -> Self {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let stream = 30 + u64::from(number);
+        let mut server = Server::new(Peer(number), Costs::ORDINARY, Rng::new(seed, stream));
+        server.settings.connect_timeout = Settings::AGENTS_PATIENCE;
         Self {
             index,
             name,
             machine,
             changed: Notify::new(),
             inside: Mutex::new(Inside {
-                server: Server::new(Peer(number), Costs::ORDINARY, Rng::new(seed, stream)),
+                server,
                 clock,
                 wall: 0,
                 warden: None,

@@ -140,8 +140,9 @@ impl World {
             return Ok(());
         }
         self.tell(format!("{}: the agent is started", self.hosts[host].name));
-        self.sh(host, &daemon("/usr/bin/surus run /surus/surus.yml", "agent"))
-            .map(drop)
+        let flaw = self.flaw.as_ref().map(|flaw| format!("SURUS_FLAW={flaw} "));
+        let run = format!("{}/usr/bin/surus run /surus/surus.yml", flaw.unwrap_or_default());
+        self.sh(host, &daemon(&run, "agent")).map(drop)
     }
 
     /// Starts a member of etcd unless it runs.

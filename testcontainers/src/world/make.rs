@@ -19,6 +19,7 @@ use super::{Client, World, net, postgres, span};
 use crate::dcs::{Etcd, Key};
 use crate::docker::{Docker, Plan};
 use crate::observer::{self, POSTGRES, lock};
+use crate::run::Run;
 use crate::seen::Seen;
 use crate::yml;
 
@@ -52,7 +53,8 @@ impl World {
     ///
     /// # Errors
     /// The engine refuses something, or the cluster does not come about. What was made is removed.
-    pub fn new(site: &Site, story: &Story, name: &str, directory: &Path) -> Result<Self> {
+    pub fn new(site: &Site, run: &Run<'_>, name: &str, directory: &Path) -> Result<Self> {
+        let story = run.story;
         let shape = &story.shape;
         let members = shape.members.len();
         let network = site.handle.block_on(site.docker.network(name))?;
@@ -61,6 +63,7 @@ impl World {
             docker: site.docker.clone(),
             etcd: Etcd::new(Vec::new()),
             shape: shape.clone(),
+            flaw: run.flaw.map(str::to_owned),
             directory: directory.to_owned(),
             hosts: Vec::new(),
             etcd_hosts: Vec::new(),

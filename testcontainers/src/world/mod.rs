@@ -83,6 +83,8 @@ pub struct World {
     docker: Docker,
     network: Network,
     shape: Shape,
+    /// The flaw of every agent's core.
+    flaw: Option<String>,
     /// Where the run's files are.
     directory: PathBuf,
     /// Members first, in the shape's order; then etcd's hosts, then routers.

@@ -1,7 +1,7 @@
 //! An empty data directory: create the cluster, or clone from it.
 
-use super::{Context, Plan, Trail};
-use crate::action::{Lane, Order};
+use super::{Context, Plan, Trail, fence};
+use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::types::NodeName;
 use crate::view::{DataDir, Initialize};
@@ -9,6 +9,7 @@ use crate::zoo::{Flaw, lacks};
 
 /// Decides about a data directory that is empty, half-made or unusable.
 ///
+/// - Half-made, and a server runs in it, with no order to make it under way: the agent that made it is gone, and the server is stopped.
 /// - Unusable: a person must look; the lock is given back.
 /// - Empty or half-made, and the cluster exists: clone from a member tagged `clonefrom`, else from the leader.
 /// - Empty or half-made, and there is no cluster: claim the `initialize` key, take the lock, create the cluster under it.
@@ -18,6 +19,10 @@ pub(super) fn data(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let view = ctx.facts.view()?;
     match ctx.facts.data()? {
         DataDir::Present(_) => None,
+        DataDir::Incomplete(text) if !ctx.absent() => {
+            let plan = fence::stop(ctx, Rule::StopHalfMade, StopMode::Immediate);
+            Some(plan.because(Evidence::Said(text.clone())))
+        }
         _ if !ctx.absent() => None,
         DataDir::Unusable(text) => {
             let release = ctx.state.lease.held && ctx.lanes.idle(Lane::Lock);

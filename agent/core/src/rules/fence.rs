@@ -61,7 +61,7 @@ pub(super) fn unfinished_promotion(ctx: &Context<'_>, trail: &mut Trail) -> Opti
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The order to stop, unless one that is as strict is under way.
-fn stop(ctx: &Context<'_>, rule: Rule, mode: StopMode) -> Plan {
+pub(super) fn stop(ctx: &Context<'_>, rule: Rule, mode: StopMode) -> Plan {
     let strict_enough = match ctx
         .lanes
         .outstanding(Lane::Postgres)

@@ -13,24 +13,24 @@ use crate::first::leading;
 use crate::story::*;
 
 /// Ends whatever order of this lane is under way as told.
-fn end(story: &mut Story, lane: Lane, outcome: Outcome) {
+pub(crate) fn end(story: &mut Story, lane: Lane, outcome: Outcome) {
     if story.orders.contains_key(&lane) {
         story.done(lane, outcome);
     }
 }
 
-fn gave(story: &Story, which: fn(&Order) -> bool) -> usize {
+pub(crate) fn gave(story: &Story, which: fn(&Order) -> bool) -> usize {
     story.given.iter().filter(|order| which(order)).count()
 }
 
-fn empty() -> PostgresView {
+pub(crate) fn empty() -> PostgresView {
     PostgresView {
         data: DataDir::Empty,
         process: Process::Absent,
     }
 }
 
-fn look(story: &mut Story, view: PostgresView) {
+pub(crate) fn look(story: &mut Story, view: PostgresView) {
     if !story.orders.contains_key(&Lane::Probe) {
         story.later(1000);
     }

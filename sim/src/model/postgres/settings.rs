@@ -90,6 +90,12 @@ pub struct Settings {
     pub archiving: Archiving,
 }
 
+impl Settings {
+    /// [`Self::connect_timeout`] by what the agent writes into `primary_conninfo`: keepalives after 10 s and three times 5 s, and
+    /// `tcp_user_timeout` of as much.
+    pub const AGENTS_PATIENCE: Time = 25 * SEC;
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -121,9 +121,8 @@ impl World {
         }
         for host in 0..self.agents.len() {
             self.power(host, true);
-            self.still[host].forget();
             self.boots[host] = false;
-            self.obey_still(host);
+            self.let_go(host);
             self.hub.act(host, |_, inside| inside.mend());
             if self.agents[host].is_some() {
                 // One that is on its way out.

@@ -65,6 +65,19 @@ impl World {
         self.hang(host, all || still.postgres.0 == epoch && still.postgres.1 != 0);
     }
 
+    /// Nothing of a host is held any more. It is told first: what goes on acts in the same instant.
+    pub(super) fn let_go(&mut self, host: usize) {
+        let was = self.still[host];
+        self.still[host].forget();
+        if was.host() {
+            self.see(host, Seen::HostFrozen { frozen: false });
+        }
+        if was.agent != 0 && self.agents[host].is_some() {
+            self.see(host, Seen::AgentFrozen { frozen: false });
+        }
+        self.obey_still(host);
+    }
+
     /// Holds what `hold` counts, and lets it go after `span`, unless all was let go before.
     fn holds(
         &mut self,

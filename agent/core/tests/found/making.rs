@@ -1,0 +1,108 @@
+//! A cluster in the making, whose maker does not come to the end.
+
+use surus_core::action::StopMode;
+use surus_core::config::Config;
+use surus_core::input::{Input, Outcome};
+use surus_core::types::*;
+use surus_core::view::*;
+use surus_core::{Lane, Order};
+
+use crate::models::{empty, end, gave, look};
+use crate::story::*;
+
+/// A server in a cluster that is not made to its end.
+fn half_made() -> PostgresView {
+    PostgresView {
+        data: DataDir::Incomplete("a bootstrap was interrupted".to_owned()),
+        process: primary(),
+    }
+}
+
+/// Something in `status` says that a primary has lived.
+fn says_lived(order: &Order) -> bool {
+    let (Order::Acquire { status, .. } | Order::Renew { status, .. } | Order::Release { status, .. }) = order
+    else {
+        return false;
+    };
+    status.timeline.is_some()
+}
+
+/// Turmoil 1354857: an agent was killed while it made the cluster, and the next one led with the server that it left. Whatever was to be
+/// set there was refused, and once it had stopped the cluster counted as one that has lived: nobody made another.
+#[test]
+fn a_cluster_whose_maker_was_killed_is_made_anew() {
+    let mut story = Story::new(Config::new("a".into()));
+    let mut begun = view(5, Some("a"), 4);
+    begun.initialize = Some(Initialize::InProgress);
+    begun.status = None;
+    story.read(begun);
+    for revision in 6..9 {
+        look(&mut story, half_made());
+        end(&mut story, Lane::Guard, Outcome::Ok);
+        story.later(100);
+        story.locked_if_asked(revision);
+    }
+    let stop = Order::Stop {
+        mode: StopMode::Immediate,
+        checkpoint_first: false,
+    };
+    assert_eq!(story.under_way(Lane::Postgres), Some(&stop), "{:?}", story.given);
+    story.done(Lane::Postgres, Outcome::Stopped { checkpoint: None });
+    let gone = PostgresView {
+        process: Process::Absent,
+        ..half_made()
+    };
+    let creates = |order: &Order| matches!(order, Order::Bootstrap { .. });
+    for revision in 9..15 {
+        look(&mut story, gone.clone());
+        end(&mut story, Lane::Guard, Outcome::Ok);
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        story.locked_if_asked(revision);
+    }
+    assert_eq!(gave(&story, creates), 1, "{:?}", story.given);
+    assert_eq!(gave(&story, says_lived), 0);
+}
+
+/// Turmoil 1355957: who made the cluster was asked to end before it was done, and what its server had come to stood in `status` from then on.
+#[test]
+fn nothing_is_said_of_a_cluster_in_the_making() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(ClusterView {
+        revision: Revision(1),
+        ..ClusterView::default()
+    });
+    look(&mut story, empty());
+    end(&mut story, Lane::Guard, Outcome::Ok);
+    story.done(Lane::Publish, Outcome::Ok);
+    story.later(300);
+    story.locked(3);
+    story.later(1000);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Bootstrap { .. })
+    ));
+    for revision in 4..6 {
+        look(&mut story, half_made());
+        story.locked_if_asked(revision);
+    }
+    story.hear(Input::Shutdown);
+    assert!(matches!(
+        story.under_way(Lane::Postgres),
+        Some(Order::Stop { .. })
+    ));
+    story.done(Lane::Postgres, Outcome::Stopped { checkpoint: None });
+    for revision in 6..9 {
+        look(
+            &mut story,
+            PostgresView {
+                process: Process::Absent,
+                ..half_made()
+            },
+        );
+        end(&mut story, Lane::Guard, Outcome::Ok);
+        story.locked_if_asked(revision);
+    }
+    let released = |order: &Order| matches!(order, Order::Release { .. });
+    assert_ne!(gave(&story, released), 0, "{:?}", story.given);
+    assert_eq!(gave(&story, says_lived), 0);
+}
