@@ -55,15 +55,13 @@ fn create(ctx: &Context<'_>) -> Option<Plan> {
 }
 
 fn claim(ctx: &Context<'_>, trail: &mut Trail, initialize: Option<Initialize>) -> Plan {
-    let abandoned = ctx.config.ttl * 2 < ctx.leaderless_for();
     let guard = if !ctx.config.may_bootstrap {
         Some(Guard::MayNotBootstrap)
     } else if ctx.config.nofailover {
         Some(Guard::NoFailover)
     } else if ctx.config.pause {
         Some(Guard::PauseOn)
-    } else if initialize.is_some() && !ctx.state.claimed && !abandoned {
-        // Its maker holds the lock while it works; two lifetimes without a lock, and the maker is gone.
+    } else if initialize.is_some() && !ctx.state.claimed && !ctx.maker_is_gone() {
         Some(Guard::SomebodyBootstraps)
     } else if let Some(guard) = ctx.old_right() {
         // Its maker may have lost the key early, and be at work.

@@ -441,6 +441,11 @@ impl<'a> Context<'a> {
         (initialize != Some(Initialize::Done(own))).then_some(Guard::Unannounced)
     }
 
+    /// Whoever makes a new cluster holds the lock while it works: after two lifetimes without one, it is gone.
+    pub(crate) fn maker_is_gone(&self) -> bool {
+        self.config.ttl * 2 < self.leaderless_for()
+    }
+
     /// Some leader of this cluster has had a primary: only one writes its timeline to `status`.
     pub(crate) fn has_lived(&self) -> bool {
         self.facts

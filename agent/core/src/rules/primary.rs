@@ -123,7 +123,9 @@ pub(super) fn take_free_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pla
                 .idle(Lane::Publish)
                 .then(|| Plan::order(Rule::Reacquire, order));
         }
-        Some(Initialize::InProgress) if ctx.state.created.is_none() && !ctx.has_lived() => {
+        Some(Initialize::InProgress)
+            if ctx.state.created.is_none() && !ctx.has_lived() && !ctx.maker_is_gone() =>
+        {
             trail.block(Rule::Reacquire, Guard::SomebodyBootstraps);
             return None;
         }

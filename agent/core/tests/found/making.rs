@@ -106,3 +106,26 @@ fn nothing_is_said_of_a_cluster_in_the_making() {
     assert_ne!(gave(&story, released), 0, "{:?}", story.given);
     assert_eq!(gave(&story, says_lived), 0);
 }
+
+/// Turmoil 1367827: a cluster was complete, and its maker lost before `initialize` named it. A person promoted the replica that came of it, and
+/// its agent waited for ever for whoever was making the cluster.
+#[test]
+fn a_primary_does_not_wait_for_a_maker_that_is_gone() {
+    let mut story = Story::new(Config::new("a".into()));
+    let mut begun = view(5, None, 4);
+    begun.initialize = Some(Initialize::InProgress);
+    begun.status = None;
+    let takes = |order: &Order| matches!(order, Order::Acquire { .. });
+    let mut waited = 0;
+    while gave(&story, takes) == 0 && waited < 30 {
+        begun.revision = Revision(begun.revision.0 + 1);
+        story.read(begun.clone());
+        story.probed(primary(), ControlState::InProduction);
+        end(&mut story, Lane::Guard, Outcome::Ok);
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        story.later(1000);
+        waited += 1;
+    }
+    // Two lifetimes of the lock, 5 s each.
+    assert!((9..20).contains(&waited), "{waited} s: {:?}", story.given);
+}
