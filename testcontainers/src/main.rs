@@ -68,6 +68,12 @@ fn main() -> ExitCode {
 
 fn play(arguments: &Arguments, report: Report) -> Result<bool> {
     let chosen = chosen(arguments).map_err(|error| Error::Unable(error.to_string()))?;
+    if chosen.is_empty() {
+        return Err(Error::Unable(
+            "no flaw is known for these stories: `FLAWS` in testcontainers/src/suite.rs has those that are"
+                .to_owned(),
+        ));
+    }
     let runs = chosen.iter().map(|(told, flaw)| Run {
         story: &told.story,
         flaw: *flaw,
