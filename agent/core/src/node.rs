@@ -378,6 +378,9 @@ impl Node {
         if decided && over && self.context().settled() {
             self.state.unsure = false;
         }
+        if over && self.context().settled() && !unresponsive {
+            self.state.tried = false;
+        }
         let seen = self.facts.server().filter(|_| over && self.context().settled());
         if let Some(server) = seen {
             let shut = server.gated && server.is_primary();
@@ -478,7 +481,7 @@ impl Node {
                 self.state.reclone = Some(from_leader);
             }
             Some(Intent::ForgetAncestry) => self.state.ancestry = None,
-            Some(Intent::Nudge(reign)) => self.state.nudged = Some(reign),
+            Some(Intent::Nudge(reign, stood)) => self.state.nudged = Some((reign, stood)),
             Some(Intent::Rebuild(reign)) => self.state.rebuilt = Some(reign),
             Some(Intent::Exit) => self.state.exiting = true,
             None => {}

@@ -27,6 +27,8 @@ pub struct State {
     pub unsure: bool,
     /// It was so already when the last promotion was ordered: that one's failure says nothing of what was begun before.
     pub unsure_before: bool,
+    /// A promotion failed, and PostgreSQL has not answered since: what it was before says nothing, for somebody else may have promoted it.
+    pub tried: bool,
     /// Since when the gate of the primary here has been seen shut.
     pub gated: Option<MonoTime>,
     /// When it was last opened.
@@ -81,8 +83,8 @@ pub struct State {
     pub floor: Revision,
     /// Reads in a row that were older than that, and when the first of them was heard.
     pub receded: Option<(u32, MonoTime)>,
-    /// The reign in which this replica was restarted because it could not follow.
-    pub nudged: Option<Revision>,
+    /// The reign in which this replica was restarted because it could not follow, and where it stood then.
+    pub nudged: Option<(Revision, Lsn)>,
     /// The reign in which this replica was cloned anew because it could not be started.
     pub rebuilt: Option<Revision>,
     /// Rewinds that ended well and after which this replica has not streamed yet.
@@ -141,6 +143,8 @@ pub struct Stood {
     pub since: MonoTime,
     /// The server here was a primary on it.
     pub wrote: bool,
+    /// It was a replica since then.
+    pub recovering: bool,
     /// It is known to be none of the cluster's: somebody promoted PostgreSQL past the agent, here or where this node's data comes from.
     pub usurped: bool,
 }
@@ -265,6 +269,7 @@ impl State {
             exiting: false,
             unsure: false,
             unsure_before: false,
+            tried: false,
             gated: None,
             opened: MonoTime::ZERO,
             begun_as_replica: false,

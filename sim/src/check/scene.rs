@@ -72,6 +72,8 @@ pub struct Member {
     pub vouched: bool,
     /// The timeline that was made so, while its data is on it.
     pub made: Option<ByHand>,
+    /// The last such timeline that it may have something of: of a member that it streamed from, or was cloned from.
+    pub given: Option<ByHand>,
     /// What it had when that was last told.
     pub standing: Option<Standing>,
     /// Whom its walreceiver streams from.
@@ -117,6 +119,16 @@ impl Member {
     #[must_use]
     pub fn mistaken(&self) -> bool {
         self.made.is_some_and(|made| made.hidden)
+    }
+
+    /// So is what it was given of such a timeline, before its number was the cluster's as well perhaps: it has that one's first record, and no
+    /// upstream's log continues it.
+    fn misled(&self) -> bool {
+        let on = |made: ByHand| {
+            self.standing
+                .is_some_and(|standing| standing.timeline == made.timeline)
+        };
+        self.mistaken() || self.given.is_some_and(|given| given.hidden && on(given))
     }
 
     /// It accepts writes.
@@ -241,8 +253,11 @@ impl Scene {
             });
         } else {
             self.forks.insert(timeline, fork);
-            let made = self.members.iter_mut().filter_map(|member| member.made.as_mut());
-            for made in made.filter(|made| twin(made)) {
+            let made = self
+                .members
+                .iter_mut()
+                .map(|member| [&mut member.made, &mut member.given]);
+            for made in made.flatten().flatten().filter(|made| twin(made)) {
                 made.hidden = true;
             }
         }
@@ -278,10 +293,12 @@ impl Scene {
         }
         if let Seen::Streaming { upstream, .. } | Seen::Rebuilt { source: upstream, .. } = seen {
             // What it is given may be of that timeline.
-            let theirs = self.members.get(*upstream).and_then(|upstream| upstream.made);
-            let hidden = theirs.filter(|made| made.hidden);
+            let theirs = self.members.get(*upstream);
+            let made = theirs.and_then(|upstream| upstream.made);
+            let given = made.or_else(|| theirs?.given);
             let member = &mut self.members[node];
-            member.made = member.made.or(hidden);
+            member.made = member.made.or(made.filter(|made| made.hidden));
+            member.given = given.or(member.given);
         }
         let led = self.leads(node);
         let member = &mut self.members[node];
@@ -395,7 +412,7 @@ impl Scene {
                 }
                 return Some(format!("{} has no agent", name(node)));
             }
-            if node != leader && !member.stranded && !member.mistaken() && !self.behind(node, leader) {
+            if node != leader && !member.stranded && !member.misled() && !self.behind(node, leader) {
                 return Some(format!("{} does not stream from {}", name(node), name(leader)));
             }
         }
@@ -414,7 +431,7 @@ impl Scene {
             if !matches!(above.process, Process::Up { .. }) {
                 return false;
             }
-            if upstream == leader || above.stranded || above.mistaken() {
+            if upstream == leader || above.stranded || above.misled() {
                 return true;
             }
             node = upstream;
@@ -481,10 +498,12 @@ impl Member {
             Seen::Committed { standing, .. } => self.standing = Some(*standing),
             Seen::Rebuilt { standing, .. } => {
                 self.standing = Some(*standing);
-                self.made = None;
+                (self.made, self.given) = (None, None);
                 self.stranded = false;
             }
-            Seen::DataBroken | Seen::DataGone { .. } => (self.standing, self.made) = (None, None),
+            Seen::DataBroken | Seen::DataGone { .. } => {
+                (self.standing, self.made, self.given) = (None, None, None);
+            }
             Seen::GuardBegan => (self.guard, self.guard_since) = (Guard::Idle, Some(fact)),
             Seen::Armed { until } => {
                 // A deadline that is brought forward, to before this instant, binds from now on.

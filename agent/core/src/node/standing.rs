@@ -16,6 +16,7 @@ impl Node {
             return;
         };
         let writes = server.is_some_and(|server| server.is_primary() && server.timeline == timeline);
+        let recovers = server.is_some_and(|server| !server.is_primary());
         let before = self.state.stood.map(|stood| stood.timeline);
         if before < Some(timeline) {
             self.arrive(timeline, writes && before.is_some());
@@ -23,8 +24,9 @@ impl Node {
         let here = |stood: &&mut Stood| stood.timeline == timeline;
         let below = self.state.lease.held && self.state.reserved.is_some_and(|next| timeline < next);
         if let Some(stood) = self.state.stood.as_mut().filter(here) {
-            // The look before may have seen it in the midst of its promotion.
-            stood.usurped |= below && writes && !stood.wrote && before.is_some();
+            // The look before may have seen it in the midst of its promotion. One that was started as a primary is none that was promoted.
+            stood.usurped |= below && writes && !stood.wrote && stood.recovering;
+            stood.recovering |= recovers;
             stood.wrote |= writes;
         }
         // In a pause a person's primary may take the lock.
@@ -48,6 +50,7 @@ impl Node {
             timeline,
             since: self.now,
             wrote: false,
+            recovering: false,
             usurped: promoted && (!ordered || below),
         });
         self.state.due.read = self.state.due.read.min(self.now);

@@ -31,7 +31,7 @@ use crate::lanes::{Lanes, Outstanding};
 use crate::slots::slot_name;
 use crate::state::{Handover, Reached, State};
 use crate::sync::{self, Mode};
-use crate::types::{MonoTime, NodeName, Revision, SystemId};
+use crate::types::{Lsn, MonoTime, NodeName, Revision, SystemId};
 use crate::view::{ClusterView, Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
 
@@ -62,7 +62,7 @@ pub(crate) enum Intent {
     GiveUp,
     Reclone(bool),
     ForgetAncestry,
-    Nudge(Revision),
+    Nudge(Revision, Lsn),
     Rebuild(Revision),
     Exit,
 }
@@ -331,7 +331,8 @@ impl<'a> Context<'a> {
 
     /// PostgreSQL accepts writes, or may begin to without a further order.
     pub(crate) fn may_write(&self) -> bool {
-        self.facts.may_write() || self.becoming_writable() || self.state.unsure
+        let silent = matches!(self.facts.process(), Some(Process::Unresponsive { .. }));
+        self.facts.may_write() || self.becoming_writable() || self.state.unsure || self.state.tried && silent
     }
 
     /// Until when an order that makes PostgreSQL writable may be executed.

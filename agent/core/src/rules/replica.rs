@@ -142,7 +142,7 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
     }
     if same {
         return if server.seeks_next {
-            nudge(ctx, trail)
+            nudge(ctx, trail, server)
         } else {
             None
         };
@@ -168,7 +168,9 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
         return None;
     };
     match rejoin::kinship(ancestry, server.timeline, replayed, false) {
-        rejoin::Kinship::Ancestor | rejoin::Kinship::Unclear if usurped.is_none() => nudge(ctx, trail),
+        rejoin::Kinship::Ancestor | rejoin::Kinship::Unclear if usurped.is_none() => {
+            nudge(ctx, trail, server)
+        }
         _ => {
             let diverged = Guard::Diverged {
                 timeline: server.timeline,
@@ -198,14 +200,19 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
     }
 }
 
-/// Restarts a replica that stands still although all that it has is in the leader's history, once in a reign.
+/// Restarts a replica that stands still although all that it has is in the leader's history, once in a reign and place.
 ///
 /// A running standby that has heard of a timeline which came to nothing waits for it, and PostgreSQL refuses to turn to one that is not
 /// its child; a start looks anew. Anything else that keeps it from streaming (a network, a missing right) is not helped by a restart, so
-/// it is not repeated.
-fn nudge(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
+/// it is not repeated. One that came further since may have heard of another such timeline, from an upstream that had been left behind itself.
+fn nudge(ctx: &Context<'_>, trail: &mut Trail, server: &Server) -> Option<Plan> {
     let reign = ctx.facts.view()?.leader.as_ref()?.created;
-    if ctx.state.nudged == Some(reign) {
+    let position = server.position();
+    if ctx
+        .state
+        .nudged
+        .is_some_and(|(last, stood)| last == reign && position <= stood)
+    {
         return None;
     }
     let due = ctx.state.settled.plus(PATIENCE);
@@ -218,7 +225,7 @@ fn nudge(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         guard_until: None,
         gated: false,
     };
-    Some(Plan::order(Rule::Follow, order).intent(Intent::Nudge(reign)))
+    Some(Plan::order(Rule::Follow, order).intent(Intent::Nudge(reign, position)))
 }
 
 /// Whom to stream from: the member of the tag `replicatefrom` while it runs and has what this replica needs, else the leader.

@@ -1,5 +1,8 @@
 //! A cluster in the making, whose maker does not come to the end.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use surus_core::action::StopMode;
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
@@ -128,4 +131,57 @@ fn a_primary_does_not_wait_for_a_maker_that_is_gone() {
     }
     // Two lifetimes of the lock, 5 s each.
     assert!((9..20).contains(&waited), "{waited} s: {:?}", story.given);
+}
+
+/// Turmoil 1372747: who had made a cluster that was never named had taken the lock as its replica, and reserved a timeline. The next one was made under
+/// that reservation, and its primary taken for one that a person had promoted: stopped, and elected by nobody for what it held.
+#[test]
+fn a_new_cluster_is_none_that_a_person_promoted() {
+    let mut story = Story::new(Config::new("a".into()));
+    let led = |revision, initialize, timeline| {
+        let status = Status {
+            ttl: Some(Duration::from_secs(5)),
+            timeline,
+            next: Some(Timeline(2)),
+            ..Status::default()
+        };
+        let mut view = view(revision, Some("a"), revision);
+        for member in view.members.values_mut() {
+            Arc::make_mut(member).surus = true;
+        }
+        ClusterView {
+            initialize: Some(initialize),
+            status: Some(Arc::new(status)),
+            ..view
+        }
+    };
+    story.read(led(5, Initialize::InProgress, None));
+    for revision in 6..9 {
+        look(&mut story, empty());
+        end(&mut story, Lane::Guard, Outcome::Ok);
+        story.locked_if_asked(revision);
+    }
+    story.later(10);
+    let system_id = SystemId(1);
+    story.done(Lane::Postgres, Outcome::Bootstrapped { system_id });
+    let starts = |order: &Order| matches!(order, Order::StartPrimary { .. });
+    for revision in 9..20 {
+        story.probed(Process::Absent, ControlState::ShutDown);
+        end(&mut story, Lane::Guard, Outcome::Ok);
+        end(&mut story, Lane::Publish, Outcome::Ok);
+        story.locked_if_asked(revision);
+        if gave(&story, starts) == 1 {
+            break;
+        }
+    }
+    story.later(10);
+    story.done(Lane::Postgres, Outcome::Ok);
+    for revision in 20..25 {
+        story.probed(primary(), ControlState::InProduction);
+        end(&mut story, Lane::Guard, Outcome::Ok);
+        story.locked_if_asked(revision);
+        story.read(led(revision, Initialize::Done(system_id), Some(Timeline(1))));
+    }
+    let stops = |order: &Order| matches!(order, Order::Stop { .. });
+    assert_eq!(gave(&story, stops), 0, "{:?}", story.given);
 }

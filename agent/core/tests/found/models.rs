@@ -320,12 +320,16 @@ fn nobody_clones_from_a_member_on_an_older_timeline() {
 
 /// `a` as a replica on timeline 1 that follows `b` and does not stream.
 fn stranded() -> Process {
+    stranded_at(500)
+}
+
+fn stranded_at(position: u64) -> Process {
     let Process::Running(mut server) = replica() else {
         panic!("it runs");
     };
     server.role = ServerRole::Replica {
-        received: Some(Lsn(500)),
-        replayed: Lsn(500),
+        received: Some(Lsn(position)),
+        replayed: Lsn(position),
         streaming: false,
     };
     Process::Running(server)
@@ -359,6 +363,25 @@ fn a_replica_that_stands_still_is_started_anew_once_in_a_reign() {
             gave(&story, |order| matches!(order, Order::Restart { .. })),
             restarts
         );
+    }
+}
+
+/// Turmoil 1365790: after its new start it streamed from a member that stood on a timeline which came to nothing as well, and heard of that one.
+#[test]
+fn a_replica_that_came_further_is_started_anew_once_more() {
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(led_by_b(10));
+    let restart = |order: &Order| matches!(order, Order::Restart { .. });
+    for (position, restarts) in [(300, 1), (400, 2), (400, 2), (300, 2)] {
+        for _ in 0..60 {
+            story.probed(stranded_at(position), ControlState::InArchiveRecovery);
+            match story.under_way(Lane::Postgres) {
+                Some(Order::CompareHistory { .. }) => story.done(Lane::Postgres, ancestry(500)),
+                Some(_) => story.done(Lane::Postgres, Outcome::Ok),
+                None => {}
+            }
+        }
+        assert_eq!(gave(&story, restart), restarts, "at {position}");
     }
 }
 

@@ -240,6 +240,18 @@ fn the_deadline_of_a_promotion_that_failed_follows_the_right_while_postgres_is_s
         story.locked(revision);
     }
     assert!(deadline(&story).is_some_and(|deadline| first < deadline));
+    // 13507090: somebody had promoted it, which is why it was no replica; it was frozen, and the deadline was lifted for what it had been.
+    let silent = || Process::Unresponsive { may_write: false };
+    for (process, fenced) in [(silent(), true), (silent(), true), (replica(), false)] {
+        story.finish(Lane::Guard);
+        story.probed(process, ControlState::InArchiveRecovery);
+        story.locked_if_asked(30);
+        let last = story.given.iter().rev().find_map(|order| match order {
+            Order::SetDeadline(deadline) => Some(*deadline),
+            _ => None,
+        });
+        assert_eq!(last.unwrap().is_some(), fenced);
+    }
 }
 
 #[test]
