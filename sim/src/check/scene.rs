@@ -337,7 +337,9 @@ impl Scene {
         match (seen, fact.node) {
             (Seen::LockTaken { .. }, Some(node)) => {
                 if std::mem::take(&mut self.promoted) {
-                    self.by_word.clear();
+                    // Whom the `sync` key names as the last leader goes on from what it had by that word.
+                    let last = self.sync_leader;
+                    self.by_word.retain(|node| Some(*node) == last);
                 }
                 if self.forced(node) {
                     self.overrule(node);
