@@ -18,7 +18,7 @@ use crate::faults::Fault;
 use crate::history::percentile;
 use crate::patroni::{self, Rival};
 use crate::report::{Report, span};
-use crate::trial::{self, Crowd, DIRECT, Outcome, PROXY};
+use crate::trial::{self, Crowd, DIRECT, LIBPQ, Outcome, PROXY};
 use crate::{ground, plot};
 
 /// What is measured, in the order of the report.
@@ -240,13 +240,14 @@ fn on_disk(options: &cluster::Options, fault: Fault) -> cluster::Options {
     }
 }
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "fault",
     "agent",
     "trials",
     "direct: median",
     "p95",
     "max",
+    "libpq: median",
     "HAProxy: median",
     "detect / race / promote",
     "healthy after",
@@ -355,7 +356,7 @@ impl Series {
 
     fn row(&self, quick: bool, report: Report) -> Vec<String> {
         let text = |value: Option<Duration>| value.map_or_else(|| "–".into(), span);
-        let (direct, proxy) = (self.outages(DIRECT), self.outages(PROXY));
+        let (direct, libpq, proxy) = (self.outages(DIRECT), self.outages(LIBPQ), self.outages(PROXY));
         let mut rejoins: Vec<Duration> = self.outcomes.iter().map(|outcome| outcome.rejoin).collect();
         rejoins.sort_unstable();
         let overlap = self.outcomes.iter().map(|outcome| outcome.overlap.length).max();
@@ -380,6 +381,7 @@ impl Series {
             text(percentile(&direct, 50)),
             text(percentile(&direct, 95)),
             text(direct.last().copied()),
+            text(percentile(&libpq, 50)),
             text(percentile(&proxy, 50)),
             self.phases(),
             text(percentile(&rejoins, 50)),
@@ -393,7 +395,7 @@ impl Series {
         let seconds = |values: &[Duration]| values.iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
         json!({
             "fault": self.fault.to_string(), "agent": self.agent, "direct_s": seconds(&self.outages(DIRECT)),
-            "haproxy_s": seconds(&self.outages(PROXY)), "limit_s": self.limit.map(|limit| limit.as_secs_f64()),
+            "libpq_s": seconds(&self.outages(LIBPQ)), "haproxy_s": seconds(&self.outages(PROXY)), "limit_s": self.limit.map(|limit| limit.as_secs_f64()),
             "broken": self.broken(quick), "failure": self.failure,
             "trials": self.outcomes.iter().map(Outcome::json).collect::<Vec<_>>(),
         })

@@ -96,6 +96,7 @@ fn steady(cluster: &Cluster, primary: u8) -> Vec<Writer> {
             pace: Duration::from_millis(10),
             first,
             ports: None,
+            psql: None,
         })
     };
     routes.into_iter().enumerate().map(plan).collect()

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use crate::error::{Error, Result};
 use crate::history::{Ack, Log, Look, Trouble};
 use crate::http;
+use crate::libpq;
 
 /// The table that all clients write to.
 pub const TABLE: &str = "surus_ci_writes";
@@ -38,6 +40,15 @@ pub enum Route {
     To(SocketAddrV4),
     /// To whichever of these accepts writes, as libpq's `target_session_attrs=read-write` does.
     Primary(Vec<SocketAddrV4>),
+}
+
+impl Route {
+    fn addresses(&self) -> &[SocketAddrV4] {
+        match self {
+            Self::To(at) => std::slice::from_ref(at),
+            Self::Primary(all) => all,
+        }
+    }
 }
 
 /// How a client treats its connection.
@@ -66,6 +77,8 @@ pub struct Plan {
     pub first: i64,
     /// Its connections come from these ports, so that a firewall can tell it from others on this machine; else from any.
     pub ports: Option<Range<u16>>,
+    /// It speaks through this `psql`, so through libpq with a string of all its hosts.
+    pub psql: Option<PathBuf>,
 }
 
 fn settings(at: &SocketAddrV4) -> Config {
@@ -95,12 +108,9 @@ pub async fn connect(route: &Route) -> Result<Client> {
 ///
 /// Connections come from any port, or from these in turn: the number counts the attempts, so that a port rests before it is used again.
 async fn in_turn(route: &Route, mut from: Option<(&Range<u16>, &mut u16)>) -> Result<Client> {
-    let (all, writable) = match route {
-        Route::To(at) => (std::slice::from_ref(at), false),
-        Route::Primary(all) => (all.as_slice(), true),
-    };
+    let writable = matches!(route, Route::Primary(_));
     let mut last = Error::Unable("no address to connect to".into());
-    for at in all {
+    for at in route.addresses() {
         let attempt = async {
             let Some((ports, turn)) = &mut from else {
                 return open(*at, writable).await;
@@ -283,22 +293,46 @@ async fn rest(pace: &AtomicU64) {
     }
 }
 
+/// A connection, whoever made it.
+enum Session {
+    Own(Client),
+    Libpq(libpq::Session),
+}
+
+impl Session {
+    async fn open(plan: &Plan, turn: &mut u16) -> Result<Self> {
+        if let Some(psql) = &plan.psql {
+            let session = libpq::Session::open(psql, plan.route.addresses(), PASSWORD).await?;
+            return Ok(Self::Libpq(session));
+        }
+        let from = plan.ports.as_ref().map(|ports| (ports, turn));
+        Ok(Self::Own(in_turn(&plan.route, from).await?))
+    }
+
+    async fn ask(&mut self, sql: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Own(client) => ask(client, sql).await,
+            Self::Libpq(session) => session.ask(sql).await,
+        }
+    }
+
+    /// It outlives an error.
+    fn lasts(&self) -> bool {
+        matches!(self, Self::Own(client) if !client.is_closed())
+    }
+}
+
 async fn work(plan: Plan, pace: Arc<AtomicU64>, log: Arc<Mutex<Log>>) {
     let mut id = plan.first;
     let mut turn = 0;
-    let mut open: Option<Client> = None;
+    let mut open: Option<Session> = None;
     loop {
-        let opened = match (open.take(), &plan.ports) {
-            (Some(client), _) => Err(client),
-            (None, None) => Ok(connect(&plan.route).await),
-            (None, Some(ports)) => Ok(in_turn(&plan.route, Some((ports, &mut turn))).await),
-        };
-        let client = match opened {
-            Err(client) => client,
-            Ok(opened) => match opened {
-                Ok(client) => {
+        let mut session = match open.take() {
+            Some(session) => session,
+            None => match Session::open(&plan, &mut turn).await {
+                Ok(session) => {
                     lock(&log).connections += 1;
-                    client
+                    session
                 }
                 Err(error) => {
                     note(&log, &error);
@@ -313,7 +347,7 @@ async fn work(plan: Plan, pace: Arc<AtomicU64>, log: Arc<Mutex<Log>>) {
             plan.name
         );
         id += 1;
-        match timeout(WRITE, ask(&client, &sql)).await {
+        match timeout(WRITE, session.ask(&sql)).await {
             Ok(Ok(row)) => {
                 let acked = Instant::now();
                 if let (Some(Ok(node)), Some(Ok(timeline))) = (
@@ -328,14 +362,14 @@ async fn work(plan: Plan, pace: Arc<AtomicU64>, log: Arc<Mutex<Log>>) {
                     });
                 }
                 if plan.habit != Habit::Renew {
-                    open = Some(client);
+                    open = Some(session);
                 }
                 rest(&pace).await;
             }
             Ok(Err(error)) => {
                 note(&log, &error);
-                if plan.habit == Habit::Stay && !client.is_closed() {
-                    open = Some(client);
+                if plan.habit == Habit::Stay && session.lasts() {
+                    open = Some(session);
                 }
                 sleep(PAUSE).await;
             }

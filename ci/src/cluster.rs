@@ -70,6 +70,8 @@ pub(crate) struct Cluster {
     pub(crate) etcd: Etcd,
     /// The lease's length, if it was set.
     pub(crate) ttl: Option<u32>,
+    /// Where PostgreSQL's programs are.
+    pub(crate) bin: PathBuf,
     /// The operator's command line; `None` with somebody else's agent.
     pub(crate) ctl: Option<PathBuf>,
     haproxy: Option<HaProxy>,
@@ -146,7 +148,7 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// The newest PostgreSQL of this machine that can run a server.
-pub(crate) fn postgres_programs() -> Result<PathBuf> {
+fn postgres_programs() -> Result<PathBuf> {
     let entries = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -217,6 +219,7 @@ impl Cluster {
             layout,
             account,
             report,
+            bin,
             ctl,
         };
         report.say(format!(

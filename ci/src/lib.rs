@@ -9,5 +9,6 @@ pub mod gateway;
 pub mod history;
 pub mod http;
 pub mod images;
+mod libpq;
 pub mod report;
 pub mod tool;

@@ -282,6 +282,7 @@ fn start_writers(cluster: &Cluster, number: i64) -> Vec<Writer> {
         pace: Duration::from_millis(20),
         first: number * 1_000_000_000 + (index + 1) * 10_000_000,
         ports: None,
+        psql: None,
     };
     (0..).zip(plans).map(plan).map(Writer::start).collect()
 }
@@ -347,12 +348,7 @@ async fn under_pgbench(
     broken: &mut Vec<String>,
 ) -> Result<Vec<String>> {
     let report = cluster.report;
-    let bin = options
-        .cluster
-        .bin_dir
-        .clone()
-        .map_or_else(cluster::postgres_programs, Ok)?;
-    let pgbench = bin.join("pgbench").display().to_string();
+    let pgbench = cluster.bin.join("pgbench").display().to_string();
     let [router, ..] = cluster.layout.router();
     let conninfo = format!(
         "host={} port={} user=postgres password={PASSWORD} dbname=postgres",

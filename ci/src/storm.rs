@@ -103,6 +103,7 @@ fn plans(cluster: &Cluster) -> Vec<Plan> {
         pace: Duration::from_millis(pace),
         first: (place + 1) * 10_000_000,
         ports: None,
+        psql: None,
     };
     let mut plans = vec![plan("direct", Route::Primary(all.clone()), Habit::Keep, 10, 0)];
     for (node, at) in cluster.nodes.iter().zip(all) {

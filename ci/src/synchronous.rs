@@ -73,6 +73,7 @@ pub(crate) async fn synchronous(options: &Plays, report: Report) -> Result<()> {
             pace: Duration::from_millis(10),
             first: 10_000_000,
             ports: None,
+            psql: None,
         });
         let mut course = Course {
             cluster,

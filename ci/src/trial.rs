@@ -23,8 +23,13 @@ use crate::report::{Paint, outage, span};
 
 /// The name of the client that finds the primary itself.
 pub(crate) const DIRECT: &str = "direct";
+/// The name of the client that does so through libpq, by a string of all hosts.
+pub(crate) const LIBPQ: &str = "libpq";
 /// The name of the client behind HAProxy.
 pub(crate) const PROXY: &str = "HAProxy :5000";
+
+/// Those whose silence is measured.
+const MEASURED: [&str; 3] = [DIRECT, LIBPQ, PROXY];
 
 /// So old a server is before it is made to crash, which an earlier trial may have done as well.
 const SETTLED: Duration = Duration::from_secs(12);
@@ -32,7 +37,7 @@ const SETTLED: Duration = Duration::from_secs(12);
 /// Who writes during a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Crowd {
-    /// A direct client, one through HAProxy, and one on each node.
+    /// A direct client, one through libpq and one through HAProxy, and one on each node.
     Usual,
     /// The same, and on each node one more that opens a new connection for every write.
     Thick,
@@ -112,22 +117,25 @@ fn plans(cluster: &Cluster, crowd: Crowd, number: i64) -> Vec<Plan> {
     let pace = Duration::from_millis(20);
     let all: Vec<_> = cluster.nodes.iter().map(|node| node.postgres).collect();
     let cuttable = cluster.layout.network().is_some();
-    let mut plans = Vec::new();
+    let mut plans: Vec<Plan> = Vec::new();
     let mut add = |name: String, route, habit, pace| {
         let first = number * 1_000_000_000 + (plans.len() as i64 + 1) * 10_000_000;
         // Who follows one node sits beside it: no cut of its network is between them.
-        let turn = ground::BESIDE.start + 500 * u16::try_from(plans.len()).unwrap_or(0);
+        let others = plans.iter().filter(|plan| plan.ports.is_some()).count();
+        let turn = ground::BESIDE.start + 500 * u16::try_from(others).unwrap_or(0);
         let beside = cuttable && matches!(habit, Habit::Stay | Habit::Renew);
         plans.push(Plan {
-            name,
             route,
             habit,
             pace,
             first,
             ports: beside.then(|| turn..turn + 500),
+            psql: (name == LIBPQ).then(|| cluster.bin.join("psql")),
+            name,
         });
     };
-    add(DIRECT.into(), Route::Primary(all), Habit::Keep, pace);
+    add(DIRECT.into(), Route::Primary(all.clone()), Habit::Keep, pace);
+    add(LIBPQ.into(), Route::Primary(all), Habit::Keep, pace);
     add(
         PROXY.into(),
         Route::To(cluster.layout.primary()),
@@ -185,10 +193,7 @@ pub(crate) async fn run(cluster: &mut Cluster, fault: Fault, crowd: Crowd, numbe
         report.say(report.paint(Paint::Red, chain(&error)));
         broken.push(chain(&error));
     }
-    let (direct, proxy) = (silence(&writers, DIRECT), silence(&writers, PROXY));
-    report.say(format!(
-        "clients write again: direct {direct}, through HAProxy {proxy}"
-    ));
+    report.say(format!("clients write again: {}", silences(&writers)));
     if let Some(command) = injected.command {
         match command.await {
             Ok(Ok(text)) => report.say(format!(
@@ -246,7 +251,7 @@ fn moved(logs: &[Log], fault: Instant, from: SocketAddrV4) -> Option<Instant> {
     others.map(|ack| ack.acked).min()
 }
 
-/// Waits until the direct client and the one behind HAProxy have writes acknowledged; returns the timeline.
+/// Waits until all whose silence is measured have writes acknowledged; returns the timeline.
 async fn warm_up(writers: &[Writer], limit: Duration) -> Result<u32> {
     sleep(Duration::from_secs(2)).await;
     let end = Instant::now() + limit;
@@ -257,7 +262,8 @@ async fn warm_up(writers: &[Writer], limit: Duration) -> Result<u32> {
                 .find(|writer| writer.name() == name)
                 .and_then(Writer::last)
         };
-        if let (Some(ack), Some(_)) = (last(DIRECT), last(PROXY)) {
+        let all: Option<Vec<_>> = MEASURED.into_iter().map(last).collect();
+        if let Some(ack) = all.and_then(|all| all.into_iter().next()) {
             return Ok(ack.timeline);
         }
         if Instant::now() > end {
@@ -310,23 +316,25 @@ async fn recover(
                     && (!fault.moves() || ack.timeline > timeline)
             })
         };
-        if fresh(DIRECT) && fresh(PROXY) {
+        if MEASURED.into_iter().all(fresh) {
             return Ok(());
         }
         if at.elapsed() > limit {
-            let last = format!(
-                "direct {}, through HAProxy {}",
-                silence(writers, DIRECT),
-                silence(writers, PROXY)
-            );
             return Err(Error::Late {
                 what: format!("the clients to write again after the fault `{fault}`"),
                 limit,
-                last,
+                last: silences(writers),
             });
         }
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The newest acknowledgement of each client whose silence is measured, in words.
+fn silences(writers: &[Writer]) -> String {
+    MEASURED
+        .map(|name| format!("{name} {}", silence(writers, name)))
+        .join(", ")
 }
 
 /// The newest acknowledgement of a client, in words.
@@ -396,7 +404,7 @@ fn judge(cluster: &Cluster, mut outcome: Outcome, looks: &[Look], logs: &[Log]) 
             outcome.primary.0, outcome.primary.1
         ));
     }
-    for client in [DIRECT, PROXY] {
+    for client in MEASURED {
         if outcome.outage(client).is_none_or(|outage| !outage.ended) {
             outcome
                 .broken

@@ -322,6 +322,7 @@ impl World {
                 pace: span(spec.route.every),
                 first: (number as i64 + 1) * 10_000_000,
                 ports: Some(net::ports(number)),
+                psql: None,
             });
             self.clients.push(Client { writer });
         }
