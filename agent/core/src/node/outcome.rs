@@ -315,6 +315,7 @@ impl Node {
             }
             Outcome::Bootstrapped { system_id } => {
                 self.state.created = Some(system_id);
+                self.state.stood = None;
                 self.facts.observe_exit(now);
             }
             Outcome::Ancestry { timeline, history } => {

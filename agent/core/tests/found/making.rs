@@ -137,6 +137,13 @@ fn a_primary_does_not_wait_for_a_maker_that_is_gone() {
 /// that reservation, and its primary taken for one that a person had promoted: stopped, and elected by nobody for what it held.
 #[test]
 fn a_new_cluster_is_none_that_a_person_promoted() {
+    for replica_before in [false, true] {
+        a_new_cluster(replica_before);
+    }
+}
+
+/// Made where nothing was, or in the place of a replica of the one before, whose data directory somebody has removed.
+fn a_new_cluster(replica_before: bool) {
     let mut story = Story::new(Config::new("a".into()));
     let led = |revision, initialize, timeline| {
         let status = Status {
@@ -156,6 +163,10 @@ fn a_new_cluster_is_none_that_a_person_promoted() {
         }
     };
     story.read(led(5, Initialize::InProgress, None));
+    if replica_before {
+        story.probed(replica(), ControlState::InArchiveRecovery);
+        end(&mut story, Lane::Guard, Outcome::Ok);
+    }
     for revision in 6..9 {
         look(&mut story, empty());
         end(&mut story, Lane::Guard, Outcome::Ok);
