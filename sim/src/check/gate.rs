@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 
+use surus_core::types::Lsn;
+
 use super::{Fact, Invariant, Moment, Violation, name};
 use crate::record::{NodeIndex, Rebuild, Seen};
 
 /// What is let in to which new primary.
 #[derive(Debug, Clone, Default)]
 pub struct Gates {
-    shut: BTreeMap<NodeIndex, Fact>,
+    /// Since when, and where the log ended then.
+    shut: BTreeMap<NodeIndex, (Fact, Option<Lsn>)>,
 }
 
 impl Gates {
@@ -20,13 +23,15 @@ impl Gates {
         let node = moment.fact.node?;
         match moment.seen {
             Seen::GateShut => {
-                self.shut.insert(node, moment.fact);
+                let standing = moment.scene.member(node).and_then(|member| member.standing);
+                let end = standing.map(|standing| standing.position);
+                self.shut.insert(node, (moment.fact, end));
             }
             Seen::GateLifted => {
                 self.shut.remove(&node);
             }
             Seen::GateOpened { having } => {
-                let since = self.shut.remove(&node)?;
+                let (since, _) = self.shut.remove(&node)?;
                 let member = moment.scene.member(node);
                 let gate = member.and_then(|member| member.settings)?.gate?;
                 // By the node's clock, which may run fast.
@@ -47,11 +52,11 @@ impl Gates {
                 own,
                 theirs: Some(theirs),
                 ..
-            } if moment.charter.reinit
-                && own.timeline == theirs.timeline
-                && theirs.position <= own.position =>
-            {
-                self.shut.remove(source);
+            } if moment.charter.reinit && own.timeline == theirs.timeline => {
+                let end = self.shut.get(source).and_then(|(_, end)| *end);
+                if end.unwrap_or(theirs.position) <= own.position {
+                    self.shut.remove(source);
+                }
             }
             _ => {}
         }
