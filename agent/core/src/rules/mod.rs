@@ -508,8 +508,9 @@ impl<'a> Context<'a> {
     /// What to write to `status`.
     ///
     /// Who takes the lock on a timeline whose reign published nothing publishes what it has of it: it reserves the next one, and if that
-    /// comes to nothing, this timeline is not the one that was reserved last any more. One that was made by hand is published once the `sync`
-    /// key names nobody else: until then, those whom it names may have to lead, with what they have of the timeline before.
+    /// comes to nothing, this timeline is not the one that was reserved last any more. One that was made by hand, and whatever is that of a
+    /// primary that took the lock by a person's word, is published once the `sync` key names nobody else: until then, those whom it names may
+    /// have to lead, with what they have of the timeline before.
     pub(crate) fn status(&self, vacated: bool) -> StatusRecord {
         let old = self.facts.view().and_then(|view| view.status.as_ref());
         let server = self.primary();
@@ -527,9 +528,10 @@ impl<'a> Context<'a> {
         let by_hand = self.usurped().is_some() && !in_others_name;
         let inherited = self.replica().map(|(replica, _)| replica);
         let inherited = inherited.filter(|replica| race::unpublished(self, replica) || by_hand);
-        let reached = server
-            .map(Reached::by)
-            .or_else(|| self.state.reached.clone())
+        let own = server.map(Reached::by).or_else(|| self.state.reached.clone());
+        let binding = self.config.synchronous.mode != Mode::Off;
+        let reached = own
+            .filter(|_| !(binding && in_others_name))
             .or_else(|| inherited.map(Reached::by))
             .or_else(said)
             .unwrap_or_default();

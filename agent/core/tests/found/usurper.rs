@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
-use surus_core::sync::SyncKey;
+use surus_core::sync::{Mode, SyncKey};
 use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Lane, Order};
@@ -312,6 +312,35 @@ fn a_timeline_made_by_hand_is_published_once_the_sync_key_names_nobody_else() {
             panic!("a person named it")
         };
         assert_eq!(status.timeline, Some(Timeline(published)), "{key:?}");
+    }
+}
+
+/// 14048807: the same where nothing was published yet, and what had been promoted by hand was a primary by then.
+#[test]
+fn a_primary_by_a_persons_word_is_published_once_the_sync_key_names_it() {
+    for (leader, published) in [("b", None), ("a", Some(Timeline(2)))] {
+        let mut config = Config::new("a".into());
+        config.synchronous.mode = Mode::On;
+        let mut story = Story::new(config);
+        let free = || {
+            let mut free = free(10, |status| status.timeline = None);
+            free.sync = Some(Arc::new(SyncKey::alone(leader.into())));
+            free.failover = Some(FailoverKey {
+                leader: None,
+                candidate: Some("a".into()),
+                due: Due::Now,
+                revision: Revision(5),
+            });
+            free
+        };
+        story.read(free());
+        story.probed(second(writes()), ControlState::InProduction);
+        story.read(free());
+        hear(&mut story, None);
+        let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
+            panic!("a person named it: {:?}", story.given)
+        };
+        assert_eq!(status.timeline, published, "the key is that of {leader}");
     }
 }
 
