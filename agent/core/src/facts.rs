@@ -67,11 +67,14 @@ impl Facts {
             return;
         }
         self.foreign.observe(config, &config.name, &view, now);
-        match (&view.leader, self.leaderless) {
-            (Some(_), _) => self.leaderless = None,
-            (None, None) => self.leaderless = Some(now),
-            (None, Some(_)) => {}
-        }
+        // Only leaders write `status`: there was one in between.
+        let known = self.cluster.as_ref().map(|known| known.value.status_revision);
+        let reigned = known.is_some_and(|known| known != view.status_revision);
+        self.leaderless = match (&view.leader, self.leaderless) {
+            (Some(_), _) => None,
+            (None, Some(since)) if !reigned => Some(since),
+            (None, _) => Some(now),
+        };
         self.miss(&view, now);
         self.cluster = Some(Seen { value: view, at: now });
     }

@@ -113,7 +113,8 @@ fn nobody_creates_a_cluster_beside_one_whose_maker_lost_its_key() {
             look(&mut story, empty());
         }
         assert_eq!(story.orders.contains_key(&Lane::Lock), may);
-        story.later(3000);
+        // Two lifetimes from the end of that reign.
+        story.later(8000);
         look(&mut story, empty());
         assert!(story.orders.contains_key(&Lane::Lock));
     }

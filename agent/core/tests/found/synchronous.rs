@@ -287,6 +287,36 @@ fn a_quorum_is_heard_and_not_before_the_old_right_is_over() {
     assert_eq!(grounds.sync, Revision(3), "the key it was counted by");
 }
 
+/// 14071820: cut off for a whole reign, it read of its end and took the lock by what it had been told before that reign: the one that had
+/// acknowledged what came of it had had no more than this node then.
+#[test]
+fn votes_from_before_a_reign_that_was_not_seen_do_not_count() {
+    let mut story = free(Mode::Quorum, key("b", &[], 0));
+    assert!(!takes_the_lock(&story));
+    let mut view = view(30, None, 29);
+    let (name, member) = member("c", "replica");
+    view.members.insert(name, member);
+    if let Some(status) = &mut view.status {
+        Arc::make_mut(status).vacated = Some("b".into());
+    }
+    let mut asked_anew = false;
+    story.later(10);
+    for _ in 0..8 {
+        let view = with_key(view.clone(), key("b", &["c"], 0));
+        story.hear(Input::Cluster(view));
+        assert_eq!(takes_the_lock(&story), asked_anew);
+        story.later(250);
+        for (name, status) in [("b", None), ("c", Some(answers(1, 1000, Some(false))))] {
+            story.hear(Input::Peer {
+                name: name.into(),
+                asked: MonoTime::from_millis(story.now),
+                status,
+            });
+        }
+        asked_anew = true;
+    }
+}
+
 #[test]
 fn a_promotion_comes_after_the_key() {
     let mut story = free(Mode::On, key("b", &["a"], 0));
