@@ -32,7 +32,7 @@ pub struct Facts {
     pub peers: BTreeMap<NodeName, Peer>,
     /// The last leader's right.
     pub foreign: ForeignRight,
-    /// Since when there is no leader key.
+    /// Since when there is no leader key; if a reign has come and gone unseen, since that became known.
     pub leaderless: Option<MonoTime>,
     /// When the keys of members vanished that have none now.
     pub vanished: BTreeMap<NodeName, MonoTime>,
