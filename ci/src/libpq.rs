@@ -1,6 +1,5 @@
 //! A session through libpq: `psql` with a connection string of several hosts, as an application has it that finds the primary itself.
 
-use std::fmt::Display;
 use std::net::SocketAddrV4;
 use std::path::Path;
 use std::process::Stdio;
@@ -89,14 +88,11 @@ impl Session {
 
 fn conninfo(hosts: &[SocketAddrV4]) -> String {
     let all = |of: fn(&SocketAddrV4) -> String| hosts.iter().map(of).collect::<Vec<_>>().join(",");
-    fn text(value: impl Display) -> String {
-        value.to_string()
-    }
     format!(
         "host={} port={} dbname=postgres user=postgres target_session_attrs=read-write connect_timeout={CONNECT} \
          application_name=surus-ci options='-c log_min_messages=fatal'",
-        all(|at| text(at.ip())),
-        all(|at| text(at.port())),
+        all(|at| at.ip().to_string()),
+        all(|at| at.port().to_string()),
     )
 }
 

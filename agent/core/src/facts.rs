@@ -204,6 +204,12 @@ impl Facts {
         }
     }
 
+    /// A postmaster is there, and did not answer when it was last asked.
+    #[must_use]
+    pub fn unresponsive(&self) -> bool {
+        matches!(self.process(), Some(Process::Unresponsive { .. }))
+    }
+
     /// Who holds the lock, as far as known.
     #[must_use]
     pub fn leader(&self) -> Option<&NodeName> {

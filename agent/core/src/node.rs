@@ -141,6 +141,7 @@ impl Node {
             Order::Promote { .. } => {
                 self.state.unsure_before = self.state.unsure;
                 self.state.unsure = true;
+                self.state.tried = true;
             }
             Order::Bootstrap { .. }
             | Order::Restart {
@@ -364,7 +365,7 @@ impl Node {
             // Revoked early, or deleted by a person. The right runs on; the lock must be taken again.
             self.state.lost_lock();
         }
-        let unresponsive = matches!(self.facts.process(), Some(Process::Unresponsive { .. }));
+        let unresponsive = self.facts.unresponsive();
         // The look that was not answered began a while ago.
         let asked = self.facts.postgres.as_ref().map(|seen| seen.at);
         self.state.unresponsive_since = self.state.unresponsive_since.or(asked).filter(|_| unresponsive);
@@ -374,14 +375,10 @@ impl Node {
             Some(Process::Absent) => true,
             _ => false,
         };
-        let over = self.lanes.outstanding(Lane::Postgres).is_none();
-        if decided && over && self.context().settled() {
-            self.state.unsure = false;
-        }
-        if over && self.context().settled() && !unresponsive {
-            self.state.tried = false;
-        }
-        let seen = self.facts.server().filter(|_| over && self.context().settled());
+        let settled = self.lanes.outstanding(Lane::Postgres).is_none() && self.context().settled();
+        self.state.unsure &= !(decided && settled);
+        self.state.tried &= unresponsive || !settled;
+        let seen = self.facts.server().filter(|_| settled);
         if let Some(server) = seen {
             let shut = server.gated && server.is_primary();
             self.state.gated = shut.then(|| self.state.gated.unwrap_or(now));

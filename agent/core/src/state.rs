@@ -27,7 +27,8 @@ pub struct State {
     pub unsure: bool,
     /// It was so already when the last promotion was ordered: that one's failure says nothing of what was begun before.
     pub unsure_before: bool,
-    /// A promotion failed, and PostgreSQL has not answered since: what it was before says nothing, for somebody else may have promoted it.
+    /// A promotion was ordered, and PostgreSQL has not answered since: what it was before says nothing, also if that failed, for somebody else
+    /// may have promoted it.
     pub tried: bool,
     /// Since when the gate of the primary here has been seen shut.
     pub gated: Option<MonoTime>,

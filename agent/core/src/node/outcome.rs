@@ -280,7 +280,6 @@ impl Node {
                     Order::Promote { .. } => {
                         self.state.giving_up = true;
                         self.state.unsure &= unknown || self.state.unsure_before;
-                        self.state.tried = true;
                     }
                     Order::StartPrimary { .. } => self.state.failed_starts += 1,
                     Order::BaseBackup { .. } => self.state.reclone = None,
@@ -298,7 +297,6 @@ impl Node {
             Outcome::Refused(text) => {
                 if matches!(order, Order::Promote { .. }) {
                     self.state.unsure &= self.state.unsure_before;
-                    self.state.tried = true;
                 }
                 if !matches!(order, Order::Stop { .. }) {
                     self.state.failed(now, order, text, REST);

@@ -61,7 +61,7 @@ fn claim(ctx: &Context<'_>, trail: &mut Trail, initialize: Option<Initialize>) -
         Some(Guard::NoFailover)
     } else if ctx.config.pause {
         Some(Guard::PauseOn)
-    } else if initialize.is_some() && !ctx.state.claimed && !ctx.maker_is_gone() {
+    } else if initialize.is_some() && !ctx.state.claimed && !ctx.long_leaderless() {
         Some(Guard::SomebodyBootstraps)
     } else if let Some(guard) = ctx.old_right() {
         // Its maker may have lost the key early, and be at work.

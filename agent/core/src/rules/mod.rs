@@ -331,8 +331,8 @@ impl<'a> Context<'a> {
 
     /// PostgreSQL accepts writes, or may begin to without a further order.
     pub(crate) fn may_write(&self) -> bool {
-        let silent = matches!(self.facts.process(), Some(Process::Unresponsive { .. }));
-        self.facts.may_write() || self.becoming_writable() || self.state.unsure || self.state.tried && silent
+        let doubtful = self.state.tried && self.facts.unresponsive();
+        self.facts.may_write() || self.becoming_writable() || self.state.unsure || doubtful
     }
 
     /// Until when an order that makes PostgreSQL writable may be executed.
@@ -442,8 +442,9 @@ impl<'a> Context<'a> {
         (initialize != Some(Initialize::Done(own))).then_some(Guard::Unannounced)
     }
 
-    /// Whoever makes a new cluster holds the lock while it works: after two lifetimes without one, it is gone.
-    pub(crate) fn maker_is_gone(&self) -> bool {
+    /// Nobody has led for two lifetimes of the lock. Whoever makes a new cluster holds the lock while it works, so it is gone; and of who is
+    /// within the lag limit any may lead.
+    pub(crate) fn long_leaderless(&self) -> bool {
         self.config.ttl * 2 < self.leaderless_for()
     }
 

@@ -124,7 +124,7 @@ pub(super) fn take_free_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Pla
                 .then(|| Plan::order(Rule::Reacquire, order));
         }
         Some(Initialize::InProgress)
-            if ctx.state.created.is_none() && !ctx.has_lived() && !ctx.maker_is_gone() =>
+            if ctx.state.created.is_none() && !ctx.has_lived() && !ctx.long_leaderless() =>
         {
             trail.block(Rule::Reacquire, Guard::SomebodyBootstraps);
             return None;

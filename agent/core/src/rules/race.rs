@@ -116,7 +116,10 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
         return Err(Guard::NotInFailsafe);
     }
     let (server, _) = ctx.replica().ok_or(Guard::PostgresNotReady)?;
-    if let Some(guard) = ctx.unreserved().filter(|_| !impatient(ctx) && !forced(ctx)) {
+    if let Some(guard) = ctx
+        .unreserved()
+        .filter(|_| !ctx.long_leaderless() && !forced(ctx))
+    {
         return Err(guard);
     }
     heritage(ctx, server)?;
@@ -153,11 +156,6 @@ pub(super) fn unpublished(ctx: &Context<'_>, server: &Server) -> bool {
         let newer = status.timeline.is_some_and(|said| said < server.timeline);
         reserved && newer && ctx.usurped().is_none() && !lacks(Flaw::NewTimelineLags)
     })
-}
-
-/// Nobody has led for two lifetimes of the lock: whoever is within the lag limit may.
-fn impatient(ctx: &Context<'_>) -> bool {
-    ctx.config.ttl * 2 < ctx.leaderless_for()
 }
 
 /// The `sync` key names others: whoever is to lead has every commit that clients were told of. It counts as long as it stands, whatever the
@@ -356,7 +354,7 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
     if known.asked < since {
         return Err(Guard::PeerUnheard(name.clone()));
     }
-    let impatient = impatient(ctx);
+    let impatient = ctx.long_leaderless();
     if status.primary && status.running && !impatient && !lacks(Flaw::PeerPrimaryUnheeded) {
         return Err(Guard::PeerIsPrimary(name.clone()));
     }

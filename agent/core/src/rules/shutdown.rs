@@ -6,7 +6,6 @@ use super::{Context, Intent, Plan, Trail, handover};
 use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Guard, Rule};
 use crate::state::Handover;
-use crate::view::Process;
 
 /// How long a stop of a replica may take before it turns immediate: systemd's usual patience (TimeoutSec=30) less a
 /// reserve.
@@ -93,7 +92,7 @@ fn exit() -> Plan {
 
 fn stop(ctx: &Context<'_>) -> Plan {
     let leading = ctx.state.lease.held && ctx.primary().is_some();
-    let alive = !matches!(ctx.facts.process(), Some(Process::Unresponsive { .. }));
+    let alive = !ctx.facts.unresponsive();
     let mode = match (leading, alive) {
         // The right goes on being renewed meanwhile; if it cannot be, the fence stops harder.
         (true, true) => StopMode::Fast {

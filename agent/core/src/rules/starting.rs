@@ -77,9 +77,9 @@ fn patience(ttl: Duration) -> Duration {
 /// A primary that has been silent for too long ([`patience`]) is stopped (the executor goes as far as SIGKILL) and the lock given up,
 /// if somebody could take over.
 pub(super) fn unresponsive(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
-    let Some(Process::Unresponsive { .. }) = ctx.facts.process() else {
+    if !ctx.facts.unresponsive() {
         return None;
-    };
+    }
     let since = ctx.state.unresponsive_since.unwrap_or(ctx.now);
     let silent = ctx.now.since(since);
     let hold = Plan::hold(Rule::Unresponsive).because(Evidence::ProbeAge(silent));

@@ -1,8 +1,5 @@
 //! A cluster in the making, whose maker does not come to the end.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use surus_core::action::StopMode;
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
@@ -145,22 +142,12 @@ fn a_new_cluster_is_none_that_a_person_promoted() {
 /// Made where nothing was, or in the place of a replica of the one before, whose data directory somebody has removed.
 fn a_new_cluster(replica_before: bool) {
     let mut story = Story::new(Config::new("a".into()));
-    let led = |revision, initialize, timeline| {
-        let status = Status {
-            ttl: Some(Duration::from_secs(5)),
-            timeline,
-            next: Some(Timeline(2)),
-            ..Status::default()
-        };
-        let mut view = view(revision, Some("a"), revision);
-        for member in view.members.values_mut() {
-            Arc::make_mut(member).surus = true;
-        }
-        ClusterView {
-            initialize: Some(initialize),
-            status: Some(Arc::new(status)),
-            ..view
-        }
+    let led = |revision, initialize, timeline| ClusterView {
+        initialize: Some(initialize),
+        ..said(view(revision, Some("a"), revision), |status| {
+            status.timeline = timeline;
+            status.next = Some(Timeline(2));
+        })
     };
     story.read(led(5, Initialize::InProgress, None));
     if replica_before {

@@ -163,6 +163,17 @@ pub(crate) fn view(revision: i64, leader: Option<&str>, status_revision: i64) ->
     }
 }
 
+/// What `status` says, and nobody is a member of Patroni.
+pub(crate) fn said(mut view: ClusterView, change: impl FnOnce(&mut Status)) -> ClusterView {
+    for member in view.members.values_mut() {
+        Arc::make_mut(member).surus = true;
+    }
+    if let Some(status) = &mut view.status {
+        change(Arc::make_mut(status));
+    }
+    view
+}
+
 pub(crate) fn server(role: ServerRole) -> Process {
     Process::Running(Server {
         role,

@@ -204,14 +204,7 @@ fn free(mode: Mode, key: SyncKey) -> Story {
 /// The same, with this position published.
 fn free_at(mode: Mode, key: SyncKey, published: u64) -> Story {
     let mut story = Story::new(config(mode));
-    let with_c = |mut view: ClusterView| {
-        let (name, member) = member("c", "replica");
-        view.members.insert(name, member);
-        if let Some(status) = &mut view.status {
-            Arc::make_mut(status).optime = Lsn(published);
-        }
-        with_key(view, key.clone())
-    };
+    let with_c = |view| with_key(with_c(view, |status| status.optime = Lsn(published)), key.clone());
     story.read(with_c(view(10, Some("b"), 9)));
     story.probed(replica(), ControlState::InArchiveRecovery);
     story.done(Lane::Guard, Outcome::Ok);
@@ -221,23 +214,33 @@ fn free_at(mode: Mode, key: SyncKey, published: u64) -> Story {
         if story.orders.contains_key(&Lane::Read) {
             story.read(with_c(view(11, None, 9)));
         }
-        let asked = MonoTime::from_millis(story.now);
-        let status = Some(answers(1, 1000, Some(false)));
-        story.hear(Input::Peer {
-            name: "b".into(),
-            asked,
-            status: None,
-        });
-        story.hear(Input::Peer {
-            name: "c".into(),
-            asked,
-            status,
-        });
+        ask(&mut story);
         if story.orders.contains_key(&Lane::Lock) {
             break;
         }
     }
     story
+}
+
+/// With the member `c`, and this in `status`.
+fn with_c(mut view: ClusterView, change: impl FnOnce(&mut Status)) -> ClusterView {
+    let (name, member) = member("c", "replica");
+    view.members.insert(name, member);
+    if let Some(status) = &mut view.status {
+        change(Arc::make_mut(status));
+    }
+    view
+}
+
+/// `b` does not answer, and `c` says that it is where `a` is and may not lead.
+fn ask(story: &mut Story) {
+    for (name, status) in [("b", None), ("c", Some(answers(1, 1000, Some(false))))] {
+        story.hear(Input::Peer {
+            name: name.into(),
+            asked: MonoTime::from_millis(story.now),
+            status,
+        });
+    }
 }
 
 fn takes_the_lock(story: &Story) -> bool {
@@ -293,12 +296,7 @@ fn a_quorum_is_heard_and_not_before_the_old_right_is_over() {
 fn votes_from_before_a_reign_that_was_not_seen_do_not_count() {
     let mut story = free(Mode::Quorum, key("b", &[], 0));
     assert!(!takes_the_lock(&story));
-    let mut view = view(30, None, 29);
-    let (name, member) = member("c", "replica");
-    view.members.insert(name, member);
-    if let Some(status) = &mut view.status {
-        Arc::make_mut(status).vacated = Some("b".into());
-    }
+    let view = with_c(view(30, None, 29), |status| status.vacated = Some("b".into()));
     let mut asked_anew = false;
     story.later(10);
     for _ in 0..8 {
@@ -306,13 +304,7 @@ fn votes_from_before_a_reign_that_was_not_seen_do_not_count() {
         story.hear(Input::Cluster(view));
         assert_eq!(takes_the_lock(&story), asked_anew);
         story.later(250);
-        for (name, status) in [("b", None), ("c", Some(answers(1, 1000, Some(false))))] {
-            story.hear(Input::Peer {
-                name: name.into(),
-                asked: MonoTime::from_millis(story.now),
-                status,
-            });
-        }
+        ask(&mut story);
         asked_anew = true;
     }
 }

@@ -33,23 +33,39 @@ fn writes() -> ServerRole {
     ServerRole::Primary { written: Lsn(1000) }
 }
 
-/// What `status` says, and nobody is a member of Patroni.
-fn said(mut view: ClusterView, change: impl FnOnce(&mut Status)) -> ClusterView {
-    for member in view.members.values_mut() {
-        Arc::make_mut(member).surus = true;
-    }
-    if let Some(status) = &mut view.status {
-        change(Arc::make_mut(status));
-    }
-    view
-}
-
 /// The last leader left, having said nothing that keeps others waiting.
 fn free(revision: i64, change: impl FnOnce(&mut Status)) -> ClusterView {
     said(view(revision, None, revision), |status| {
         status.vacated = Some("b".into());
         change(status);
     })
+}
+
+/// The same, and a person names `a`.
+fn named(sync: Option<SyncKey>, change: impl FnOnce(&mut Status)) -> ClusterView {
+    ClusterView {
+        sync: sync.map(Arc::new),
+        failover: Some(FailoverKey {
+            leader: None,
+            candidate: Some("a".into()),
+            due: Due::Now,
+            revision: Revision(5),
+        }),
+        ..free(10, change)
+    }
+}
+
+/// Which timeline `a` publishes with the lock that a person's word gives to it.
+fn published(config: Config, process: Process, state: ControlState, view: &ClusterView) -> Option<Timeline> {
+    let mut story = Story::new(config);
+    story.read(view.clone());
+    story.probed(process, state);
+    story.read(view.clone());
+    hear(&mut story, None);
+    match story.under_way(Lane::Lock) {
+        Some(Order::Acquire { status, .. }) => status.timeline,
+        _ => panic!("a person named it: {:?}", story.given),
+    }
 }
 
 fn hear(story: &mut Story, status: Option<PeerStatus>) {
@@ -286,61 +302,29 @@ fn a_replica_does_not_wait_for_an_upstream_on_a_timeline_that_it_has_left() {
 /// past its fork, and nobody could lead.
 #[test]
 fn a_timeline_made_by_hand_is_published_once_the_sync_key_names_nobody_else() {
-    let named = |leader: &str| SyncKey {
+    let of = |leader: &str| SyncKey {
         leader: leader.into(),
         voters: [NodeName::from("c")].into(),
         quorum: 0,
     };
-    for (key, published) in [(None, 2), (Some(named("b")), 1), (Some(named("a")), 2)] {
-        let mut story = Story::new(Config::new("a".into()));
-        let free = || {
-            let mut free = free(10, |_| {});
-            free.sync = key.clone().map(Arc::new);
-            free.failover = Some(FailoverKey {
-                leader: None,
-                candidate: Some("a".into()),
-                due: Due::Now,
-                revision: Revision(5),
-            });
-            free
-        };
-        story.read(free());
-        story.probed(second(idle()), ControlState::InArchiveRecovery);
-        story.read(free());
-        hear(&mut story, None);
-        let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
-            panic!("a person named it")
-        };
-        assert_eq!(status.timeline, Some(Timeline(published)), "{key:?}");
+    for (key, timeline) in [(None, 2), (Some(of("b")), 1), (Some(of("a")), 2)] {
+        let view = named(key.clone(), |_| {});
+        let config = Config::new("a".into());
+        let told = published(config, second(idle()), ControlState::InArchiveRecovery, &view);
+        assert_eq!(told, Some(Timeline(timeline)), "{key:?}");
     }
 }
 
 /// 14048807: the same where nothing was published yet, and what had been promoted by hand was a primary by then.
 #[test]
 fn a_primary_by_a_persons_word_is_published_once_the_sync_key_names_it() {
-    for (leader, published) in [("b", None), ("a", Some(Timeline(2)))] {
+    for (leader, timeline) in [("b", None), ("a", Some(Timeline(2)))] {
+        let key = Some(SyncKey::alone(leader.into()));
+        let view = named(key, |status| status.timeline = None);
         let mut config = Config::new("a".into());
         config.synchronous.mode = Mode::On;
-        let mut story = Story::new(config);
-        let free = || {
-            let mut free = free(10, |status| status.timeline = None);
-            free.sync = Some(Arc::new(SyncKey::alone(leader.into())));
-            free.failover = Some(FailoverKey {
-                leader: None,
-                candidate: Some("a".into()),
-                due: Due::Now,
-                revision: Revision(5),
-            });
-            free
-        };
-        story.read(free());
-        story.probed(second(writes()), ControlState::InProduction);
-        story.read(free());
-        hear(&mut story, None);
-        let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
-            panic!("a person named it: {:?}", story.given)
-        };
-        assert_eq!(status.timeline, published, "the key is that of {leader}");
+        let told = published(config, second(writes()), ControlState::InProduction, &view);
+        assert_eq!(told, timeline, "the key is that of {leader}");
     }
 }
 
