@@ -84,7 +84,8 @@ impl Postgres {
             let file = self.site.look().await.pid_file.unwrap_or_default();
             self.site.post_bootstrap(file, command).await?;
         }
-        let until = right.valid_until;
+        // The user's script may have taken longer than the right lasted when the server was started.
+        let until = self.as_extended(right).await.valid_until;
         self.stop_server(StopMode::Fast { until }, false, false).await?;
         self.site.finish(Operation::Bootstrap).await?;
         let control = self.site.look().await.control;

@@ -111,6 +111,34 @@ fn a_failed_bootstrap_is_put_aside() {
 }
 
 #[test]
+fn a_bootstrap_that_outlasts_its_first_right_ends_with_a_clean_stop() {
+    as_postgres(
+        "a_bootstrap_that_outlasts_its_first_right_ends_with_a_clean_stop",
+        || async {
+            let root = tempfile::tempdir().unwrap();
+            let mut bootstrap = support::bootstrap();
+            bootstrap.post_bootstrap = Some("/bin/sh -c 'sleep 5'".to_owned());
+            let node = Node::with(root.path(), "n1", |_| {}, Some(bootstrap));
+            let short = || now().plus(Duration::from_secs(3));
+            // Each renewal of the lease moves the deadline on.
+            let renewals = async {
+                loop {
+                    expect_ok(node.postgres.set_deadline(Some(short()), G).await);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            let outcome = tokio::select! {
+                outcome = node.postgres.bootstrap(short(), short(), G) => outcome,
+                () = renewals => unreachable!(),
+            };
+            assert!(matches!(outcome, Outcome::Bootstrapped { .. }), "{outcome:?}");
+            node.until_process(|process| *process == Process::Absent).await;
+            assert_eq!(present(&node.look().await).state, ControlState::ShutDown);
+        },
+    );
+}
+
+#[test]
 fn a_replica_is_cloned_promoted_and_the_old_primary_rewound() {
     as_postgres(
         "a_replica_is_cloned_promoted_and_the_old_primary_rewound",
