@@ -78,9 +78,9 @@ pub trait Site: Send + Sync + 'static {
 
     /// Writes the configuration. Returns whether anything changed.
     fn configure<'a>(&'a self, wanted: &'a Configuration) -> BoxFuture<'a, Result<bool, Error>>;
-    /// Puts the signal files in order for a start as primary or as standby, and clears away what a dead server left: its pid file, and
-    /// for a standby the reserved timelines of a promotion that did not happen. Returns whether a standby.signal was taken away. Fails
-    /// when server processes are at work here.
+    /// Puts the signal files in order for a start as primary or as standby, and clears away what a dead server left: its pid file, and for
+    /// a standby the reserved timelines of a promotion that did not happen, and what came of one that has not begun. Returns whether a
+    /// standby.signal was taken away. Fails when server processes are at work here.
     fn prepare(&self, primary: bool) -> BoxFuture<'_, Result<bool, Error>>;
     /// Writes standby.signal, or takes it away.
     fn set_standby(&self, standby: bool) -> BoxFuture<'_, Result<(), Error>>;

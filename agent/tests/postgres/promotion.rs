@@ -161,3 +161,48 @@ fn a_standby_that_seeks_a_timeline_of_nobody_is_seen_and_helped_by_a_restart() {
         },
     );
 }
+
+#[test]
+fn a_standby_that_ended_with_the_first_pages_of_a_new_timeline_starts() {
+    as_postgres(
+        "promotion::a_standby_that_ended_with_the_first_pages_of_a_new_timeline_starts",
+        || async {
+            let root = tempfile::tempdir().unwrap();
+            let (n1, n2, n3) = (
+                Node::new(root.path(), "n1"),
+                Node::new(root.path(), "n2"),
+                Node::new(root.path(), "n3"),
+            );
+            n1.bootstrapped().await;
+            n2.replica_of(&n1).await;
+            n3.replica_of(&n1).await;
+            // The last checkpoint is on the first page of a segment, and recovery begins there.
+            n1.sql("SELECT pg_switch_wal()").await;
+            n1.sql("CHECKPOINT").await;
+            n1.sql("CREATE TABLE t AS SELECT generate_series(1, 20000) AS i")
+                .await;
+            let end = n1.server().await.position();
+            for node in [&n2, &n3] {
+                node.until(|server| end <= server.position()).await;
+            }
+            n2.stop().await;
+            n1.postgres.stop(StopMode::Immediate, false).await;
+            n3.promote(1).await;
+            n3.sql("INSERT INTO t VALUES (0)").await;
+
+            // What a walreceiver has written after a moment: it begins with the segment, and the timeline with a page far behind.
+            let file = n3.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").await;
+            let segment = format!("pg_wal/{}", file[0]);
+            let mut content = std::fs::read(n3.data(&segment)).unwrap();
+            content[40 * 8192..].fill(0);
+            std::fs::write(n2.data(&segment), content).unwrap();
+            let history = "pg_wal/00000002.history";
+            std::fs::copy(n3.data(history), n2.data(history)).unwrap();
+
+            expect_ok(n2.postgres.start_replica(Some(&n3.upstream()), G).await);
+            n2.until(|server| streaming(server) && server.timeline == Timeline(2))
+                .await;
+            assert_eq!(n2.sql("SELECT count(*) FROM t").await, ["20001"]);
+        },
+    );
+}

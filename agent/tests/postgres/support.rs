@@ -31,18 +31,22 @@ pub(crate) fn as_postgres<F: Future<Output = ()>>(name: &str, test: impl FnOnce(
         return;
     }
     if rustix::process::geteuid().is_root() {
-        let status = std::process::Command::new("setpriv")
+        let output = std::process::Command::new("setpriv")
             .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
             .arg(std::env::current_exe().unwrap())
             .args([name, "--exact", "--nocapture", "--test-threads=1"])
             .current_dir("/tmp")
             .env("HOME", "/tmp")
-            .status();
-        let Ok(status) = status else {
+            .stderr(std::process::Stdio::inherit())
+            .output();
+        let Ok(output) = output else {
             eprintln!("SKIPPED: {name}: running as root, and there is no setpriv to become postgres with");
             return;
         };
-        assert!(status.success(), "{name} failed as user postgres");
+        let said = String::from_utf8_lossy(&output.stdout);
+        println!("{said}");
+        assert!(output.status.success(), "{name} failed as user postgres");
+        assert!(said.contains("1 passed"), "no test has the name {name}");
         return;
     }
     let _ = tracing_subscriber::fmt()

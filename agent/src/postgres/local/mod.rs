@@ -9,8 +9,9 @@
 //! - no tool outlives the agent.
 //!
 //! Map: `directory` (what a data directory is, who uses it, markers, moving aside), `control` (pg_control), `conf` (configuration files),
-//! `signals` (signal files, signals, reserved timelines), `binaries` (what the installed version knows), `exec` (running tools), `create`,
-//! `copy` and `rewind` (the three tools that make a directory), `callbacks`, `files`.
+//! `signals` (signal files, signals, reserved timelines), `hollow` (segments with nothing of their timeline), `binaries` (what the
+//! installed version knows), `exec` (running tools), `create`, `copy` and `rewind` (the three tools that make a directory), `callbacks`,
+//! `files`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -40,6 +41,7 @@ mod create;
 mod directory;
 mod exec;
 mod files;
+mod hollow;
 mod rewind;
 mod signals;
 

@@ -206,7 +206,7 @@ pub(super) fn keep(data_dir: &Path, divergence: &Divergence, time: &str) -> Resu
 }
 
 /// Timeline and number of a WAL file, partial ones included.
-fn segment_of(name: &str, segments: u64) -> Option<(u32, u64)> {
+pub(super) fn segment_of(name: &str, segments: u64) -> Option<(u32, u64)> {
     let name = name.strip_suffix(".partial").unwrap_or(name);
     if name.len() != 24 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

@@ -8,7 +8,7 @@ use surus_core::types::Timeline;
 use super::super::Signal;
 use super::super::probe::parse_history;
 use super::directory::{self, at_work};
-use super::{Error, control, files};
+use super::{Error, control, files, hollow};
 
 /// More missing timelines than this are no accident but a wrong number.
 const PLACEHOLDERS: u32 = 1000;
@@ -83,6 +83,7 @@ pub(super) fn prepare(data_dir: &Path, primary: bool) -> Result<bool, Error> {
     } else {
         files::write(&standby, b"", 0o600)?;
         files::remove(&recovery)?;
+        hollow::remove(data_dir)?;
         sweep_histories(data_dir)?;
     }
     Ok(taken)

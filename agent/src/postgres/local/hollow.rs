@@ -1,0 +1,185 @@
+//! Segments of timelines that have nothing of their own yet.
+//!
+//! The WAL of a new timeline is streamed from the beginning of the segment in which it left the one before, into a file of zeros. A standby
+//! that ends before the place where they part is reached cannot be started again: PostgreSQL reads the newest timeline's file first, comes
+//! to its zeros, asks for what follows on the older timeline, and ends with "WAL location … belongs to timeline 1, but previous recovered
+//! WAL file came from timeline 2" (as seen on 15). Without that file it goes on along the older one, and has the newer one sent again.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::super::probe::parse_history;
+use super::rewind::segment_of;
+use super::signals::history_file;
+use super::{Error, control, files};
+
+/// Bytes of a page of WAL, unless PostgreSQL was built otherwise: such a file looks empty, and is of no other timeline's size.
+const PAGE: u64 = 8192;
+/// What a segment may measure.
+const SEGMENT: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
+
+/// Removes the segments of timelines above that of the last checkpoint in which nothing of their own has arrived, where another
+/// timeline's file has all that is in them.
+pub(super) fn remove(data_dir: &Path) -> Result<(), Error> {
+    let wal = data_dir.join("pg_wal");
+    let own = control::light(data_dir).map_or(1, |light| light.timeline.0);
+    let names: Vec<String> = fs::read_dir(&wal)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    for name in names.iter().filter(|name| name.len() == 24) {
+        let path = wal.join(name);
+        let Some(segment) = Segment::open(&path, name).filter(|segment| own < segment.timeline) else {
+            continue;
+        };
+        let history = fs::read_to_string(history_file(data_dir, segment.timeline)).unwrap_or_default();
+        let before = parse_history(&history);
+        let Some(fork) = before.last().map(|line| line.switch.0) else {
+            continue;
+        };
+        if !segment.covers(fork) || segment.reaches(fork) {
+            continue;
+        }
+        let pages = segment.pages();
+        let elsewhere = before.iter().any(|line| {
+            let name = format!("{:08X}{}", line.timeline.0, &name[8..]);
+            let other = Segment::open(&wal.join(&name), &name);
+            other.is_some_and(|other| pages <= other.pages())
+        });
+        if elsewhere {
+            files::remove(&path)?;
+            tracing::info!(
+                segment = name,
+                "removed a segment that has nothing of its timeline yet: PostgreSQL could not start with it"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A file of WAL.
+struct Segment {
+    file: File,
+    timeline: u32,
+    begins: u64,
+    size: u64,
+}
+
+impl Segment {
+    fn open(path: &Path, name: &str) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        let size = file.metadata().ok()?.len();
+        if !size.is_power_of_two() || !SEGMENT.contains(&size) {
+            return None;
+        }
+        let (timeline, number) = segment_of(name, (1 << 32) / size)?;
+        let begins = number.checked_mul(size)?;
+        Some(Self {
+            file,
+            timeline,
+            begins,
+            size,
+        })
+    }
+
+    fn covers(&self, at: u64) -> bool {
+        (self.begins..self.begins + self.size).contains(&at)
+    }
+
+    /// Something of this file's own begins at `at`, where its timeline does.
+    fn reaches(&self, at: u64) -> bool {
+        let within = at - self.begins;
+        // A record begins with its length.
+        self.has_page(within / PAGE) && self.read::<4>(within).is_some_and(|length| length != [0; 4])
+    }
+
+    /// How many pages have arrived, one after another.
+    fn pages(&self) -> u64 {
+        (0..self.size / PAGE)
+            .find(|page| !self.has_page(*page))
+            .unwrap_or(self.size / PAGE)
+    }
+
+    /// The page says of itself that it belongs here.
+    fn has_page(&self, page: u64) -> bool {
+        // A magic number of two bytes, two of flags, four of the timeline, and the address.
+        let Some(head) = self.read::<16>(page * PAGE) else {
+            return false;
+        };
+        let address = head[8..].try_into().map(u64::from_ne_bytes).ok();
+        head[..2] != [0; 2] && address == Some(self.begins + page * PAGE)
+    }
+
+    fn read<const N: usize>(&self, within: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.file.read_exact_at(&mut bytes, within).ok()?;
+        Some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u64 = 1 << 20;
+    /// The fourth segment of a megabyte.
+    const BEGINS: u64 = 3 * SIZE;
+
+    /// Writes segment 3 of `timeline` with this many pages, and what stands at `fork`.
+    fn write(wal: &Path, timeline: u32, pages: u64, fork: Option<(u64, u32)>) {
+        let mut content = vec![0; usize::try_from(SIZE).unwrap()];
+        let mut put = |within: u64, bytes: &[u8]| {
+            let at = usize::try_from(within).unwrap();
+            content[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        for page in 0..pages {
+            put(page * PAGE, &0xD110_u16.to_ne_bytes());
+            put(page * PAGE + 8, &(BEGINS + page * PAGE).to_ne_bytes());
+        }
+        if let Some((at, length)) = fork {
+            put(at - BEGINS, &length.to_ne_bytes());
+        }
+        fs::write(wal.join(format!("{timeline:08X}0000000000000003")), content).unwrap();
+    }
+
+    /// Which timelines' files are left, of a second one that left the first on its fifth page, with so much of either.
+    fn left(first: Option<u64>, second: u64, record: Option<u32>) -> Vec<u32> {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).unwrap();
+        let fork = BEGINS + 4 * PAGE + 200;
+        let line = format!("1\t0/{fork:X}\tno recovery target specified\n");
+        fs::write(history_file(dir.path(), 2), line).unwrap();
+        if let Some(pages) = first {
+            write(&wal, 1, pages, Some((fork - 100, 60)));
+        }
+        write(&wal, 2, second, record.map(|length| (fork, length)));
+        remove(dir.path()).unwrap();
+        (1..=2)
+            .filter(|timeline| wal.join(format!("{timeline:08X}0000000000000003")).exists())
+            .collect()
+    }
+
+    #[test]
+    fn a_segment_without_a_record_of_its_timeline_goes_if_another_has_as_much() {
+        assert_eq!(left(Some(5), 0, None), [1]);
+        assert_eq!(left(Some(5), 4, None), [1]);
+        assert_eq!(left(Some(5), 5, None), [1], "its page is there, and no record");
+        assert_eq!(left(Some(5), 5, Some(42)), [1, 2], "it has begun");
+        assert_eq!(left(Some(3), 4, None), [1, 2], "the other has less");
+        assert_eq!(left(None, 4, None), [2], "there is no other");
+    }
+
+    #[test]
+    fn a_segment_of_the_timeline_of_the_last_checkpoint_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).unwrap();
+        write(&wal, 1, 2, None);
+        remove(dir.path()).unwrap();
+        assert!(wal.join("000000010000000000000003").exists());
+    }
+}
