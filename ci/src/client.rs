@@ -24,7 +24,9 @@ use crate::libpq;
 
 /// The table that all clients write to.
 pub const TABLE: &str = "surus_ci_writes";
-/// The password of the superuser and of the replication user: this cluster lives on loopback and for minutes.
+/// The user that clients are, where nothing else is said.
+const SUPERUSER: &str = "postgres";
+/// The password of every user: this cluster lives on loopback and for minutes.
 pub const PASSWORD: &str = "elephant";
 /// How long a connection may take to come about before the client tries again.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -81,15 +83,17 @@ pub struct Plan {
     pub psql: Option<PathBuf>,
 }
 
-fn settings(at: &SocketAddrV4) -> Config {
+fn settings(at: &SocketAddrV4, user: &str) -> Config {
     let mut config = Config::new();
     config
-        .user("postgres")
+        .user(user)
         .password(PASSWORD)
         .dbname("postgres")
         .application_name("surus-ci");
-    // Refusals by replicas are what these clients are for; the servers' logs are for the agents' doings.
-    config.options("-c log_min_messages=fatal");
+    if user == SUPERUSER {
+        // Refusals by replicas are what these clients are for; the servers' logs are for the agents' doings.
+        config.options("-c log_min_messages=fatal");
+    }
     config.connect_timeout(CONNECT).tcp_user_timeout(2 * WRITE);
     config
         .hostaddr(IpAddr::V4(*at.ip()))
@@ -103,6 +107,23 @@ pub async fn connect(route: &Route) -> Result<Client> {
     in_turn(route, None).await
 }
 
+/// Opens a connection to one address as this user.
+///
+/// # Errors
+/// [`Error::Sql`] if the server refuses it, [`Error::Late`] if nothing is heard.
+pub async fn connect_as(user: &str, at: SocketAddrV4) -> Result<Client> {
+    let opened = timeout(2 * CONNECT, open(at, user, false)).await;
+    opened.unwrap_or_else(|_| Err(silent(at)))
+}
+
+fn silent(at: SocketAddrV4) -> Error {
+    Error::Late {
+        what: format!("a connection to {at}"),
+        limit: 2 * CONNECT,
+        last: "silence".into(),
+    }
+}
+
 /// Tries one address after the other as libpq does: within [`CONNECT`] each for the connection, and as long again for the log-in, so that
 /// a host that stands still keeps nobody from the next.
 ///
@@ -113,7 +134,7 @@ async fn in_turn(route: &Route, mut from: Option<(&Range<u16>, &mut u16)>) -> Re
     for at in route.addresses() {
         let attempt = async {
             let Some((ports, turn)) = &mut from else {
-                return open(*at, writable).await;
+                return open(*at, SUPERUSER, writable).await;
             };
             let port = ports.start + **turn % (ports.end - ports.start).max(1);
             **turn = turn.wrapping_add(1);
@@ -122,20 +143,14 @@ async fn in_turn(route: &Route, mut from: Option<(&Range<u16>, &mut u16)>) -> Re
         match timeout(2 * CONNECT, attempt).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => last = error,
-            Err(_) => {
-                last = Error::Late {
-                    what: format!("a connection to {at}"),
-                    limit: 2 * CONNECT,
-                    last: "silence".into(),
-                }
-            }
+            Err(_) => last = silent(*at),
         }
     }
     Err(last)
 }
 
-async fn open(at: SocketAddrV4, writable: bool) -> Result<Client> {
-    let mut config = settings(&at);
+async fn open(at: SocketAddrV4, user: &str, writable: bool) -> Result<Client> {
+    let mut config = settings(&at, user);
     if writable {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
@@ -167,7 +182,7 @@ async fn open_from(at: SocketAddrV4, port: u16, writable: bool) -> Result<Client
         }
     };
     stream.set_nodelay(true).map_err(Error::io(doing))?;
-    let (client, connection) = settings(&at)
+    let (client, connection) = settings(&at, SUPERUSER)
         .connect_raw(stream, NoTls)
         .await
         .map_err(Error::sql(doing))?;

@@ -33,6 +33,7 @@ mod patroni;
 mod phases;
 mod plot;
 mod proc;
+mod reader;
 mod router;
 mod standing;
 mod stories;

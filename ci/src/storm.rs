@@ -2,8 +2,10 @@
 //!
 //! Faults come one at a time or, one time in four, two. After each the cluster must get well by itself, and every write that was ever
 //! acknowledged must be there. After a single fault commits must not have been held up for longer than `docs/durability.md` says.
+//!
+//! With the gate, whatever a primary showed to anybody must be there as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,12 +13,14 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::client::{Habit, Plan, Route, Writer};
+use crate::client::{self, Habit, Plan, Route, Writer};
 use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
 use crate::error::{Error, Result, chain};
 use crate::history;
+use crate::http;
 use crate::layout::MEMBERS;
+use crate::reader::Readers;
 use crate::report::{Paint, Report, span};
 use crate::standing;
 use crate::strike::{Fallen, Kind, Strike, Whom};
@@ -35,6 +39,9 @@ pub(crate) struct Storm {
     /// How many times faults come, in each mode
     #[arg(long, default_value_t = 200)]
     faults: u32,
+    /// Keep clients out of a new primary for as long as no standby has what it shows, and look at what those see who are let in
+    #[arg(long)]
+    gate: bool,
     /// The same number draws the same faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -57,6 +64,7 @@ struct Course<'a> {
     report: Report,
     mode: String,
     writers: Vec<Writer>,
+    readers: Option<Readers>,
     seen: BTreeMap<(Kind, &'static str), Silences>,
     broken: Vec<String>,
     figures: Vec<Value>,
@@ -80,6 +88,7 @@ pub(crate) async fn storm(options: &Storm, report: Report) -> Result<()> {
             cluster,
             mode: String::new(),
             writers,
+            readers: None,
             seen: BTreeMap::new(),
             broken: Vec::new(),
             figures: Vec::new(),
@@ -122,6 +131,10 @@ impl Course<'_> {
         self.cluster.wait_healthy(Duration::from_secs(90)).await?;
         self.cluster.order("PATCH", "/config", &change).await?;
         self.well().await?;
+        if options.gate && self.readers.is_none() {
+            self.shut().await?;
+            self.well().await?;
+        }
         let mut rng = Rng::with_seed(options.seed);
         let ttl = self.cluster.patience();
         for number in 1..=options.faults {
@@ -132,6 +145,27 @@ impl Course<'_> {
             });
             self.round(number, first, second).await?;
         }
+        Ok(())
+    }
+
+    /// Has new primaries keep clients out, and readers try.
+    async fn shut(&mut self) -> Result<()> {
+        let primary = self.cluster.wait_healthy(Duration::from_secs(90)).await?;
+        let at = Route::To(self.cluster.nodes[usize::from(primary)].postgres);
+        Readers::make_user(&client::connect(&at).await?).await?;
+        let change = json!({"synchronous_gate_timeout": 30, "synchronous_gate_hold": true});
+        self.cluster.order("PATCH", "/config", &change).await?;
+        // Where PostgreSQL finds its rules can be said at a start only, and the agent says it in a synchronous mode.
+        for node in 0..self.cluster.nodes.len() {
+            let rest = self.cluster.nodes[node].rest;
+            http::request(rest, "POST", "/restart", "{}", Duration::from_secs(60))
+                .await
+                .map_err(Error::io(|| "restart for the gate"))?;
+            self.cluster.wait_healthy(Duration::from_secs(90)).await?;
+        }
+        let firsts: Vec<_> = plans(self.cluster).iter().map(|plan| plan.first).collect();
+        let nodes = self.cluster.nodes.iter().map(|node| node.postgres);
+        self.readers = Some(Readers::start(nodes, &firsts));
         Ok(())
     }
 
@@ -246,18 +280,19 @@ impl Course<'_> {
         self.cluster.patience().mul_f64(1.4) + CLIENT + MACHINE
     }
 
-    /// What was acknowledged and is not there.
+    /// What was acknowledged, or seen with the gate, and is not there.
     async fn lost(&self) -> Result<Vec<i64>> {
         let acked =
             |writer: &Writer| writer.look(|log| log.acks.iter().map(|ack| ack.id).collect::<Vec<_>>());
-        let acked: Vec<i64> = self.writers.iter().flat_map(acked).collect();
+        let mut known: BTreeSet<i64> = self.writers.iter().flat_map(acked).collect();
+        known.extend(self.readers.iter().flat_map(|readers| readers.sight().rows));
         // Who leads may change in the very moment.
         for _ in 0..20 {
             let seen = self.cluster.seen().await.unwrap_or_default();
             if let Some(primary) = seen.primary
                 && let Ok(present) = self.cluster.rows(primary).await
             {
-                return Ok(acked.into_iter().filter(|id| !present.contains(id)).collect());
+                return Ok(known.difference(&present).copied().collect());
             }
             sleep(Duration::from_millis(500)).await;
         }
@@ -301,12 +336,28 @@ impl Course<'_> {
             history::timelines(&logs).len(),
             span(overlap.length)
         ));
+        let sight = self.readers.take().map(|readers| readers.sight());
+        if let Some(sight) = &sight {
+            self.report.say(format!(
+                "{} looks at a primary, {} rows seen; {} times a reader was kept out",
+                sight.looks,
+                sight.rows.len(),
+                sight.kept_out
+            ));
+            if sight.looks == 0 || sight.kept_out == 0 {
+                self.broken
+                    .push("the gate kept nobody out, or everybody".to_owned());
+            }
+        }
         if !overlap.length.is_zero() {
             self.broken.push(format!("two primaries: {}", overlap.who));
         }
         write(
             options.json.as_deref(),
-            &json!({"rounds": self.figures, "acknowledged": acknowledged, "broken": self.broken}),
+            &json!({
+                "rounds": self.figures, "acknowledged": acknowledged, "broken": self.broken,
+                "looks": sight.as_ref().map(|sight| sight.looks), "kept_out": sight.map(|sight| sight.kept_out),
+            }),
         )?;
         fail(self.broken)
     }
