@@ -44,7 +44,7 @@ pub(crate) fn as_postgres<F: Future<Output = ()>>(name: &str, test: impl FnOnce(
             return;
         };
         let said = String::from_utf8_lossy(&output.stdout);
-        println!("{said}");
+        eprintln!("{said}");
         assert!(output.status.success(), "{name} failed as user postgres");
         assert!(said.contains("1 passed"), "no test has the name {name}");
         return;

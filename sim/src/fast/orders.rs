@@ -115,8 +115,8 @@ impl World {
             _ => return None,
         };
         if stage == 0 {
-            let more = self.slowed(node, step);
-            self.hosts[node].pg.sluggish += more;
+            // What an order before did not use, a stop of a server that was gone, is not this one's.
+            self.hosts[node].pg.sluggish = self.slowed(node, step);
         }
         let stops = step == PostgresStep::Stop;
         if stage == at && (!stops || self.hosts[node].pg.alive()) && self.fails(node, step) {
