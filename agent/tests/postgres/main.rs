@@ -44,11 +44,13 @@ fn a_cluster_is_bootstrapped_with_roles_users_and_script() {
                 panic!("{outcome:?}\n{}", node.log());
             };
             // Nobody can write to it before it is known that this is the cluster. The stop ends with the shutdown checkpoint, and the postmaster
-            // goes a moment later.
-            assert!(matches!(
-                node.look().await.process,
-                Process::Absent | Process::Unresponsive { may_write: false }
-            ));
+            // goes a moment later: its pid file first, as one that has only just been started has none yet.
+            let process = node.look().await.process;
+            let gone = matches!(
+                process,
+                Process::Absent | Process::Unresponsive { may_write: false } | Process::Starting { .. }
+            );
+            assert!(gone, "{process:?}");
             node.until_process(|process| *process == Process::Absent).await;
             assert_eq!(node.look().await.process, Process::Absent);
             node.started().await;
