@@ -14,10 +14,12 @@ use super::rewind::segment_of;
 use super::signals::history_file;
 use super::{Error, control, files};
 
-/// Bytes of a page of WAL, unless PostgreSQL was built otherwise: such a file looks empty, and is of no other timeline's size.
-const PAGE: u64 = 8192;
 /// What a segment may measure.
 const SEGMENT: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
+/// What a page of WAL may measure: PostgreSQL can be built with any power of two.
+const PAGE: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 16;
+/// Where the first page of a segment says that.
+const PAGE_SIZE_AT: u64 = 36;
 
 /// Removes the segments of timelines above that of the last checkpoint in which nothing of their own has arrived, where another
 /// timeline's file has all that is in them.
@@ -43,11 +45,11 @@ pub(super) fn remove(data_dir: &Path) -> Result<(), Error> {
         if !segment.covers(fork) || segment.reaches(fork) {
             continue;
         }
-        let pages = segment.pages();
+        let arrived = segment.arrived();
         let elsewhere = before.iter().any(|line| {
             let name = format!("{:08X}{}", line.timeline.0, &name[8..]);
             let other = Segment::open(&wal.join(&name), &name);
-            other.is_some_and(|other| pages <= other.pages())
+            other.is_some_and(|other| arrived <= other.arrived())
         });
         if elsewhere {
             files::remove(&path)?;
@@ -66,6 +68,8 @@ struct Segment {
     timeline: u32,
     begins: u64,
     size: u64,
+    /// Bytes of a page; nothing, where nothing has arrived.
+    page: Option<u64>,
 }
 
 impl Segment {
@@ -76,13 +80,21 @@ impl Segment {
             return None;
         }
         let (timeline, number) = segment_of(name, (1 << 32) / size)?;
-        let begins = number.checked_mul(size)?;
-        Some(Self {
+        let mut segment = Self {
             file,
             timeline,
-            begins,
+            begins: number.checked_mul(size)?,
             size,
-        })
+            page: None,
+        };
+        segment.read::<16>(0)?;
+        if segment.has_head(0) {
+            let page = u64::from(u32::from_ne_bytes(segment.read(PAGE_SIZE_AT)?));
+            segment.page = Some(page).filter(|page| PAGE.contains(page) && page.is_power_of_two());
+            // Who cannot tell its pages cannot tell that they are missing.
+            segment.page?;
+        }
+        Some(segment)
     }
 
     fn covers(&self, at: u64) -> bool {
@@ -92,25 +104,30 @@ impl Segment {
     /// Something of this file's own begins at `at`, where its timeline does.
     fn reaches(&self, at: u64) -> bool {
         let within = at - self.begins;
-        // A record begins with its length.
-        self.has_page(within / PAGE) && self.read::<4>(within).is_some_and(|length| length != [0; 4])
+        let Some(page) = self.page else { return false };
+        // A record begins with its length. What cannot be read is not taken for empty.
+        let length = self.read::<4>(within);
+        length.is_none_or(|length| length != [0; 4] && self.has_head(within - within % page))
     }
 
-    /// How many pages have arrived, one after another.
-    fn pages(&self) -> u64 {
-        (0..self.size / PAGE)
-            .find(|page| !self.has_page(*page))
-            .unwrap_or(self.size / PAGE)
+    /// How much has arrived, page after page.
+    fn arrived(&self) -> u64 {
+        let Some(page) = self.page else { return 0 };
+        let mut end = 0;
+        while end < self.size && self.has_head(end) {
+            end += page;
+        }
+        end
     }
 
-    /// The page says of itself that it belongs here.
-    fn has_page(&self, page: u64) -> bool {
+    /// A page begins there and says of itself that it belongs there.
+    fn has_head(&self, within: u64) -> bool {
         // A magic number of two bytes, two of flags, four of the timeline, and the address.
-        let Some(head) = self.read::<16>(page * PAGE) else {
+        let Some(head) = self.read::<16>(within) else {
             return false;
         };
         let address = head[8..].try_into().map(u64::from_ne_bytes).ok();
-        head[..2] != [0; 2] && address == Some(self.begins + page * PAGE)
+        head[..2] != [0; 2] && address == Some(self.begins + within)
     }
 
     fn read<const N: usize>(&self, within: u64) -> Option<[u8; N]> {
@@ -125,6 +142,7 @@ mod tests {
     use super::*;
 
     const SIZE: u64 = 1 << 20;
+    const PAGE: u64 = 8192;
     /// The fourth segment of a megabyte.
     const BEGINS: u64 = 3 * SIZE;
 
@@ -138,6 +156,9 @@ mod tests {
         for page in 0..pages {
             put(page * PAGE, &0xD110_u16.to_ne_bytes());
             put(page * PAGE + 8, &(BEGINS + page * PAGE).to_ne_bytes());
+        }
+        if pages != 0 {
+            put(PAGE_SIZE_AT, &8192_u32.to_ne_bytes());
         }
         if let Some((at, length)) = fork {
             put(at - BEGINS, &length.to_ne_bytes());
