@@ -84,7 +84,19 @@ impl Cluster {
         let primary = seen
             .primary
             .ok_or_else(|| Error::Unmet("nobody leads".to_owned()))?;
-        let rest = self.nodes[usize::from(primary)].rest;
+        self.order_of(primary, method, path, body).await
+    }
+
+    /// Orders a restart of a member's PostgreSQL, and waits until it is done.
+    ///
+    /// # Errors
+    /// [`Error::Unmet`] with the answer, if that is not 200.
+    pub(crate) async fn restart(&self, node: u8) -> Result<()> {
+        self.order_of(node, "POST", "/restart", &json!({})).await
+    }
+
+    async fn order_of(&self, node: u8, method: &str, path: &str, body: &Value) -> Result<()> {
+        let rest = self.nodes[usize::from(node)].rest;
         let answer = http::request(rest, method, path, &body.to_string(), Duration::from_secs(30))
             .await
             .map_err(Error::io(|| format!("{method} {path}")))?;

@@ -18,7 +18,6 @@ use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
 use crate::error::{Error, Result, chain};
 use crate::history;
-use crate::http;
 use crate::layout::MEMBERS;
 use crate::reader::Readers;
 use crate::report::{Paint, Report, span};
@@ -156,11 +155,8 @@ impl Course<'_> {
         let change = json!({"synchronous_gate_timeout": 30, "synchronous_gate_hold": true});
         self.cluster.order("PATCH", "/config", &change).await?;
         // Where PostgreSQL finds its rules can be said at a start only, and the agent says it in a synchronous mode.
-        for node in 0..self.cluster.nodes.len() {
-            let rest = self.cluster.nodes[node].rest;
-            http::request(rest, "POST", "/restart", "{}", Duration::from_secs(60))
-                .await
-                .map_err(Error::io(|| "restart for the gate"))?;
+        for node in 0..MEMBERS {
+            self.cluster.restart(node).await?;
             self.cluster.wait_healthy(Duration::from_secs(90)).await?;
         }
         let firsts: Vec<_> = plans(self.cluster).iter().map(|plan| plan.first).collect();

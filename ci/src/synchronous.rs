@@ -157,10 +157,7 @@ impl Course<'_> {
         // It is restarted: it says so first, and the leader lets it go.
         let victim = self.named().await?;
         let began = Instant::now();
-        let rest = self.cluster.nodes[usize::from(victim)].rest;
-        http::request(rest, "POST", "/restart", "{}", Duration::from_secs(30))
-            .await
-            .map_err(Error::io(|| "restart a standby"))?;
+        self.cluster.restart(victim).await?;
         self.note("a synchronous standby is restarted by order", began, 1.0, false)
             .await;
         self.revive(&[]).await?;

@@ -146,11 +146,7 @@ fn a_replica_is_cloned_promoted_and_the_old_primary_rewound() {
         "a_replica_is_cloned_promoted_and_the_old_primary_rewound",
         || async {
             let root = tempfile::tempdir().unwrap();
-            let (n1, n2, n3) = (
-                Node::new(root.path(), "n1"),
-                Node::new(root.path(), "n2"),
-                Node::new(root.path(), "n3"),
-            );
+            let (n1, n2, n3) = Node::three(root.path());
             n1.bootstrapped().await;
             n1.sql("CREATE TABLE t (i int)").await;
             expect_ok(

@@ -168,11 +168,7 @@ fn a_standby_that_ended_with_the_first_pages_of_a_new_timeline_starts() {
         "promotion::a_standby_that_ended_with_the_first_pages_of_a_new_timeline_starts",
         || async {
             let root = tempfile::tempdir().unwrap();
-            let (n1, n2, n3) = (
-                Node::new(root.path(), "n1"),
-                Node::new(root.path(), "n2"),
-                Node::new(root.path(), "n3"),
-            );
+            let (n1, n2, n3) = Node::three(root.path());
             n1.bootstrapped().await;
             n2.replica_of(&n1).await;
             n3.replica_of(&n1).await;

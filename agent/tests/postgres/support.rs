@@ -253,6 +253,11 @@ impl Node {
         Self::with(root, name, |_| {}, Some(bootstrap()))
     }
 
+    pub(crate) fn three(root: &Path) -> (Self, Self, Self) {
+        let node = |name| Self::new(root, name);
+        (node("n1"), node("n2"), node("n3"))
+    }
+
     pub(crate) fn with(
         root: &Path,
         name: &str,

@@ -5,6 +5,7 @@
 //! to its zeros, asks for what follows on the older timeline, and ends with "WAL location … belongs to timeline 1, but previous recovered
 //! WAL file came from timeline 2" (as seen on 15). Without that file it goes on along the older one, and has the newer one sent again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::path::Path;
 use super::super::probe::parse_history;
 use super::rewind::segment_of;
 use super::signals::history_file;
-use super::{Error, control, files};
+use super::{Error, files};
 
 /// What a segment may measure.
 const SEGMENT: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
@@ -21,45 +22,46 @@ const PAGE: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 16;
 /// Where the first page of a segment says that.
 const PAGE_SIZE_AT: u64 = 36;
 
-/// Removes the segments of timelines above that of the last checkpoint in which nothing of their own has arrived, where another
-/// timeline's file has all that is in them.
-pub(super) fn remove(data_dir: &Path) -> Result<(), Error> {
+/// Removes the segments of timelines above `own` in which nothing of their own has arrived, where another timeline's file has all that is
+/// in them. `names` is what lies in `pg_wal`; who goes leaves it.
+pub(super) fn remove(data_dir: &Path, own: u32, names: &mut Vec<String>) -> Result<(), Error> {
     let wal = data_dir.join("pg_wal");
-    let own = control::light(data_dir).map_or(1, |light| light.timeline.0);
-    let names: Vec<String> = fs::read_dir(&wal)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
+    // A partial one is never read for recovery.
+    let later =
+        |name: &String| name.len() == 24 && segment_of(name, 1).is_some_and(|(timeline, _)| own < timeline);
+    let hollow: BTreeSet<String> = names
+        .iter()
+        .filter(|name| later(name) && is_hollow(data_dir, &wal, name))
+        .cloned()
         .collect();
-    for name in names.iter().filter(|name| name.len() == 24) {
-        let path = wal.join(name);
-        let Some(segment) = Segment::open(&path, name).filter(|segment| own < segment.timeline) else {
-            continue;
-        };
-        let history = fs::read_to_string(history_file(data_dir, segment.timeline)).unwrap_or_default();
-        let before = parse_history(&history);
-        let Some(fork) = before.last().map(|line| line.switch.0) else {
-            continue;
-        };
-        if !segment.covers(fork) || segment.reaches(fork) {
-            continue;
-        }
-        let arrived = segment.arrived();
-        let elsewhere = before.iter().any(|line| {
-            let name = format!("{:08X}{}", line.timeline.0, &name[8..]);
-            let other = Segment::open(&wal.join(&name), &name);
-            other.is_some_and(|other| arrived <= other.arrived())
-        });
-        if elsewhere {
-            files::remove(&path)?;
-            tracing::info!(
-                segment = name,
-                "removed a segment that has nothing of its timeline yet: PostgreSQL could not start with it"
-            );
-        }
+    for name in &hollow {
+        files::remove(&wal.join(name))?;
+        tracing::info!(
+            segment = name,
+            "removed a segment that has nothing of its timeline yet: PostgreSQL could not start with it"
+        );
     }
+    names.retain(|name| !hollow.contains(name));
     Ok(())
+}
+
+fn is_hollow(data_dir: &Path, wal: &Path, name: &str) -> bool {
+    let Some(segment) = Segment::open(wal, name) else {
+        return false;
+    };
+    let history = fs::read_to_string(history_file(data_dir, segment.timeline)).unwrap_or_default();
+    let before = parse_history(&history);
+    let Some(fork) = before.last().map(|line| line.switch.0) else {
+        return false;
+    };
+    if !segment.covers(fork) || segment.reaches(fork) {
+        return false;
+    }
+    let arrived = segment.arrived();
+    before.iter().any(|line| {
+        let other = Segment::open(wal, &format!("{:08X}{}", line.timeline.0, &name[8..]));
+        other.is_some_and(|other| arrived <= other.arrived())
+    })
 }
 
 /// A file of WAL.
@@ -73,8 +75,8 @@ struct Segment {
 }
 
 impl Segment {
-    fn open(path: &Path, name: &str) -> Option<Self> {
-        let file = File::open(path).ok()?;
+    fn open(wal: &Path, name: &str) -> Option<Self> {
+        let file = File::open(wal.join(name)).ok()?;
         let size = file.metadata().ok()?.len();
         if !size.is_power_of_two() || !SEGMENT.contains(&size) {
             return None;
@@ -166,6 +168,20 @@ mod tests {
         fs::write(wal.join(format!("{timeline:08X}0000000000000003")), content).unwrap();
     }
 
+    /// Sweeps a directory whose last checkpoint is of the first timeline.
+    fn swept(data_dir: &Path) {
+        let entries = fs::read_dir(data_dir.join("pg_wal")).unwrap().flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        remove(data_dir, 1, &mut names).unwrap();
+        assert!(
+            names
+                .iter()
+                .all(|name| data_dir.join("pg_wal").join(name).exists())
+        );
+    }
+
     /// Which timelines' files are left, of a second one that left the first on its fifth page, with so much of either.
     fn left(first: Option<u64>, second: u64, record: Option<u32>) -> Vec<u32> {
         let dir = tempfile::tempdir().unwrap();
@@ -178,7 +194,7 @@ mod tests {
             write(&wal, 1, pages, Some((fork - 100, 60)));
         }
         write(&wal, 2, second, record.map(|length| (fork, length)));
-        remove(dir.path()).unwrap();
+        swept(dir.path());
         (1..=2)
             .filter(|timeline| wal.join(format!("{timeline:08X}0000000000000003")).exists())
             .collect()
@@ -200,7 +216,7 @@ mod tests {
         let wal = dir.path().join("pg_wal");
         fs::create_dir(&wal).unwrap();
         write(&wal, 1, 2, None);
-        remove(dir.path()).unwrap();
+        swept(dir.path());
         assert!(wal.join("000000010000000000000003").exists());
     }
 }

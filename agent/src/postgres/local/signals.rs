@@ -83,8 +83,7 @@ pub(super) fn prepare(data_dir: &Path, primary: bool) -> Result<bool, Error> {
     } else {
         files::write(&standby, b"", 0o600)?;
         files::remove(&recovery)?;
-        hollow::remove(data_dir)?;
-        sweep_histories(data_dir)?;
+        sweep(data_dir)?;
     }
     Ok(taken)
 }
@@ -135,7 +134,8 @@ pub(super) fn reserve(data_dir: &Path, above: Timeline) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes the history files of timelines that nothing here is of: no checkpoint, and no WAL.
+/// Removes segments of timelines of which nothing has arrived (see [`hollow`]), and the history files of those that nothing here is of: no
+/// checkpoint, and no WAL.
 ///
 /// An empty one was left by a promotion that did not happen here. Another was fetched from a server that promoted and was lost before any of its
 /// WAL came: PostgreSQL takes the newest file for its target, whatever has become of that timeline, and then finds no server that has it.
@@ -143,11 +143,11 @@ pub(super) fn reserve(data_dir: &Path, above: Timeline) -> Result<(), Error> {
 ///
 /// Where an empty one stands for the timeline of the last WAL here, it was fetched from a server that never was on that timeline, and the
 /// standby came to it through a later one's: that says how it began, and is about to be removed.
-fn sweep_histories(data_dir: &Path) -> Result<(), Error> {
+fn sweep(data_dir: &Path) -> Result<(), Error> {
     let Ok(entries) = fs::read_dir(data_dir.join("pg_wal")) else {
         return Ok(());
     };
-    let names: Vec<String> = entries
+    let mut names: Vec<String> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
@@ -157,6 +157,7 @@ fn sweep_histories(data_dir: &Path) -> Result<(), Error> {
         if whole { number(&name[..8]) } else { None }
     };
     let own = control::light(data_dir).map_or(1, |light| light.timeline.0);
+    hollow::remove(data_dir, own, &mut names)?;
     let last = names
         .iter()
         .filter_map(segment)
@@ -221,7 +222,7 @@ mod tests {
             "1\t0/1000000\tx\n\n3\t0/3000000\ty\n",
         )
         .unwrap();
-        sweep_histories(dir.path()).unwrap();
+        sweep(dir.path()).unwrap();
         assert_eq!(
             fs::read_to_string(history_file(dir.path(), 3)).unwrap(),
             "1\t0/1000000\tx\n"
@@ -241,7 +242,7 @@ mod tests {
         fs::write(wal.join("000000040000000000000003.partial"), "").unwrap();
         fs::write(history_file(dir.path(), 5), "4\t0/3000000\tx\n").unwrap();
         reserve(dir.path(), Timeline(6)).unwrap();
-        sweep_histories(dir.path()).unwrap();
+        sweep(dir.path()).unwrap();
         let left: Vec<bool> = (2..=6)
             .map(|number| history_file(dir.path(), number).exists())
             .collect();
