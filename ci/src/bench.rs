@@ -63,6 +63,9 @@ pub(crate) struct Bench {
     /// Another agent, measured in the same run in turn with ours
     #[arg(long, value_enum)]
     against: Option<Rival>,
+    /// In how many of the trials the other agent takes part, which needs far longer for each; in all when not given
+    #[arg(long, value_name = "N", requires = "against", value_parser = clap::value_parser!(u32).range(1..))]
+    against_trials: Option<u32>,
     /// Write bench.json, bench.md and bench.svg there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -99,6 +102,7 @@ pub(crate) type Contestant = (String, cluster::Options);
 pub(crate) async fn bench(options: &Bench, report: Report) -> Result<()> {
     let budgets = budgets::all()?.fault;
     let trials = options.trials.unwrap_or(if options.quick { 3 } else { 20 });
+    let shared = options.against_trials.map_or(trials, |shared| shared.min(trials));
     let contestants = contestants(options, report)?;
     let faults = faults(options, report);
     let mut all: Vec<Series> = Vec::new();
@@ -106,7 +110,7 @@ pub(crate) async fn bench(options: &Bench, report: Report) -> Result<()> {
         let limit = budgets
             .get(&fault.to_string())
             .map(|budget| budget.limit(options.quick));
-        let mut series = play(&contestants, fault, trials, limit, report).await?;
+        let mut series = play(&contestants, fault, trials, shared, limit, report).await?;
         // What a second look could hide is not looked at twice.
         if options.quick
             && series
@@ -114,7 +118,7 @@ pub(crate) async fn bench(options: &Bench, report: Report) -> Result<()> {
                 .any(|series| series.over(true) && series.wrong().is_empty())
         {
             report.say(format!("{fault} is above its budget: once more"));
-            series = play(&contestants, fault, trials, limit, report).await?;
+            series = play(&contestants, fault, trials, shared, limit, report).await?;
         }
         all.extend(series);
         // A run of hours that is cut short has told of what it has done.
@@ -185,11 +189,12 @@ fn contestants(options: &Bench, report: Report) -> Result<Vec<Contestant>> {
     contest(&ours, options.against, report)
 }
 
-/// Plays a fault on a fresh cluster of each contestant, in turn.
+/// Plays a fault on a fresh cluster of each contestant, in turn; the rival's takes part in the first `shared` trials and is gone after them.
 async fn play(
     contestants: &[Contestant],
     fault: Fault,
     trials: u32,
+    shared: u32,
     limit: Option<Duration>,
     report: Report,
 ) -> Result<Vec<Series>> {
@@ -201,35 +206,30 @@ async fn play(
         limit: limit.filter(|_| agent == OURS),
     };
     let mut all: Vec<Series> = contestants.iter().map(series).collect();
-    match (contestants, &mut all[..]) {
-        ([(_, options)], [ours]) => {
-            let options = on_disk(options, fault);
-            let played = cluster::with(&options, report, false, async |cluster| {
-                for number in 1..=trials {
-                    ours.trial(cluster, number, trials).await;
+    let (mine, rivals) = all.split_at_mut(1);
+    let (ours, options) = (&mut mine[0], on_disk(&contestants[0].1, fault));
+    let played = cluster::with(&options, report, false, async |cluster| {
+        let mut done = 0;
+        if let ([theirs], [_, (_, others)]) = (rivals, contestants) {
+            let others = on_disk(others, fault);
+            let beside = cluster::with(&others, report, false, async |beside| {
+                while done < trials.min(shared) {
+                    done += 1;
+                    ours.trial(cluster, done, trials).await;
+                    theirs.trial(beside, done, shared).await;
                 }
                 Ok(())
             });
-            let played = played.await;
-            all[0].note(played)?;
+            let beside = beside.await;
+            theirs.note(beside)?;
         }
-        ([(_, options), (_, others)], [ours, theirs]) => {
-            let (options, others) = (on_disk(options, fault), on_disk(others, fault));
-            let played = cluster::with(&options, report, false, async |cluster| {
-                let beside = cluster::with(&others, report, false, async |beside| {
-                    for number in 1..=trials {
-                        ours.trial(cluster, number, trials).await;
-                        theirs.trial(beside, number, trials).await;
-                    }
-                    Ok(())
-                });
-                beside.await
-            });
-            let played = played.await;
-            all[0].note(played)?;
+        for number in done + 1..=trials {
+            ours.trial(cluster, number, trials).await;
         }
-        _ => unreachable!("one or two contestants"),
-    }
+        Ok(())
+    });
+    let played = played.await;
+    mine[0].note(played)?;
     Ok(all)
 }
 

@@ -34,6 +34,9 @@ const CONNECT: Duration = Duration::from_millis(500);
 const WRITE: Duration = Duration::from_millis(1000);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The same for a client through libpq: each of its attempts is a process and several of PostgreSQL's, and on a machine that all hosts share they
+/// would take from the failover what they measure.
+const PAUSE_LIBPQ: Duration = Duration::from_millis(100);
 
 /// Where a client connects.
 #[derive(Clone, Debug)]
@@ -351,7 +354,7 @@ async fn work(plan: Plan, pace: Arc<AtomicU64>, log: Arc<Mutex<Log>>) {
                 }
                 Err(error) => {
                     note(&log, &error);
-                    sleep(PAUSE).await;
+                    sleep(if plan.psql.is_some() { PAUSE_LIBPQ } else { PAUSE }).await;
                     continue;
                 }
             },
