@@ -14,8 +14,10 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Statement};
 
 use super::site::{Address, PidFile};
+use super::walsender::ToWalsender;
 use super::{Error, Postgres, text};
 use crate::config::settings::{Credentials, PostgresSettings};
+use crate::net::{Io, Stream};
 use crate::task::Owned;
 
 /// Connecting to the own machine takes 3 ms. Longer than this, and the server does not answer.
@@ -130,7 +132,6 @@ impl Postgres {
             .user(&settings.superuser.username)
             .dbname(&settings.database)
             .application_name(name)
-            .connect_timeout(CONNECT_LIMIT)
             .ssl_mode(tokio_postgres::config::SslMode::Disable)
             .options(format!(
                 "-c statement_timeout={} -c lock_timeout=0 -c search_path=pg_catalog \
@@ -140,6 +141,35 @@ impl Postgres {
         if let Some(password) = &settings.superuser.password {
             config.password(password);
         }
+        self.reach(settings, file, &config, |stream| stream).await
+    }
+
+    /// Connects to the walsender of the server of a pid file, as the replicas do.
+    pub(super) async fn open_walsender(
+        &self,
+        settings: &PostgresSettings,
+        file: &PidFile,
+        name: &str,
+    ) -> Result<Session, Error> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .user(&settings.replication.username)
+            .application_name(name)
+            .ssl_mode(tokio_postgres::config::SslMode::Disable);
+        if let Some(password) = &settings.replication.password {
+            config.password(password);
+        }
+        self.reach(settings, file, &config, ToWalsender::new).await
+    }
+
+    /// Goes the ways to the server of a pid file, one after the other; `dress` makes of a stream what the session runs over.
+    async fn reach<S: Io + 'static>(
+        &self,
+        settings: &PostgresSettings,
+        file: &PidFile,
+        config: &tokio_postgres::Config,
+        dress: fn(Stream) -> S,
+    ) -> Result<Session, Error> {
         let port = file.port.unwrap_or(settings.port);
         let listen = file.listen.as_deref().and_then(|listen| match listen {
             "*" | "0.0.0.0" => Some("127.0.0.1"),
@@ -171,7 +201,7 @@ impl Postgres {
                         continue;
                     }
                 };
-                match config.connect_raw(stream, NoTls).await {
+                match config.connect_raw(dress(stream), NoTls).await {
                     Ok(connected) => return Ok(connected),
                     Err(error) => {
                         let now = error.code() == Some(&SqlState::CANNOT_CONNECT_NOW);

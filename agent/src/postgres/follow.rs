@@ -6,13 +6,15 @@ use surus_core::action::Upstream;
 use surus_core::input::Outcome;
 use surus_core::types::Timeline;
 use surus_core::view::HistoryLine;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::conf::{Acknowledgers, Gating};
 use super::connect::{address, conninfo};
 use super::error::report;
 use super::probe::parse_history;
-use super::site::{Address, Question, Recovery, Role};
+use super::site::{Address, PidFile, Question, Recovery, Role};
 use super::{Error, Postgres, Signal};
+use crate::config::settings::PostgresSettings;
 
 /// A leader on the next machine answers within milliseconds; one that does not within this is asked again by the core.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
@@ -101,6 +103,13 @@ impl Postgres {
     pub(super) async fn replayed_timeline(&self) -> Option<Timeline> {
         let settings = self.settings();
         let file = self.site.look().await.pid_file?;
+        match self.identify(&settings, &file).await {
+            Ok(timeline) => return Some(timeline),
+            Err(error) => {
+                tracing::debug!(error = %error.chain(), "the own walsender is not to be asked directly");
+            }
+        }
+        // With TLS, as pg_hba may want it.
         let listen = file
             .listen
             .filter(|listen| !matches!(listen.as_str(), "*" | "0.0.0.0" | "::"));
@@ -122,6 +131,20 @@ impl Postgres {
                 None
             }
         }
+    }
+
+    async fn identify(&self, settings: &PostgresSettings, file: &PidFile) -> Result<Timeline, Error> {
+        let session = self.open_walsender(settings, file, "Surus timeline").await?;
+        let answer = session.client.simple_query("IDENTIFY_SYSTEM").await;
+        let answer = answer.map_err(Error::query("tell its timeline"))?;
+        let column = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(1),
+            _ => None,
+        });
+        column
+            .and_then(|column| column.parse().ok())
+            .map(Timeline)
+            .ok_or_else(|| Error::Condition(format!("the walsender gave no timeline: {answer:?}")))
     }
 
     /// One command to a walsender; its columns come separated by tabs.

@@ -16,6 +16,9 @@ use super::{Error, Postgres, Signal, StartRequest};
 /// How often a start or stop is looked at: two small file reads each time.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How often a fast stop is looked at: clients are without a primary from its first moment on.
+const STOP_TICK: Duration = Duration::from_millis(5);
+
 /// How long a new postmaster may take to write its pid file. It does so before anything that depends on the size of the cluster.
 const PID_FILE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -305,7 +308,7 @@ impl Postgres {
                     tracing::warn!("the fast stop did not end in time; it turns immediate");
                     break;
                 }
-                tokio::time::sleep(TICK.min(until.since(now))).await;
+                tokio::time::sleep(STOP_TICK.min(until.since(now))).await;
             }
         }
         self.heartbeat.set(None);

@@ -58,6 +58,7 @@ pub mod site;
 mod slots;
 pub mod sql;
 mod synchronous;
+mod walsender;
 
 pub use details::{Details, Walsender};
 pub use error::Error;

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_millis(600);
 /// How long the word may take.
 const WORD_LIMIT: Duration = Duration::from_millis(200);
 /// For sessions that were let through just before the word: they are not seen before they have authenticated themselves.
-const GRACE: Duration = Duration::from_millis(60);
+const GRACE: Duration = Duration::from_millis(30);
 /// Between two looks at who is left.
 const LOOK: Duration = Duration::from_millis(5);
 

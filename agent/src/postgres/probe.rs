@@ -95,7 +95,13 @@ impl Postgres {
                 },
             };
         }
-        let quiet = file.starting() || file.stopping();
+        if file.stopping() {
+            // It takes nobody any more: to try would cost it a process, in the moment in which others wait for its end.
+            return PostgresView {
+                data: self.data_directory().await,
+                process: self.silent().await,
+            };
+        }
         let silence = match self.meet(&file).await {
             Ok(heartbeat) => match self.ask(&heartbeat).await {
                 Ok(view) => {
@@ -103,14 +109,12 @@ impl Postgres {
                     self.memory().complaint = None;
                     return view;
                 }
-                Err(error) => self.silence(&error, quiet),
+                Err(error) => self.silence(&error, file.starting()),
             },
-            Err(error) => self.silence(&error, quiet),
+            Err(error) => self.silence(&error, file.starting()),
         };
         let data = self.data_directory().await;
-        let process = if file.stopping() {
-            self.silent().await
-        } else if file.starting() || matches!(silence, Silence::NotNow) {
+        let process = if file.starting() || matches!(silence, Silence::NotNow) {
             Process::Starting {
                 as_primary: self.as_primary().await,
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use surus::config::settings::PostgresSettings;
 use surus_core::action::StopMode;
 use surus_core::input::Outcome;
 use surus_core::types::{MonoTime, Timeline};
@@ -199,6 +200,32 @@ fn a_standby_that_ended_with_the_first_pages_of_a_new_timeline_starts() {
             n2.until(|server| streaming(server) && server.timeline == Timeline(2))
                 .await;
             assert_eq!(n2.sql("SELECT count(*) FROM t").await, ["20001"]);
+        },
+    );
+}
+
+/// No SQL function tells it, and to start psql takes longer than all the rest of a look, when every replica of a lost primary is asked.
+#[test]
+fn a_standby_without_an_upstream_is_asked_for_its_timeline_without_psql() {
+    as_postgres(
+        "promotion::a_standby_without_an_upstream_is_asked_for_its_timeline_without_psql",
+        || async {
+            let root = tempfile::tempdir().unwrap();
+            let n1 = Node::new(root.path(), "n1");
+            let without = |settings: &mut PostgresSettings| {
+                settings.bin_name.insert("psql".into(), "no-psql".into());
+                let logged = ("log_replication_commands".to_owned(), "on".to_owned());
+                settings.parameters.extend([logged]);
+            };
+            let n2 = Node::with(root.path(), "n2", without, None);
+            n1.bootstrapped().await;
+            n2.replica_of(&n1).await;
+            n1.postgres.stop(StopMode::Immediate, false).await;
+            n2.until(|server| !streaming(server)).await;
+            let asked = || n2.log().matches("command: IDENTIFY_SYSTEM").count();
+            let before = asked();
+            n2.another_agent().probe().await;
+            assert_eq!(asked(), before + 1, "{}", n2.log());
         },
     );
 }
