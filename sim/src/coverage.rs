@@ -90,6 +90,8 @@ pub const GUARDS: &[&str] = &[
     "reserved",
     "just-left",
     "cooldown",
+    "succession",
+    "may-yet-follow",
     "postgres-not-ready",
     "pause-on",
     "receiving",

@@ -250,9 +250,19 @@ pub enum Guard {
     Reserved(NodeName),
     /// This node handed the lock over and lets others have it.
     JustLeft,
-    /// Tried a moment ago and failed.
+    /// Tried a moment ago.
     Cooldown {
         /// For this long.
+        left: Duration,
+    },
+    /// The lock has just become free, and another that could take it would have to be followed.
+    Succession {
+        /// For this long.
+        left: Duration,
+    },
+    /// PostgreSQL may still come to follow the leader by itself.
+    MayYetFollow {
+        /// For this long nothing is done about it.
         left: Duration,
     },
     /// PostgreSQL here is not a running replica.
@@ -342,6 +352,8 @@ impl Guard {
             Self::Reserved(_) => "reserved",
             Self::JustLeft => "just-left",
             Self::Cooldown { .. } => "cooldown",
+            Self::Succession { .. } => "succession",
+            Self::MayYetFollow { .. } => "may-yet-follow",
             Self::PostgresNotReady => "postgres-not-ready",
             Self::PauseOn => "pause-on",
             Self::Receiving => "receiving",
@@ -413,7 +425,13 @@ impl fmt::Display for Guard {
             Self::Reserved(name) => write!(f, "the lock is meant for {name}"),
             Self::JustLeft => f.write_str("this node has just handed the lock over"),
             Self::Cooldown { left } => {
-                write!(f, "the last attempt failed, the next is in {:.1} s", seconds(left))
+                write!(f, "the next attempt is in {:.1} s", seconds(left))
+            }
+            Self::Succession { left } => {
+                write!(f, "another is about to take the lock; {:.1} s are left to it before this one starts and follows nobody", seconds(left))
+            }
+            Self::MayYetFollow { left } => {
+                write!(f, "PostgreSQL may come to follow the leader by itself, and has another {:.1} s for that", seconds(left))
             }
             Self::PostgresNotReady => f.write_str("PostgreSQL here is not a running replica"),
             Self::PauseOn => f.write_str("the cluster is paused"),

@@ -19,6 +19,10 @@ use crate::zoo::{Flaw, lacks};
 /// The pace of looks at a PostgreSQL that is about to change its state.
 const BRISK: Duration = Duration::from_millis(50);
 
+/// The pace of questions whether a candidate has the shutdown checkpoint, and for how long: clients have no primary meanwhile, and a standby
+/// that streams has it within some milliseconds, or not at all soon.
+const HANDING_OVER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
 /// The pace at which replicas move the slots of other members forward.
 const SLOTS_ON_REPLICA: Duration = Duration::from_secs(10);
 
@@ -141,13 +145,10 @@ fn read(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
 
 /// Asks the other members for their positions when trouble is suspected, when nobody leads, and in a hand-over.
 fn ask_peers(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
-    let handing_over = ctx
-        .state
-        .handover
-        .as_ref()
-        .is_some_and(|handover| handover.stopped.is_some());
-    let every = if handing_over {
-        Some(BRISK)
+    let handing_over = ctx.state.handover.as_ref().and_then(|handover| handover.stopped);
+    let every = if let Some((_, since)) = handing_over {
+        let (pace, time) = HANDING_OVER;
+        Some(if ctx.now < since.plus(time) { pace } else { BRISK })
     } else if ctx.facts.cluster.is_some() && ctx.facts.leader().is_none() {
         Some((ctx.config.round() / 4).max(BRISK))
     } else if ctx.leader_is_other() && ctx.facts.foreign.heard.plus(ctx.config.suspicion()) <= ctx.now {

@@ -518,6 +518,8 @@ impl Node {
             "no renewal seen",
         );
         consider(state.cooldown, "cooldown");
+        let free = self.facts.leaderless.unwrap_or(MonoTime::ZERO);
+        consider(free.plus(rules::SUCCESSION), "nobody has taken the lock");
         consider(
             state.promise.as_ref().map_or(MonoTime::ZERO, |(_, until)| *until),
             "promise ends",

@@ -20,6 +20,7 @@ mod usurper;
 
 pub(crate) use handover::{candidate, wanted};
 pub(crate) use race::{HEARSAY, awaited, could_take_lock};
+pub(crate) use stopped::SUCCESSION;
 
 use std::time::Duration;
 

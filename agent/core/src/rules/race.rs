@@ -226,7 +226,7 @@ pub(super) fn unlisted(ctx: &Context<'_>) -> bool {
 
 /// A node on an older timeline than the cluster's may lead only if all that it holds is in the cluster's history: what it has received
 /// and not replayed yet as well, for a promotion replays that first.
-fn ancestry(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
+pub(super) fn ancestry(ctx: &Context<'_>, server: &Server) -> Result<(), Guard> {
     let Some(view) = ctx.facts.view() else {
         return Ok(());
     };

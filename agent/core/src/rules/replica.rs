@@ -15,7 +15,8 @@ use crate::zoo::{Flaw, lacks};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a replica may stand still on an older timeline than the leader's before its history is compared: following
-/// a switch of timelines takes a reconnect, and PostgreSQL retries each 5 s at the latest.
+/// a switch of timelines takes a reconnect, and PostgreSQL retries each 5 s at the latest. One that is known to hold more than the
+/// cluster kept of its timeline has nothing to wait for.
 const STANDSTILL: Duration = Duration::from_secs(6);
 
 /// Promotes under the lock.
@@ -149,13 +150,10 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
     }
     let Some(ancestry) = ctx.ancestry() else {
         let due = ctx.state.settled.plus(STANDSTILL);
-        if ctx.now < due {
-            trail.block(
-                Rule::CompareHistory,
-                Guard::Cooldown {
-                    left: due.since(ctx.now),
-                },
-            );
+        let beyond = matches!(race::ancestry(ctx, server), Err(Guard::Diverged { .. }));
+        if ctx.now < due && !beyond {
+            let left = due.since(ctx.now);
+            trail.block(Rule::CompareHistory, Guard::MayYetFollow { left });
             return None;
         }
         let leader = ctx.upstream(ctx.facts.leader()?)?;
@@ -218,7 +216,7 @@ fn nudge(ctx: &Context<'_>, trail: &mut Trail, server: &Server) -> Option<Plan> 
     let due = ctx.state.settled.plus(PATIENCE);
     if ctx.now < due {
         let left = due.since(ctx.now);
-        trail.block(Rule::Follow, Guard::Cooldown { left });
+        trail.block(Rule::Follow, Guard::MayYetFollow { left });
         return None;
     }
     let order = Order::Restart {

@@ -1,13 +1,19 @@
 //! PostgreSQL does not run, and this node holds the lock, or nobody does.
 
+use std::time::Duration;
+
 use super::{Context, Plan, Trail};
 use crate::action::Order;
-use crate::decision::{Guard, Rule};
+use crate::decision::{Evidence, Guard, Rule};
 use crate::sync::{self, Mode};
 use crate::view::{ControlState, DataDir};
 
 /// Starts in place in a row before others get the lock.
 const STARTS_IN_PLACE: u32 = 3;
+
+/// How long a stopped PostgreSQL waits for whom to follow once the lock is free: another takes it within some 50 ms, if one can. A server
+/// that starts without knowing whom to follow has to be told a moment later, and follows an upstream that has vanished only 5 s after that.
+pub(crate) const SUCCESSION: Duration = Duration::from_millis(500);
 
 /// Decides about a stopped PostgreSQL under this node's own lock.
 ///
@@ -50,7 +56,7 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let down = ctx
         .state
         .down_since
-        .map_or(std::time::Duration::ZERO, |since| ctx.now.since(since));
+        .map_or(Duration::ZERO, |since| ctx.now.since(since));
     let hopeless = ctx.state.giving_up
         || STARTS_IN_PLACE <= ctx.state.failed_starts
         || ctx.config.primary_start_timeout <= down;
@@ -80,8 +86,9 @@ pub(super) fn lock_held(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     Some(Plan::order(Rule::RestartPrimary, order))
 }
 
-/// Starts PostgreSQL as a replica that follows nobody, when there is no leader: then it can take part in the race.
-pub(super) fn no_leader(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
+/// Starts PostgreSQL as a replica that follows nobody, when there is no leader: then it can take part in the race. Not in the first moment, if
+/// another could win that.
+pub(super) fn no_leader(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let DataDir::Present(_) = ctx.facts.data()? else {
         return None;
     };
@@ -95,6 +102,15 @@ pub(super) fn no_leader(ctx: &Context<'_>, _: &mut Trail) -> Option<Plan> {
     if ctx.leader_is_me() && fresh {
         // An agent that was restarted: the renewal under way decides whether this is still the primary.
         return Some(Plan::hold(Rule::AwaitView));
+    }
+    if let Some(free) = ctx.facts.leaderless
+        && ctx.now < free.plus(SUCCESSION)
+        && ctx.somebody_could_lead()
+    {
+        let left = free.plus(SUCCESSION).since(ctx.now);
+        trail.block(Rule::StartReplica, Guard::Succession { left });
+        let since = Evidence::Leaderless(ctx.now.since(free));
+        return Some(Plan::hold(Rule::AwaitLeader).because(since));
     }
     Some(Plan::order(
         Rule::StartReplica,

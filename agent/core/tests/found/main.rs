@@ -5,6 +5,7 @@ mod heritage;
 mod making;
 mod models;
 mod news;
+mod planned;
 mod rare;
 mod story;
 mod synchronous;

@@ -367,6 +367,27 @@ fn a_replica_that_stands_still_is_started_anew_once_in_a_reign() {
     }
 }
 
+/// What the old primary had sent to one standby and another had not acknowledged is beyond the fork: to wait for PostgreSQL to follow is in vain.
+#[test]
+fn a_replica_that_is_known_to_be_beyond_the_fork_is_compared_at_once() {
+    for (fork, at_once) in [(Some(400), true), (Some(500), false), (None, false)] {
+        let mut story = Story::new(Config::new("a".into()));
+        let mut led = led_by_b(10);
+        if let Some(status) = &mut led.status {
+            let (from, fork) = (Timeline(1), fork.map(Lsn));
+            Arc::make_mut(status).forks = fork.map(|at| Fork { from, at }).into_iter().collect();
+        }
+        story.read(led);
+        story.probed(stranded(), ControlState::InArchiveRecovery);
+        let compares = |order: &Order| matches!(order, Order::CompareHistory { .. });
+        assert_eq!(gave(&story, compares), usize::from(at_once), "{fork:?}");
+        for _ in 0..7 {
+            story.probed(stranded(), ControlState::InArchiveRecovery);
+        }
+        assert_eq!(gave(&story, compares), 1, "{fork:?}");
+    }
+}
+
 /// Turmoil 1365790: after its new start it streamed from a member that stood on a timeline which came to nothing as well, and heard of that one.
 #[test]
 fn a_replica_that_came_further_is_started_anew_once_more() {

@@ -1,0 +1,60 @@
+//! What the bench found a planned stop to wait for in vain.
+
+use std::sync::Arc;
+
+use surus_core::config::Config;
+use surus_core::input::{Input, Outcome};
+use surus_core::types::*;
+use surus_core::view::*;
+use surus_core::{Lane, Order};
+
+use crate::first::leading;
+use crate::models::gave;
+use crate::story::*;
+
+/// A server that starts before it is known whom to follow has to be told a moment later, and takes the processor from a promotion beside it.
+#[test]
+fn a_stopped_server_waits_a_moment_for_whom_to_follow() {
+    let starts = |order: &Order| matches!(order, Order::StartReplica { .. });
+    for nofailover in [false, true] {
+        let mut story = Story::new(Config::new("a".into()));
+        let mut free = view(10, None, 10);
+        for member in free.members.values_mut() {
+            Arc::make_mut(member).nofailover = nofailover;
+        }
+        story.read(free);
+        story.probed(Process::Absent, ControlState::ShutDown);
+        assert_eq!(gave(&story, starts), usize::from(nofailover));
+        // Nobody has taken the lock after all.
+        story.later(500);
+        assert_eq!(gave(&story, starts), 1);
+    }
+}
+
+/// A standby has the shutdown checkpoint some milliseconds after the primary has written it, which may be just after it was asked.
+#[test]
+fn a_candidate_is_asked_again_soon() {
+    let mut story = leading(Config::new("a".into()));
+    story.done(Lane::Guard, Outcome::Ok);
+    story.probed(serves(1000, |_| {}), ControlState::InProduction);
+    story.locked_if_asked(40);
+    story.hear(Input::Shutdown);
+    let checkpoint = Some(Lsn(2000));
+    story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
+    story.probed(Process::Absent, ControlState::ShutDown);
+    let asks = |order: &Order| matches!(order, Order::AskPeers { .. });
+    let mut asked = Vec::new();
+    for _ in 0..100 {
+        asked.push(gave(&story, asks));
+        story.finish(Lane::Peers);
+        story.hear(Input::Peer {
+            name: "b".into(),
+            asked: MonoTime::from_millis(story.now),
+            status: Some(answers(1, 2000, None)),
+        });
+        story.later(10);
+    }
+    assert!(15 < asked[20], "{asked:?}");
+    // One that does not get it is not asked more often than S12 allows.
+    assert!(asked[99] < 60, "{asked:?}");
+}
