@@ -103,6 +103,7 @@ pub const GUARDS: &[&str] = &[
     "no-reservation",
     "commits-wait",
     "sync-key-not-written",
+    "still-named",
     "not-synchronous",
     "votes-missing",
     "no-candidate",

@@ -282,6 +282,8 @@ pub enum Guard {
     CommitsWait,
     /// The `sync` key does not name this node: commits that it acknowledges would be lost to who is named there.
     SyncKeyNotWritten,
+    /// The `sync` key still names this node, and this leader has not made it its own.
+    StillNamed(NodeName),
     /// The `sync` key does not name this member: it may lack acknowledged commits.
     NotSynchronous {
         /// The primary that wrote it.
@@ -365,6 +367,7 @@ impl Guard {
             Self::NoReservation => "no-reservation",
             Self::CommitsWait => "commits-wait",
             Self::SyncKeyNotWritten => "sync-key-not-written",
+            Self::StillNamed(_) => "still-named",
             Self::NotSynchronous { .. } => "not-synchronous",
             Self::VotesMissing { .. } => "votes-missing",
             Self::NoCandidate => "no-candidate",
@@ -446,6 +449,10 @@ impl fmt::Display for Guard {
             Self::NoRight => f.write_str("no right to be primary at this moment"),
             Self::CommitsWait => f.write_str("commits wait for this member until the leader has chosen another"),
             Self::SyncKeyNotWritten => f.write_str("the sync key does not name this node yet"),
+            Self::StillNamed(leader) => write!(
+                f,
+                "the sync key names this node and is not {leader}'s yet: without what is here nobody could be elected if {leader} were lost"
+            ),
             Self::NotSynchronous { leader } => write!(
                 f,
                 "the sync key of {leader} does not name this member, so it may lack commits that clients were told of; if those \

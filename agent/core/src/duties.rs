@@ -19,9 +19,9 @@ use crate::zoo::{Flaw, lacks};
 /// The pace of looks at a PostgreSQL that is about to change its state.
 const BRISK: Duration = Duration::from_millis(50);
 
-/// The pace of questions whether a candidate has the shutdown checkpoint, and for how long: clients have no primary meanwhile, and a standby
-/// that streams has it within some milliseconds, or not at all soon.
-const HANDING_OVER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// The pace of questions whether a candidate has the shutdown checkpoint, and for how long after each stop: clients have no primary meanwhile,
+/// and a standby that streams has it within some milliseconds, or not at all soon.
+const HANDING_OVER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(60));
 
 /// The pace at which replicas move the slots of other members forward.
 const SLOTS_ON_REPLICA: Duration = Duration::from_secs(10);

@@ -400,9 +400,9 @@ pub struct Server {
     pub upstream: Option<String>,
     /// The `primary_slot_name`; `None` when it asks for no slot.
     pub slot: Option<String>,
-    /// It is a replica, does not stream, and has the history file of the timeline after its own. PostgreSQL takes the newest of which it has a
-    /// file for its target, and asks no server for an older one.
-    pub seeks_next: bool,
+    /// It is a replica, does not stream, and has the history files of the timelines after its own, up to this one. PostgreSQL takes the newest of
+    /// which it has a file for its target, asks no server for an older one, and makes none of these numbers in a promotion.
+    pub heard_of: Option<Timeline>,
 }
 
 /// A walsender's standby.

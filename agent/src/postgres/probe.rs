@@ -332,7 +332,7 @@ impl Postgres {
         let (role, timeline) = self.memory().learn(&answer);
         let history = self.history(timeline).await;
         let idle = matches!(role, ServerRole::Replica { streaming: false, .. });
-        let seeks_next = idle && self.site.history(Timeline(timeline.0 + 1)).await.is_some();
+        let heard_of = if idle { self.heard_of(timeline).await } else { None };
         let managed = self.managed().await.is_some();
         let gated = self.gate().await == Some(Gate::Shut);
         let data = match self.unfinished(heartbeat).await {
@@ -358,7 +358,7 @@ impl Postgres {
                     ServerRole::Replica { .. } => host_and_port(&answer.conninfo),
                 },
                 slot: Some(answer.slot).filter(|slot| !slot.is_empty()),
-                seeks_next,
+                heard_of,
             }),
         })
     }
@@ -394,6 +394,17 @@ impl Postgres {
         history
             .iter()
             .any(|line| line.timeline == answer.recovered_timeline && line.switch < answer.recovered)
+    }
+
+    /// The last of the timelines after `own`, one after the other, whose history file is here.
+    async fn heard_of(&self, own: Timeline) -> Option<Timeline> {
+        let mut last = None;
+        let mut next = Timeline(own.0 + 1);
+        while self.site.history(next).await.is_some() {
+            last = Some(next);
+            next = Timeline(next.0 + 1);
+        }
+        last
     }
 
     /// The history of a timeline, from its file; read once.

@@ -145,20 +145,23 @@ fn a_standby_that_seeks_a_timeline_of_nobody_is_seen_and_helped_by_a_restart() {
             n1.bootstrapped().await;
             n2.replica_of(&n1).await;
             n2.until(streaming).await;
-            assert!(!n2.server().await.seeks_next);
+            assert_eq!(n2.server().await.heard_of, None);
             n1.sql("CHECKPOINT").await;
             let end = n1.server().await.position();
             n2.until(|server| server.position() == end).await;
             std::fs::write(n2.data("pg_wal/00000002.history"), format!("1\t{end}\tby hand\n")).unwrap();
             n1.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
                 .await;
-            n2.until(|server| server.seeks_next).await;
+            n2.until(|server| server.heard_of == Some(Timeline(2))).await;
             // PostgreSQL tries again every five seconds.
             tokio::time::sleep(Duration::from_secs(6)).await;
             let server = n2.server().await;
-            assert!(server.seeks_next && server.timeline == Timeline(1), "{server:?}");
+            assert_eq!(
+                (server.timeline, server.heard_of),
+                (Timeline(1), Some(Timeline(2)))
+            );
             expect_ok(n2.postgres.restart(None, false, G).await);
-            assert!(!n2.until(streaming).await.seeks_next);
+            assert_eq!(n2.until(streaming).await.heard_of, None);
         },
     );
 }

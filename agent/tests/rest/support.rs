@@ -322,7 +322,7 @@ pub(crate) fn server(role: ServerRole) -> PostgresStatus {
                 history: Vec::new(),
                 upstream: None,
                 slot: None,
-                seeks_next: false,
+                heard_of: None,
             }),
         },
         detail: ServerDetail {

@@ -154,7 +154,10 @@ impl World {
                 .and_then(|upstream| self.names.get(upstream))
                 .map(|name| format!("{name}:5432")),
             slot: probe.slot,
-            seeks_next: idle && histories.is_some_and(|files| files.has(timeline.0 + 1)),
+            heard_of: histories.filter(|_| idle).and_then(|files| {
+                let known = (timeline.0 + 1..).take_while(|next| files.has(*next));
+                known.last().map(Timeline)
+            }),
         };
         PostgresView {
             data: DataDir::Present(data),

@@ -6,6 +6,7 @@ use super::{Context, Intent, Plan, Trail, bootstrap};
 use crate::action::Order;
 use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Ancestry;
+use crate::sync::Mode;
 use crate::types::{Lsn, Timeline};
 use crate::view::{ControlData, ControlState, DataDir};
 use crate::zoo::{Flaw, lacks};
@@ -168,6 +169,10 @@ pub(super) fn diverged(ctx: &Context<'_>, trail: &mut Trail, control: &ControlDa
         position: control.position,
     };
     trail.block(Rule::StartReplica, evidence);
+    if let Some(guard) = ctx.still_named() {
+        trail.block(Rule::Reclone, guard);
+        return Some(Plan::hold(Rule::Reclone));
+    }
     let by_failure = ctx.config.use_pg_rewind && ctx.config.reclone_on_rewind_failure;
     if ctx.config.reclone_on_divergence || alike && by_failure {
         return reclone(ctx, trail, false);
@@ -177,7 +182,7 @@ pub(super) fn diverged(ctx: &Context<'_>, trail: &mut Trail, control: &ControlDa
 }
 
 fn rewind(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
-    if let Some(guard) = ctx.outdated() {
+    if let Some(guard) = ctx.outdated().or_else(|| ctx.still_named()) {
         trail.block(Rule::Rewind, guard);
         return Some(Plan::hold(Rule::Rewind));
     }
@@ -292,6 +297,15 @@ impl<'a> Context<'a> {
         let leader = self.leader_timeline().filter(|leader| *leader < own)?;
         let usurped = self.usurped().is_some();
         (!usurped).then_some(Guard::LeaderOlder { own, leader })
+    }
+
+    /// The `sync` key names this node and is not the present leader's: that one came to lead by a person's word, and if it were lost before it has
+    /// made the key its own, nobody could be elected but with what is here.
+    pub(super) fn still_named(&self) -> Option<Guard> {
+        let (key, leader) = (self.facts.sync_key()?, self.facts.leader()?);
+        let still =
+            key.leader != *leader && key.names(self.me()) && self.config.synchronous.mode != Mode::Off;
+        still.then(|| Guard::StillNamed(leader.clone()))
     }
 
     /// The leader says that its PostgreSQL runs as primary.

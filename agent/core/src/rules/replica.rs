@@ -51,8 +51,8 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     }
     let known = ctx.newest_timeline().max(server.timeline);
     if ctx.state.reserved.is_none_or(|reserved| reserved <= known) && !lacks(Flaw::NextUnreserved) {
-        // A reign that began with a primary has reserved no timeline, or it is not known what an earlier order has: that comes first, or
-        // the next reign may make the same one.
+        // A reign that began with a primary has reserved no timeline, or it is not known what an earlier order has, or PostgreSQL would pass over
+        // the number that is reserved: that comes first, or the next reign may make the same one.
         trail.block(Rule::Promote, Guard::NoReservation);
         let mut status = ctx.status(false);
         let spoken_for = status.next.unwrap_or_default().max(known);
@@ -142,7 +142,7 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
         return None;
     }
     if same {
-        return if server.seeks_next {
+        return if server.heard_of.is_some() {
             nudge(ctx, trail, server)
         } else {
             None
@@ -175,7 +175,7 @@ fn lost(ctx: &Context<'_>, trail: &mut Trail, server: &Server, streaming: bool) 
                 position: server.position(),
             };
             trail.block(Rule::Replicate, usurped.unwrap_or(diverged));
-            if let Some(guard) = ctx.outdated() {
+            if let Some(guard) = ctx.outdated().or_else(|| ctx.still_named()) {
                 trail.block(Rule::Rewind, guard);
                 return None;
             }

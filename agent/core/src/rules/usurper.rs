@@ -115,7 +115,8 @@ impl Context<'_> {
             .map(|status| status.timeline.max(status.stands));
         let held = self.facts.control().map(|control| control.timeline);
         let own = self.state.stood.map(|stood| stood.timeline).max(held);
-        let all = [said, own].into_iter().flatten();
+        let heard_of = self.facts.server().and_then(|server| server.heard_of);
+        let all = [said, own, heard_of].into_iter().flatten();
         all.chain(members)
             .chain(peers.flatten())
             .max()

@@ -232,7 +232,7 @@ fn who_creates_a_cluster_is_electable_before_initialize_names_it() {
 }
 
 /// The cluster under `b`, which is on timeline 2 since 500.
-fn led_by_b(revision: i64) -> ClusterView {
+pub(crate) fn led_by_b(revision: i64) -> ClusterView {
     let mut view = view(revision, Some("b"), revision);
     if let Some(status) = &mut view.status {
         Arc::make_mut(status).timeline = Some(Timeline(2));
@@ -243,7 +243,7 @@ fn led_by_b(revision: i64) -> ClusterView {
     view
 }
 
-fn ancestry(switch: u64) -> Outcome {
+pub(crate) fn ancestry(switch: u64) -> Outcome {
     Outcome::Ancestry {
         timeline: Timeline(2),
         history: vec![line(1, switch)],
@@ -410,19 +410,19 @@ fn a_replica_that_came_further_is_started_anew_once_more() {
 /// 13260080: it fetched the history file of a timeline to which somebody had promoted its upstream by hand, and asked for that for ever.
 #[test]
 fn a_replica_on_the_leaders_timeline_that_seeks_another_is_started_anew() {
-    for seeks_next in [false, true] {
+    for heard_of in [None, Some(Timeline(2))] {
         let mut story = Story::new(Config::new("a".into()));
         story.read(view(10, Some("b"), 9));
         for _ in 0..60 {
             let Process::Running(mut idle) = stranded() else {
                 unreachable!()
             };
-            idle.seeks_next = seeks_next;
+            idle.heard_of = heard_of;
             story.probed(Process::Running(idle), ControlState::InArchiveRecovery);
             end(&mut story, Lane::Postgres, Outcome::Ok);
         }
         let restarts = gave(&story, |order| matches!(order, Order::Restart { .. }));
-        assert_eq!(restarts, usize::from(seeks_next), "once in a reign");
+        assert_eq!(restarts, usize::from(heard_of.is_some()), "once in a reign");
     }
 }
 

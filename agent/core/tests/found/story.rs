@@ -189,7 +189,7 @@ pub(crate) fn server(role: ServerRole) -> Process {
         history: Vec::new(),
         upstream: Some("b:5432".to_owned()),
         slot: Some("a".to_owned()),
-        seeks_next: false,
+        heard_of: None,
     })
 }
 

@@ -10,6 +10,7 @@ use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Guard, Lane, Order};
 
+use crate::models::{ancestry, gave, led_by_b};
 use crate::story::*;
 
 fn config(mode: Mode) -> Config {
@@ -574,5 +575,26 @@ fn clients_are_let_in_when_the_bound_is_over() {
         story.finish(Lane::Synchronous);
         look_behind(&mut story);
         assert_eq!(opens(&story), begun + 10_000 <= story.now, "after {second} looks");
+    }
+}
+
+/// 14605387: `b`, promoted by hand, was given the lock by a person and lost before the key was its own; what the key named had been rewound onto it.
+#[test]
+fn who_is_still_named_gives_up_nothing_for_a_leader_who_is_not() {
+    let rewinds = |order: &Order| matches!(order, Order::Rewind { .. });
+    for (key, given_up) in [(key("a", &[], 0), false), (key("b", &[], 0), true)] {
+        let mut story = Story::new(Config {
+            use_pg_rewind: true,
+            ..config(Mode::Quorum)
+        });
+        let led = || with_key(led_by_b(10), key.clone());
+        story.read(led());
+        for _ in 0..20 {
+            story.probed(Process::Absent, ControlState::InProduction);
+            if let Some(Order::CompareHistory { .. }) = story.under_way(Lane::Postgres) {
+                story.done(Lane::Postgres, ancestry(500));
+            }
+        }
+        assert_eq!(gave(&story, rewinds) == 1, given_up, "{key:?}");
     }
 }

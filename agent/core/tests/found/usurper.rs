@@ -9,6 +9,7 @@ use surus_core::types::*;
 use surus_core::view::*;
 use surus_core::{Lane, Order};
 
+use crate::models::gave;
 use crate::story::*;
 
 /// A server of timeline 2, which left the first one at 900.
@@ -237,6 +238,36 @@ fn the_next_timeline_is_above_all_that_were_heard_of() {
     hear(&mut story, Some(stopped));
     let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
         panic!("nobody else is there")
+    };
+    assert_eq!(status.next, Some(Timeline(5)));
+}
+
+/// 14611282: its upstream had been promoted by hand, and PostgreSQL passes over a number of which it has a history file.
+#[test]
+fn the_next_timeline_is_above_all_whose_history_is_here() {
+    let heard = |upto| {
+        let Process::Running(mut server) = server(idle()) else {
+            unreachable!()
+        };
+        server.heard_of = Some(Timeline(upto));
+        Process::Running(server)
+    };
+    let mut story = Story::new(Config::new("a".into()));
+    story.read(free(10, |_| {}));
+    story.probed(heard(3), ControlState::InArchiveRecovery);
+    hear(&mut story, None);
+    let Some(Order::Acquire { status, .. }) = story.under_way(Lane::Lock) else {
+        panic!("nobody else is there")
+    };
+    assert_eq!(status.next, Some(Timeline(4)));
+    // One more has come meanwhile.
+    story.locked(11);
+    story.probed(heard(4), ControlState::InArchiveRecovery);
+    story.locked_if_asked(12);
+    let promotes = |order: &Order| matches!(order, Order::Promote { .. });
+    assert_eq!(gave(&story, promotes), 0);
+    let Some(Order::Renew { status, .. }) = story.under_way(Lane::Lock) else {
+        panic!("it reserves another")
     };
     assert_eq!(status.next, Some(Timeline(5)));
 }

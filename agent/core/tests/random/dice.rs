@@ -206,7 +206,7 @@ impl Dice {
             history: self.history(),
             upstream: self.maybe(2, |dice| format!("{}:5432", dice.name())),
             slot: self.maybe(2, |dice| dice.name().0),
-            seeks_next: self.one_in(4),
+            heard_of: self.one_in(4).then(|| self.timeline()),
         }
     }
 

@@ -58,6 +58,10 @@ pub struct Worker<'a> {
 }
 
 /// What comes next.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it was made, and never kept"
+)]
 pub enum Next {
     /// Another request.
     Ask(Asked),
