@@ -33,9 +33,11 @@ pub const HEARD: Time = 100 * MS;
 pub struct Calm {
     /// The right that the record told of last, which the agent may not have heard of, by node.
     told: BTreeMap<NodeIndex, (Time, Fact)>,
-    /// The shortest life of a right by the lock since the node's agent began: grants give no more, for who granted may not know of a
-    /// longer ttl, nor more than the ttl of now; and nothing to an agent that has not renewed yet, for it does not know what they know.
+    /// The shortest life of a right by the lock since the node's agent began, one that it asked for in vain included: grants give no more, for
+    /// who granted may not know of a longer ttl, nor more than the ttl of now; and nothing to an agent that has not renewed yet, for it does not know what they know.
     shortest: BTreeMap<NodeIndex, Time>,
+    /// The ttl that a node is set to, and the one before: an agent that stood still acts before it has heard of the newer one.
+    ttls: BTreeMap<NodeIndex, (Time, Time)>,
     /// Since when an agent waits for its guard to take one deadline after the other, and when the last was taken, if it waits no more.
     telling: BTreeMap<NodeIndex, (Time, Option<Time>)>,
     /// When an agent last began to ask for grants: it counts them from then, whenever its questions left.
@@ -89,6 +91,16 @@ impl Calm {
                 }
                 Deed::StartPrimary | Deed::StartReplica | Deed::Bootstrap => {
                     self.stopping.remove(&node);
+                }
+                Deed::Renew => {
+                    let woke = moment.scene.member(node).and_then(|member| member.woke);
+                    let waking = woke.is_some_and(|woke| moment.at <= woke + HEARD);
+                    if let (Some((ttl, before)), Some(shortest)) =
+                        (self.ttls.get(&node), self.shortest.get_mut(&node))
+                    {
+                        let ttl = if waking { ttl.min(before) } else { ttl };
+                        *shortest = *ttl.min(shortest);
+                    }
                 }
                 _ => {}
             }
@@ -161,6 +173,8 @@ impl Calm {
             }
             // An agent gives up what a longer ttl has given it before it tells of a shorter one.
             Seen::Configured(settings) => {
+                let before = self.ttls.get(&node).map_or(settings.ttl, |(ttl, _)| *ttl);
+                self.ttls.insert(node, (settings.ttl, before));
                 if let Some((until, _)) = self.known.get_mut(&node) {
                     *until = (*until).min(moment.at + settings.ttl);
                 }
@@ -515,6 +529,46 @@ mod tests {
             } else {
                 run.clean();
             }
+        }
+    }
+
+    /// 14800993: a ttl of 3 s was set and taken back while the agent stood still, and its first renewal after that had no answer.
+    #[test]
+    fn a_shorter_life_that_was_asked_for_in_vain_counts_for_grants() {
+        for (ttl, stands, blamed) in [(3, false, false), (3, true, false), (5, true, true)] {
+            let mut run = MadeUp::leading(2);
+            run.later(1000);
+            renewed(&mut run, 1000);
+            let set = |run: &mut MadeUp, ttl| {
+                let settings = run.checker.scene().member(0).and_then(|member| member.settings);
+                let settings = settings.expect("it is configured");
+                run.see(
+                    Some(0),
+                    Seen::Configured(Settings {
+                        ttl: ttl * SEC,
+                        ..settings
+                    }),
+                );
+            };
+            set(&mut run, ttl);
+            if stands {
+                run.see(Some(0), Seen::AgentFrozen { frozen: true });
+                set(&mut run, 5);
+                run.see(Some(0), Seen::AgentFrozen { frozen: false });
+            }
+            let (order, about) = (Deed::Renew, None);
+            run.see(Some(0), Seen::OrderBegan { id: 8, order, about });
+            set(&mut run, 5);
+            run.later(2000);
+            granted(&mut run, 3000, 15);
+            run.later(2500);
+            acts(&mut run);
+            ended(&mut run, 0, End::ByGuard);
+            assert_eq!(
+                run.checker.violation.is_some(),
+                blamed,
+                "{ttl} s, stood still: {stands}"
+            );
         }
     }
 }
