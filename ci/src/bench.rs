@@ -213,7 +213,7 @@ async fn play(
         if let ([theirs], [_, (_, others)]) = (rivals, contestants) {
             let others = on_disk(others, fault);
             let beside = cluster::with(&others, report, false, async |beside| {
-                while done < trials.min(shared) {
+                while done < shared {
                     done += 1;
                     ours.trial(cluster, done, trials).await;
                     theirs.trial(beside, done, shared).await;

@@ -451,7 +451,7 @@ impl fmt::Display for Guard {
             Self::SyncKeyNotWritten => f.write_str("the sync key does not name this node yet"),
             Self::StillNamed(leader) => write!(
                 f,
-                "the sync key names this node and is not {leader}'s yet: without what is here nobody could be elected if {leader} were lost"
+                "the sync key names this node and is not {leader}'s yet: what is here would be needed if {leader} were lost"
             ),
             Self::NotSynchronous { leader } => write!(
                 f,

@@ -62,11 +62,7 @@ impl Postgres {
                     self.complain(&format!("the server did not answer the probe: {}", error.chain()));
                     self.heartbeat.set(None);
                     if matches!(error, Error::Timeout { .. }) {
-                        let data = self.data_directory().await;
-                        return PostgresView {
-                            data,
-                            process: self.silent().await,
-                        };
+                        return self.without_answer().await;
                     }
                 }
             }
@@ -97,10 +93,7 @@ impl Postgres {
         }
         if file.stopping() {
             // It takes nobody any more: to try would cost it a process, in the moment in which others wait for its end.
-            return PostgresView {
-                data: self.data_directory().await,
-                process: self.silent().await,
-            };
+            return self.without_answer().await;
         }
         let silence = match self.meet(&file).await {
             Ok(heartbeat) => match self.ask(&heartbeat).await {
@@ -122,6 +115,14 @@ impl Postgres {
             self.silent().await
         };
         PostgresView { data, process }
+    }
+
+    /// A living postmaster that is not to be asked.
+    async fn without_answer(&self) -> PostgresView {
+        PostgresView {
+            data: self.data_directory().await,
+            process: self.silent().await,
+        }
     }
 
     /// What is said when nothing can be seen: what was seen last, and the worst of it.

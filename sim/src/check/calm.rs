@@ -34,7 +34,8 @@ pub struct Calm {
     /// The right that the record told of last, which the agent may not have heard of, by node.
     told: BTreeMap<NodeIndex, (Time, Fact)>,
     /// The shortest life of a right by the lock since the node's agent began, one that it asked for in vain included: grants give no more, for
-    /// who granted may not know of a longer ttl, nor more than the ttl of now; and nothing to an agent that has not renewed yet, for it does not know what they know.
+    /// who granted may not know of a longer ttl, nor more than the ttl of now; and nothing to an agent that has not renewed yet, for it does not
+    /// know what they know.
     shortest: BTreeMap<NodeIndex, Time>,
     /// The ttl that a node is set to, and the one before: an agent that stood still acts before it has heard of the newer one.
     ttls: BTreeMap<NodeIndex, (Time, Time)>,

@@ -299,8 +299,8 @@ impl<'a> Context<'a> {
         (!usurped).then_some(Guard::LeaderOlder { own, leader })
     }
 
-    /// The `sync` key names this node and is not the present leader's: that one came to lead by a person's word, and if it were lost before it has
-    /// made the key its own, nobody could be elected but with what is here.
+    /// The `sync` key names this node and is not the present leader's, who has just come to lead or did so by a person's word: if that one were lost
+    /// before it has made the key its own, what is here would be needed to elect anybody.
     pub(super) fn still_named(&self) -> Option<Guard> {
         let (key, leader) = (self.facts.sync_key()?, self.facts.leader()?);
         let still =
