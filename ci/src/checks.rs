@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Habit, Plan, Route, Writer};
+use crate::client::{self, Habit, Plan, Route, Writer};
 use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
 use crate::error::Result;
@@ -94,6 +94,7 @@ fn steady(cluster: &Cluster, primary: u8) -> Vec<Writer> {
             route,
             habit: Habit::Keep,
             pace: Duration::from_millis(10),
+            retry: client::PAUSE,
             first,
             ports: None,
             psql: None,

@@ -32,11 +32,8 @@ pub const PASSWORD: &str = "elephant";
 const CONNECT: Duration = Duration::from_millis(500);
 /// How long a write may take before the client gives it up and connects anew.
 const WRITE: Duration = Duration::from_millis(1000);
-/// The pause after a failure.
-const PAUSE: Duration = Duration::from_millis(20);
-/// The same for a client through libpq: each of its attempts is a process and several of PostgreSQL's, and on a machine that all hosts share they
-/// would take from the failover what they measure.
-const PAUSE_LIBPQ: Duration = Duration::from_millis(100);
+/// The pause after a failure, of a client that looks for the primary as fast as it may.
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a client connects.
 #[derive(Clone, Debug)]
@@ -78,6 +75,8 @@ pub struct Plan {
     pub habit: Habit,
     /// The pause between two writes.
     pub pace: Duration,
+    /// The pause after a connection that did not come about.
+    pub retry: Duration,
     /// Its first row has this number; the ranges of clients must not meet.
     pub first: i64,
     /// Its connections come from these ports, so that a firewall can tell it from others on this machine; else from any.
@@ -354,7 +353,7 @@ async fn work(plan: Plan, pace: Arc<AtomicU64>, log: Arc<Mutex<Log>>) {
                 }
                 Err(error) => {
                     note(&log, &error);
-                    sleep(if plan.psql.is_some() { PAUSE_LIBPQ } else { PAUSE }).await;
+                    sleep(plan.retry).await;
                     continue;
                 }
             },

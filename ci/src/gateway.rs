@@ -1,4 +1,4 @@
-//! etcd's JSON gateway: one request, one answer, and what a member says of itself.
+//! etcd's JSON gateway: one request, one answer; a watch; and what a member says of itself.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -48,6 +48,36 @@ pub async fn standing(at: SocketAddrV4, limit: Duration) -> Option<Standing> {
         id: number(answer.get("header").and_then(|header| header.get("member_id"))),
         leader: number(answer.get("leader")),
     })
+}
+
+/// What etcd tells of a key from a revision on.
+#[derive(Debug)]
+pub struct Watch(http::Lines);
+
+impl Watch {
+    /// Watches `key` (in base64) from `revision` on, by the member at `at`, which has to answer within `limit`.
+    ///
+    /// # Errors
+    /// What went wrong, with the address.
+    pub async fn open(at: SocketAddrV4, key: &str, revision: u64, limit: Duration) -> Result<Self, String> {
+        let body = json!({"create_request": {"key": key, "start_revision": revision.to_string()}});
+        let lines = http::Lines::post(at, "/v3/watch", &body.to_string(), limit).await;
+        lines.map(Self).map_err(|error| format!("{at}/v3/watch: {error}"))
+    }
+
+    /// The next events, however long they take; none in the answer that the watch stands.
+    ///
+    /// # Errors
+    /// What ended the watch.
+    pub async fn next(&mut self) -> Result<Vec<Value>, String> {
+        let line = self.0.next().await.map_err(|error| error.to_string())?;
+        let mut answer: Value = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
+        let result = answer["result"].take();
+        if result.is_null() || result["canceled"] == json!(true) {
+            return Err(format!("the watch has ended: {}", line.trim_end()));
+        }
+        Ok(result["events"].as_array().cloned().unwrap_or_default())
+    }
 }
 
 /// A number of 64 bits, which the gateway writes as text; zero where there is none.

@@ -6,7 +6,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// Status and body of an answer.
@@ -38,12 +38,7 @@ pub async fn request(
     limit: Duration,
 ) -> Result<Answer> {
     let exchange = async {
-        let mut stream = TcpStream::connect(at).await?;
-        let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {at}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await?;
+        let mut stream = asked(at, method, path, body).await?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await?;
         Ok::<_, Error>(bytes)
@@ -61,4 +56,52 @@ pub async fn request(
         status,
         body: body.to_owned(),
     })
+}
+
+/// An answer that goes on, line by line, until one side ends the connection.
+#[derive(Debug)]
+pub struct Lines(BufReader<TcpStream>);
+
+impl Lines {
+    /// Posts a JSON body; status and head of the answer have to come within `limit`.
+    ///
+    /// # Errors
+    /// As [`get`]; `InvalidData` also for another status than 200.
+    pub async fn post(at: SocketAddrV4, path: &str, body: &str, limit: Duration) -> Result<Self> {
+        let opening = async {
+            let mut lines = Self(BufReader::new(asked(at, "POST", path, body).await?));
+            let first = lines.next().await?;
+            if first.split_whitespace().nth(1) != Some("200") {
+                return Err(Error::new(ErrorKind::InvalidData, first.trim_end().to_owned()));
+            }
+            while !lines.next().await?.trim_end().is_empty() {}
+            Ok(lines)
+        };
+        tokio::time::timeout(limit, opening)
+            .await
+            .map_err(|_| Error::from(ErrorKind::TimedOut))?
+    }
+
+    /// The next line, however long it takes.
+    ///
+    /// # Errors
+    /// Whatever the connection suffered; `UnexpectedEof` at its end.
+    pub async fn next(&mut self) -> Result<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line).await? {
+            0 => Err(Error::from(ErrorKind::UnexpectedEof)),
+            _ => Ok(line),
+        }
+    }
+}
+
+/// A connection on which a request has been sent.
+async fn asked(at: SocketAddrV4, method: &str, path: &str, body: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(at).await?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {at}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    Ok(stream)
 }

@@ -1,11 +1,14 @@
-//! Where the time of a failover went: by the leader key, looked at from beside, and by the first writes that came through.
+//! Where the time of a failover went: by the leader key, watched from beside, and by the first writes that came through.
+//!
+//! Every member of etcd is asked to tell of the key, and whichever tells first is believed: looking again and again costs the members,
+//! on a machine that is measured, several times what the agents ask of them.
 //!
 //! ```text
 //!   fault ──detect──► lock free ──race──► lock taken ──promote──► first write ──route──► the client writes
 //! ```
 
 use std::net::SocketAddrV4;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,8 +18,11 @@ use tokio::time::{Instant, sleep};
 use crate::gateway;
 use crate::layout::{Layout, MEMBERS};
 
-/// How often the key is looked at.
-const PACE: Duration = Duration::from_millis(10);
+/// How long a member that does not answer is left alone.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a member may take to answer.
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// `/db/demo/leader`, as etcd's gateway wants it.
 const KEY: &str = "L2RiL2RlbW8vbGVhZGVy";
@@ -24,11 +30,32 @@ const KEY: &str = "L2RiL2RlbW8vbGVhZGVy";
 /// Who holds the lock, and since when it has been seen.
 type Holder = (Instant, Option<String>);
 
-/// Looks at the leader key until it is dropped.
+/// Watches the leader key until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    seen: Arc<Mutex<Vec<Holder>>>,
-    task: JoinHandle<()>,
+    seen: Arc<Mutex<Seen>>,
+    watches: Vec<JoinHandle<()>>,
+}
+
+/// What the members told, each change once.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The newest of etcd's revisions that is told of.
+    revision: u64,
+    holders: Vec<Holder>,
+}
+
+impl Seen {
+    /// A member tells that `holder` holds the key as of `revision`.
+    fn tell(&mut self, at: Instant, revision: u64, holder: Option<String>) {
+        if revision <= self.revision {
+            return;
+        }
+        self.revision = revision;
+        if self.holders.last().is_none_or(|(_, last)| *last != holder) {
+            self.holders.push((at, holder));
+        }
+    }
 }
 
 /// How long each part took.
@@ -50,33 +77,30 @@ impl Phases {
 }
 
 impl Keys {
-    /// Starts to look.
+    /// Starts to watch.
     pub(crate) fn watch(layout: &Layout) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (shared, members) = (
-            Arc::clone(&seen),
-            (0..MEMBERS).map(|i| layout.etcd_client(i)).collect(),
-        );
-        Self {
-            seen,
-            task: tokio::spawn(look(members, shared)),
-        }
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let watch = |i| tokio::spawn(follow(layout.etcd_client(i), Arc::clone(&seen)));
+        let watches = (0..MEMBERS).map(watch).collect();
+        Self { seen, watches }
     }
 
     /// The parts of a failover that a fault at `at` began, and that was over with the first write at `first`.
     pub(crate) fn phases(&self, at: Instant, first: Instant) -> Option<Phases> {
-        phases(
-            &self.seen.lock().unwrap_or_else(PoisonError::into_inner),
-            at,
-            first,
-        )
+        phases(&lock(&self.seen).holders, at, first)
     }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        self.task.abort();
+        for watch in &self.watches {
+            watch.abort();
+        }
     }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn phases(seen: &[Holder], at: Instant, first: Instant) -> Option<Phases> {
@@ -92,30 +116,32 @@ fn phases(seen: &[Holder], at: Instant, first: Instant) -> Option<Phases> {
     })
 }
 
-async fn look(members: Vec<SocketAddrV4>, seen: Arc<Mutex<Vec<Holder>>>) {
-    let body = json!({ "key": KEY });
-    let mut turn = 0;
+/// Lets the member at `at` tell of the key, again and again.
+async fn follow(at: SocketAddrV4, seen: Arc<Mutex<Seen>>) {
     loop {
-        let at = members[turn % members.len()];
-        match gateway::post(at, "/v3/kv/range", &body, Duration::from_millis(500)).await {
-            Ok(answer) => {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                let holder = holder(&answer);
-                if seen.last().is_none_or(|(_, last)| *last != holder) {
-                    seen.push((Instant::now(), holder));
-                }
-            }
-            // Another member may know.
-            Err(_) => turn += 1,
-        }
-        sleep(PACE).await;
+        // Why it ended does not matter: the other members tell as well.
+        let _ = told(at, &seen).await;
+        sleep(PAUSE).await;
     }
 }
 
-/// The holder, as etcd's gateway writes it; that it is base64 does not matter here.
-fn holder(answer: &Value) -> Option<String> {
-    let value = answer.get("kvs")?.get(0)?.get("value")?.as_str()?;
-    Some(value.to_owned())
+/// What the member at `at` holds now, and what it hears of from then on, until it ends.
+async fn told(at: SocketAddrV4, seen: &Mutex<Seen>) -> Result<(), String> {
+    let answer = gateway::post(at, "/v3/kv/range", &json!({ "key": KEY }), ANSWER).await?;
+    let revision = gateway::number(answer["header"].get("revision"));
+    lock(seen).tell(Instant::now(), revision, holder(&answer["kvs"][0]));
+    let mut watch = gateway::Watch::open(at, KEY, revision + 1, ANSWER).await?;
+    loop {
+        for event in watch.next().await? {
+            let revision = gateway::number(event["kv"].get("mod_revision"));
+            lock(seen).tell(Instant::now(), revision, holder(&event["kv"]));
+        }
+    }
+}
+
+/// The holder, as etcd's gateway writes it, and that it is base64 does not matter here; a key that is gone has no value.
+fn holder(kv: &Value) -> Option<String> {
+    kv["value"].as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -142,11 +168,27 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_is_what_the_key_holds() {
-        assert_eq!(
-            holder(&json!({"kvs": [{"key": "L2Ri", "value": "c3VydXMx"}], "count": "1"})).as_deref(),
-            Some("c3VydXMx")
-        );
-        assert_eq!(holder(&json!({"header": {}})), None);
+    fn a_change_counts_when_the_first_member_tells_of_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let held = |value: &str| holder(&json!({"key": "L2Ri", "value": value, "mod_revision": "7"}));
+        let gone = || holder(&json!({"key": "L2Ri", "mod_revision": "8"}));
+        let mut seen = Seen::default();
+        for (ms, revision, holder) in [
+            (0, 7, held("c3VydXMx")),
+            (1, 7, held("c3VydXMx")),
+            (50, 8, gone()),
+            // The second member tells of the same, and a third is behind.
+            (52, 8, gone()),
+            (53, 7, held("c3VydXMx")),
+            (60, 9, held("c3VydXMy")),
+            // A renewal, or another's write.
+            (70, 12, held("c3VydXMy")),
+        ] {
+            seen.tell(at(ms), revision, holder);
+        }
+        let expected = [(0, Some("c3VydXMx")), (50, None), (60, Some("c3VydXMy"))];
+        let expected = expected.map(|(ms, holder)| (at(ms), holder.map(str::to_owned)));
+        assert_eq!(seen.holders, expected);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Habit, PASSWORD, Plan, Route, Writer, look};
+use crate::client::{self, Habit, PASSWORD, Plan, Route, Writer, look};
 use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
 use crate::error::{Error, Result, chain};
@@ -280,6 +280,7 @@ fn start_writers(cluster: &Cluster, number: i64) -> Vec<Writer> {
         route,
         habit,
         pace: Duration::from_millis(20),
+        retry: client::PAUSE,
         first: number * 1_000_000_000 + (index + 1) * 10_000_000,
         ports: None,
         psql: None,

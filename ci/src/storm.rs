@@ -109,6 +109,7 @@ fn plans(cluster: &Cluster) -> Vec<Plan> {
         route,
         habit,
         pace: Duration::from_millis(pace),
+        retry: client::PAUSE,
         first: (place + 1) * 10_000_000,
         ports: None,
         psql: None,

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Habit, Plan, Route, Writer};
+use crate::client::{self, Habit, Plan, Route, Writer};
 use crate::cluster::{self, Cluster};
 use crate::demo::{fail, write};
 use crate::error::{Error, Result};
@@ -71,6 +71,7 @@ pub(crate) async fn synchronous(options: &Plays, report: Report) -> Result<()> {
             route: Route::Primary(all),
             habit: Habit::Keep,
             pace: Duration::from_millis(10),
+            retry: client::PAUSE,
             first: 10_000_000,
             ports: None,
             psql: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::client::{Habit, Plan, Reader, Route, Writer};
+use crate::client::{self, Habit, Plan, Reader, Route, Writer};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result, chain};
 use crate::faults::{self, Fault};
@@ -30,6 +30,10 @@ pub(crate) const PROXY: &str = "HAProxy :5000";
 
 /// Those whose silence is measured.
 const MEASURED: [&str; 3] = [DIRECT, LIBPQ, PROXY];
+
+/// The pause of every client but the first after a connection that did not come about. Each attempt is a process of a PostgreSQL, and on a
+/// machine that all hosts share these take from the failover what the first client measures.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// So old a server is before it is made to crash, which an earlier trial may have done as well.
 const SETTLED: Duration = Duration::from_secs(12);
@@ -128,6 +132,7 @@ fn plans(cluster: &Cluster, crowd: Crowd, number: i64) -> Vec<Plan> {
             route,
             habit,
             pace,
+            retry: if name == DIRECT { client::PAUSE } else { RETRY },
             first,
             ports: beside.then(|| turn..turn + 500),
             psql: (name == LIBPQ).then(|| cluster.bin.join("psql")),

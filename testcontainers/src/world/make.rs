@@ -320,6 +320,7 @@ impl World {
                     Habit::Renew
                 },
                 pace: span(spec.route.every),
+                retry: client::PAUSE,
                 first: (number as i64 + 1) * 10_000_000,
                 ports: Some(net::ports(number)),
                 psql: None,
