@@ -138,7 +138,7 @@ fn who_is_alone_on_the_failsafe_list_goes_on_without_etcd() {
 }
 
 #[test]
-fn a_renewal_that_is_refused_for_want_of_space_gives_a_right_by_a_read() {
+fn who_cannot_renew_for_want_of_space_goes_on_by_grants() {
     let outcome = told(
         Kind::Turmoil,
         "cluster n1 n2 n3\nclient c1 every=250ms\nat 12s etcd-error leader no-space rpc=txn count=20 for=20s\nend 40s\nexpect healthy within=60s\nexpect no-failover\n",

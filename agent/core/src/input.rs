@@ -101,7 +101,7 @@ pub enum Outcome {
         /// What it held.
         view: ClusterView,
     },
-    /// The lock is ours until the ttl after `sent`, keep-alive and transaction being of one raft term.
+    /// The lock is ours, and with `status` written until the ttl after `sent`, keep-alive and transaction being of one raft term.
     Locked {
         /// When the keep-alive (or the grant of the lease) was sent.
         sent: MonoTime,
@@ -111,7 +111,8 @@ pub enum Outcome {
         term: Term,
         /// The store's revision of the transaction.
         revision: Revision,
-        /// The revision at which the order's `status` was written; `None` if it was not, for etcd has no space.
+        /// The revision at which the order's `status` was written; `None` if it was not, for etcd has no space, or an earlier attempt has taken
+        /// the lock. Then this gives no right.
         written: Option<Revision>,
     },
     /// The lock is certainly not ours: somebody else holds it, or (for a renewal) nobody does.

@@ -51,8 +51,9 @@ impl Lease {
         }
     }
 
-    /// A renewal or an acquisition of a lease of `ttl` was confirmed.
-    pub fn confirm(&mut self, ttl: Duration, sent: MonoTime, id: LeaseId) {
+    /// A renewal or an acquisition of a lease of `ttl` was confirmed, and `status` tells the others of it. One that it does not tell of gives no
+    /// right: if the key vanished then, they would count from the last one that they saw.
+    pub fn confirm(&mut self, ttl: Duration, sent: MonoTime, id: LeaseId, told: bool) {
         if !self.held {
             self.generation.0 += 1;
             self.shortest = ttl;
@@ -60,6 +61,9 @@ impl Lease {
         self.shortest = self.shortest.min(ttl);
         self.held = true;
         self.id = Some(id);
+        if !told && !lacks(Flaw::SilentRenewalCounts) {
+            return;
+        }
         self.renewed = self.renewed.max(sent);
         let right = Config::right(ttl) * if lacks(Flaw::RightForever) { 2 } else { 1 };
         self.until = self.until.max(sent.plus(right));
@@ -161,18 +165,12 @@ impl ForeignRight {
             .is_some_and(|(_, _, status)| *status != renewals);
         let new_cluster = view.initialize.is_none() && leader.is_none();
         let vacated = leader.is_none() && status.is_some_and(|status| status.vacated.is_some());
-        // It did not run out: the lease lived on. Its holder may have renewed it without a word in `status`, for want of space in etcd.
-        let held = self
-            .seen
-            .as_ref()
-            .is_some_and(|(who, ..)| who.as_ref().is_some_and(|who| who != me));
-        let early = held && leader.is_none() && now < self.until && !lacks(Flaw::SilentRenewalForgotten);
         if vacated || new_cluster {
             self.until = MonoTime::ZERO;
         } else if leader == Some(me) {
             // Our own right is accounted for in `Lease`.
             self.heard = now;
-        } else if changed && (leader.is_some() || first || renewed || early) {
+        } else if changed && (leader.is_some() || first || renewed) {
             // A key that vanished proves nothing; a `status` that moved meanwhile was a renewal, or a reign, that was not seen.
             self.until = now.plus(Config::foreign_right(self.ttl));
             self.heard = now;
@@ -211,7 +209,7 @@ mod tests {
     #[test]
     fn the_right_counts_from_when_the_renewal_was_sent() {
         let mut lease = Lease::inherited(MonoTime::ZERO, Generation(0));
-        lease.confirm(config().ttl, MonoTime::from_millis(1000), LeaseId(7));
+        lease.confirm(config().ttl, MonoTime::from_millis(1000), LeaseId(7), true);
         assert_eq!(lease.until, MonoTime::from_millis(5995));
         assert!(lease.valid(MonoTime::from_millis(5994)));
         assert!(!lease.valid(MonoTime::from_millis(5995)));
@@ -220,10 +218,19 @@ mod tests {
     #[test]
     fn a_late_confirmation_never_shortens_the_right_nor_counts_a_reign_twice() {
         let mut lease = Lease::inherited(MonoTime::ZERO, Generation(0));
-        lease.confirm(config().ttl, MonoTime::from_millis(3000), LeaseId(7));
-        lease.confirm(config().ttl, MonoTime::from_millis(1000), LeaseId(7));
+        lease.confirm(config().ttl, MonoTime::from_millis(3000), LeaseId(7), true);
+        lease.confirm(config().ttl, MonoTime::from_millis(1000), LeaseId(7), true);
         assert_eq!(lease.until, MonoTime::from_millis(7995));
         assert_eq!(lease.generation, Generation(1));
+    }
+
+    #[test]
+    fn a_renewal_of_which_nobody_was_told_gives_no_right() {
+        let mut lease = Lease::inherited(MonoTime::ZERO, Generation(0));
+        lease.confirm(config().ttl, MonoTime::from_millis(1000), LeaseId(7), true);
+        lease.confirm(config().ttl, MonoTime::from_millis(3000), LeaseId(7), false);
+        assert_eq!(lease.until, MonoTime::from_millis(5995));
+        assert_eq!(lease.renewed, MonoTime::from_millis(1000));
     }
 
     fn view(leader: Option<&str>, status_revision: i64, vacated: bool) -> ClusterView {
@@ -266,24 +273,25 @@ mod tests {
             MonoTime::from_millis(3000),
         );
         assert_eq!(right.until, MonoTime::from_millis(7005));
-        // The key vanishing early proves nothing about the holder, who may have renewed it the moment before.
+        // The key vanishing early proves nothing.
         right.observe(&config, &me, &view(None, 6, false), MonoTime::from_millis(3500));
-        assert_eq!(right.until, MonoTime::from_millis(8505));
-        right.observe(&config, &me, &view(None, 6, false), MonoTime::from_millis(3550));
-        assert_eq!(right.until, MonoTime::from_millis(8505));
+        assert_eq!(right.until, MonoTime::from_millis(7005));
         // A leader that vacated has stopped.
         right.observe(&config, &me, &view(None, 7, true), MonoTime::from_millis(3600));
         assert!(!right.may_run(MonoTime::from_millis(3600)));
     }
 
+    /// What etcd drops in time vanishes up to half a second after its ttl, and a hair before it as others count, who heard of it later.
     #[test]
     fn a_key_that_ran_out_is_waited_for_no_longer() {
-        let (config, me) = (config(), NodeName::from("n1"));
-        let mut right = ForeignRight::default();
-        let at = MonoTime::from_millis;
-        right.observe(&config, &me, &view(Some("n2"), 5, false), at(1000));
-        right.observe(&config, &me, &view(None, 5, false), at(6100));
-        assert_eq!(right.until, at(6005));
+        for vanished in [5990, 6100] {
+            let (config, me) = (config(), NodeName::from("n1"));
+            let mut right = ForeignRight::default();
+            let at = MonoTime::from_millis;
+            right.observe(&config, &me, &view(Some("n2"), 5, false), at(1000));
+            right.observe(&config, &me, &view(None, 5, false), at(vanished));
+            assert_eq!(right.until, at(6005));
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use super::snapshot::RawKey;
 /// How an order of the lock lane ended, where that is certain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lock {
-    /// Ours until the ttl after `sent`.
+    /// Ours; until the ttl after `sent`, if `status` was written.
     Held {
         /// When the keep-alive or the grant of `lease` was sent.
         sent: MonoTime,
@@ -42,7 +42,7 @@ pub enum Lock {
         term: Term,
         /// The store's revision of the transaction.
         revision: Revision,
-        /// The revision at which `status` was written; `None` if it was not, for etcd has no space.
+        /// The revision at which `status` was written; `None` if it was not, for etcd has no space, or an earlier attempt has taken the lock.
         written: Option<Revision>,
     },
     /// Not ours, as of the transaction.
@@ -189,8 +189,8 @@ impl Etcd {
     /// one. A `status` that has moved was written by a renewal of ours that came late, for the key is ours: it is written over, at the
     /// revision that it has now. So a renewal that comes late itself, after another was confirmed, is void.
     ///
-    /// While etcd's database is full, the confirmation is a linearizable read in place of the transaction, and `status` is not
-    /// written: a full disk is no reason to stop a primary.
+    /// While etcd's database is full, a linearizable read in place of the transaction tells whose the lock is. `status` is not written, so nobody
+    /// else sees that the lease lives on, and that gives no right.
     ///
     /// # Errors
     /// [`DcsError::Unknown`] if `status` may have been written; the lock may be ours either way.

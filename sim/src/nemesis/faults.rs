@@ -79,6 +79,7 @@ pub(super) fn of(kind: Kind, rng: &mut Rng, shape: &Shape) -> Step {
             of_postgres(kind, rng, shape)
         }
         Kind::NoQuorum
+        | Kind::NoSpace
         | Kind::SlowEtcd
         | Kind::Elect
         | Kind::LeaseEarly
@@ -169,6 +170,9 @@ fn of_etcd(kind: Kind, rng: &mut Rng, shape: &Shape) -> Step {
     let rpc = rpcs[rng.index(rpcs.len())];
     etcd(match kind {
         Kind::NoQuorum => EtcdFault::NoQuorum {
+            span: Nanos(span(rng).0 * 2),
+        },
+        Kind::NoSpace => EtcdFault::ReadOnly {
             span: Nanos(span(rng).0 * 2),
         },
         Kind::SlowEtcd => EtcdFault::Slow {

@@ -59,6 +59,7 @@ kinds! {
     PauseHost = 2 Rough,
     ClockDrift = 1 Rough,
     NoQuorum = 3 Rough,
+    NoSpace = 1 Rough,
     SlowEtcd = 3 Rough,
     Elect = 3 Rough,
     LeaseEarly = 4 Always,

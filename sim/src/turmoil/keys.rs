@@ -36,8 +36,6 @@ pub struct Keys {
     term: u64,
     etcd_leader: Option<usize>,
     ttl: Time,
-    /// The keep-alive that last gave a right by a read.
-    kept: Time,
 }
 
 fn text(key: &Key) -> String {
@@ -68,7 +66,6 @@ impl Keys {
         let before = self.leader;
         self.leader(hub, store, term);
         self.status(hub, store, answers, before, term);
-        self.confirmed(hub, answers);
         if let Some(key) = self.changed(store, "initialize") {
             let to = key.map(|key| match text(key).trim().parse() {
                 Ok(id) => Initialize::Done(SystemId(id)),
@@ -186,19 +183,6 @@ impl Keys {
             };
             hub.see(now.holder, seen);
         }
-    }
-
-    /// A renewal that is refused for want of space is confirmed by a read of the leader key instead, and nothing else is read by itself.
-    fn confirmed(&mut self, hub: &Hub, answers: &Answers) {
-        let Some((key, sent)) = answers.read.as_ref().filter(|(_, sent)| self.kept < *sent) else {
-            return;
-        };
-        if key.key != format!("{PREFIX}leader").into_bytes() {
-            return;
-        }
-        self.kept = *sent;
-        let (sent, until, by) = (*sent, *sent + self.ttl, RightBy::Lock);
-        hub.see(hub.host_named(&text(key)), Seen::Right { sent, until, by });
     }
 
     /// `status` is written by whoever holds the lock, together with the proof that it does: that makes a right.

@@ -129,7 +129,8 @@ impl Node {
             });
         }
         // What others were told may be longer than what is wanted by now; it shortens as the right of before runs out.
-        self.state.lease.confirm(ttl.min(self.config.ttl), sent, id);
+        let ttl = ttl.min(self.config.ttl);
+        self.state.lease.confirm(ttl, sent, id, written.is_some());
         self.facts.leaderless = None;
         if let Some(seen) = &mut self.facts.cluster {
             let view = &mut seen.value;

@@ -30,7 +30,8 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if ctx.state.giving_up || ctx.state.releasing {
         return Some(ctx.give_back());
     }
-    if ctx.valid_until() <= ctx.now {
+    // What took the lock may have been an order of which no other node was told: then the renewal that reserves a timeline gives the right.
+    if ctx.valid_until() <= ctx.now && ctx.state.reserved.is_some() {
         trail.block(Rule::Promote, Guard::NoRight);
         return Some(Plan::hold(Rule::Promote));
     }

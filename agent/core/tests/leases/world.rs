@@ -129,7 +129,7 @@ impl Bounds {
     /// How long a member's own right lasts that would last for `right`, once an order from `sent` steps ago is confirmed: as the core has it.
     fn right(&self, right: u8, sent: u8) -> u8 {
         let mut lease = Lease::inherited(after(right), Generation(0));
-        lease.confirm(self.ttl(), NOW.minus(span(sent)), LeaseId(1));
+        lease.confirm(self.ttl(), NOW.minus(span(sent)), LeaseId(1), true);
         steps(lease.left(NOW))
     }
 

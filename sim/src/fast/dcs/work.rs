@@ -150,7 +150,7 @@ impl Work {
         }
     }
 
-    /// The right that was truly confirmed: since when, and for how long.
+    /// The right that was truly confirmed, `status` telling of it: since when, and for how long.
     pub fn earned(&self) -> Option<(MonoTime, Duration)> {
         let ttl = match &self.order {
             Order::Acquire { ttl, .. } | Order::Renew { ttl, .. } => *ttl,
@@ -190,7 +190,7 @@ impl Work {
                 lease: LeaseId(id),
                 term: Term(term),
                 revision: Revision(0),
-                written: None,
+                written: Some(Revision(0)),
             };
         }
         if self.ambiguous && worker.bug != Some(Bug::UnknownIsFailure) {
@@ -317,6 +317,7 @@ impl Work {
             return Next::End(self.error("etcd has no space", worker));
         }
         if self.one_term(header, worker) {
+            self.confirmed = false;
             return Next::End(self.held(header, None, worker));
         }
         Next::Ask(self.open(worker))
@@ -498,6 +499,7 @@ impl Work {
                 if !(succeeded || ours && unchanged) {
                     not_locked(got(0), worker)
                 } else if self.one_term(header, worker) {
+                    self.confirmed &= succeeded;
                     self.held(header, written, worker)
                 } else {
                     return Next::Ask(self.open(worker));

@@ -6,7 +6,7 @@
 mod proto;
 mod serve;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,9 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::net::{Machine, Net};
 use super::process::Process;
 use crate::clock::Time;
-use crate::model::etcd::{
-    Call, Error, Etcd, Header, KeyValue, Keys, Links, Output, Request, Settings, Told, Watch,
-};
+use crate::model::etcd::{Call, Error, Etcd, Header, Links, Output, Request, Settings, Told, Watch};
 use proto::{Answered, Asked, Octets};
 
 /// The port of etcd's clients.
@@ -40,8 +38,6 @@ struct Inner {
     answers: Answers,
     /// The keep-alives under way: whose, and when they came.
     keeping: BTreeMap<u64, (i64, Time)>,
-    /// The linearizable reads of one key that are under way.
-    reading: BTreeSet<u64>,
 }
 
 /// What has been answered and leaves no trace in the store.
@@ -49,10 +45,6 @@ struct Inner {
 pub struct Answers {
     /// When the last keep-alive of each lease came that was answered, and in which term it was.
     kept: BTreeMap<i64, (Time, u64)>,
-    /// The last linearizable read of one key that found one: what, and when the last keep-alive of its lease came, if that was in the same term.
-    pub read: Option<(KeyValue<Octets, Octets>, Time)>,
-    /// Counts such reads.
-    reads: u64,
 }
 
 impl Answers {
@@ -62,14 +54,7 @@ impl Answers {
         self.kept.get(&lease).map(|(came, _)| *came)
     }
 
-    fn take(
-        &mut self,
-        now: Time,
-        header: Header,
-        answer: &Answered,
-        keeping: Option<(i64, Time)>,
-        reading: bool,
-    ) {
+    fn take(&mut self, now: Time, header: Header, answer: &Answered, keeping: Option<(i64, Time)>) {
         match (answer, keeping) {
             (Answered::KeepAlive { ttl, .. }, Some((lease, came))) if 0 < *ttl => {
                 // One that waited for a leader may be answered after another that came later, and by a member that has not heard of it.
@@ -81,18 +66,12 @@ impl Answers {
                 }
             }
             (Answered::Grant { id, .. }, _) => drop(self.kept.insert(*id, (now, header.term))),
-            (Answered::Range { kvs, .. }, _) if reading => {
-                let Some(key) = kvs.first() else { return };
-                let kept = self.kept.get(&key.lease).filter(|(_, term)| *term == header.term);
-                self.reads += 1;
-                self.read = kept.map(|(came, _)| (key.clone(), *came));
-            }
             _ => {}
         }
     }
 }
 
-/// Is told of every change of the agreed store, and of reads of one key.
+/// Is told of every change of the agreed store.
 pub type Observer = Box<dyn FnMut(&Etcd<Octets, Octets>, &Answers) + Send>;
 
 /// A cluster of etcd.
@@ -137,7 +116,6 @@ impl Ensemble {
                 members,
                 answers: Answers::default(),
                 keeping: BTreeMap::new(),
-                reading: BTreeSet::new(),
             }),
             net: Arc::clone(net),
             machines: machines.to_vec(),
@@ -287,12 +265,8 @@ impl Ensemble {
             inner.next += 1;
             let id = inner.next;
             inner.calls.insert(id, sender);
-            match &asked {
-                Asked::KeepAlive(lease) => drop(inner.keeping.insert(id, (*lease, now))),
-                Asked::Range(range) if matches!(range.keys, Keys::One(_)) && !range.serializable => {
-                    inner.reading.insert(id);
-                }
-                _ => {}
+            if let Asked::KeepAlive(lease) = &asked {
+                inner.keeping.insert(id, (*lease, now));
             }
             let call = Call {
                 require_leader,
@@ -346,13 +320,13 @@ impl Ensemble {
     }
 }
 
-/// Revision, term, leader and reads of one key: what an observer wants to know of.
-type Point = (i64, u64, Option<usize>, u64);
+/// Revision, term and leader: what an observer wants to know of.
+type Point = (i64, u64, Option<usize>);
 
 impl Inner {
     fn point(&self) -> Point {
         let model = &self.model;
-        (model.revision(), model.term(), model.leader(), self.answers.reads)
+        (model.revision(), model.term(), model.leader())
     }
 
     fn collect(&mut self) {
@@ -373,9 +347,8 @@ impl Inner {
                     call, header, result, ..
                 } => {
                     let keeping = self.keeping.remove(&call);
-                    let reading = self.reading.remove(&call);
                     if let Ok(answer) = &result {
-                        self.answers.take(now, header, answer, keeping, reading);
+                        self.answers.take(now, header, answer, keeping);
                     }
                     if let Some(caller) = self.calls.remove(&call) {
                         let _ = caller.send(result.map(|response| (header, response)));
