@@ -8,8 +8,9 @@ use surus_core::types::Timeline;
 use surus_core::view::HistoryLine;
 use tokio_postgres::SimpleQueryMessage;
 
+use super::answer::Answer;
 use super::conf::{Acknowledgers, Gating};
-use super::connect::{address, conninfo};
+use super::connect::{address, conninfo, host_and_port};
 use super::error::report;
 use super::probe::parse_history;
 use super::site::{Address, PidFile, Question, Recovery, Role};
@@ -18,6 +19,12 @@ use crate::config::settings::PostgresSettings;
 
 /// A leader on the next machine answers within milliseconds; one that does not within this is asked again by the core.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a server may take to read whom it follows: it takes milliseconds, unless it hangs.
+const READ_LIMIT: Duration = Duration::from_millis(200);
+
+/// How often it is asked for that.
+const READ_TICK: Duration = Duration::from_millis(5);
 
 impl Postgres {
     /// Makes the running replica follow `upstream`, or nobody.
@@ -54,12 +61,30 @@ impl Postgres {
         self.memory().recovery = Some(recovery.clone());
         // Unchanged files may still be unread: an agent before this one can have been killed between the two.
         self.signal(file.pid, Signal::Reload).await?;
+        let _ = tokio::time::timeout(READ_LIMIT, self.has_read(recovery)).await;
         tracing::info!(
-            upstream = super::connect::host_and_port(&recovery.conninfo),
+            upstream = host_and_port(&recovery.conninfo),
             slot = recovery.slot,
             "told the replica whom to follow"
         );
         Ok(())
+    }
+
+    /// Waits until the server says that it follows whom it was told to: a look that comes before has it told again, and its walreceiver started
+    /// once more.
+    async fn has_read(&self, recovery: &Recovery) {
+        let wanted = (
+            host_and_port(&recovery.conninfo),
+            recovery.slot.as_deref().unwrap_or_default(),
+        );
+        while let Some(heartbeat) = self.heartbeat.get() {
+            let row = heartbeat.session.client.query_one(&heartbeat.query, &[]).await;
+            match row.and_then(|row| Answer::read(&row)) {
+                Ok(answer) if (host_and_port(&answer.conninfo), answer.slot.as_str()) != wanted => {}
+                _ => return,
+            }
+            tokio::time::sleep(READ_TICK).await;
+        }
     }
 
     /// Asks the leader which timelines it went through. Fails if it is in recovery itself.

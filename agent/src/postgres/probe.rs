@@ -319,7 +319,7 @@ impl Postgres {
         let mut answer = Answer::read(&row).map_err(Error::query("answer the probe in the expected form"))?;
         let guarded = guard.is_ok_and(|status| status.is_ok_and(|status| status.pid == Some(heartbeat.pid)));
         let unknown = answer.written.is_none() && answer.receiver_timeline.is_none();
-        if unknown && heartbeat.asks_again() {
+        if unknown && !self.stays(&answer).await && heartbeat.asks_again() {
             // The control file may be a promotion behind, and what an agent remembers as well: the last walreceiver may have brought the beginning
             // of a timeline between two looks, and it may not have been replayed yet when this was asked first. So the server is asked in a
             // way that costs a process, now and then.
@@ -373,6 +373,16 @@ impl Postgres {
         let found = self.site.unfinished().await;
         heartbeat.marked.store(found.is_some(), Ordering::Relaxed);
         found.map(|work| work.text)
+    }
+
+    /// The timeline that is remembered of this standby is still its own: it comes to no other without that one's history file, which PostgreSQL
+    /// fetches first.
+    async fn stays(&self, answer: &Answer) -> bool {
+        let remembered = self.memory().received;
+        match remembered.filter(|(system_id, ..)| *system_id == answer.system_id) {
+            Some((_, timeline, _)) => self.heard_of(timeline).await.is_none(),
+            None => false,
+        }
     }
 
     /// This standby is said to be on a timeline that goes back to less of an older one than it has replayed: it has diverged, and its

@@ -209,6 +209,8 @@ fn a_replica_is_cloned_promoted_and_the_old_primary_rewound() {
             // The other replica follows to the new timeline.
             let before = now();
             expect_ok(n3.postgres.follow(Some(&n2.upstream())).await);
+            let shown = n3.server().await.upstream;
+            assert_eq!(shown, Some(format!("127.0.0.1:{}", n2.settings.port)));
             n3.until(|server| streaming(server) && server.timeline == Timeline(4))
                 .await;
             eprintln!("MEASURED follow to streaming: {:?}", now().since(before));
@@ -356,6 +358,8 @@ fn a_stop_returns_while_the_archiver_still_works_and_turns_immediate_in_time() {
             let until = now().plus(Duration::from_millis(500));
             let outcome = node.postgres.stop(StopMode::Fast { until }, false).await;
             eprintln!("MEASURED fast stop turned immediate: {:?}", now().since(before));
+            // Here nobody sweeps up after the postmaster, as the guard does.
+            let _ = rustix::process::kill_process(support::raw(checkpointer), rustix::process::Signal::KILL);
             assert_eq!(outcome, Outcome::Stopped { checkpoint: None });
         },
     );

@@ -223,10 +223,12 @@ fn a_standby_without_an_upstream_is_asked_for_its_timeline_without_psql() {
             let n2 = Node::with(root.path(), "n2", without, None);
             n1.bootstrapped().await;
             n2.replica_of(&n1).await;
-            n1.postgres.stop(StopMode::Immediate, false).await;
-            n2.until(|server| !streaming(server)).await;
             let asked = || n2.log().matches("command: IDENTIFY_SYSTEM").count();
             let before = asked();
+            n1.postgres.stop(StopMode::Immediate, false).await;
+            n2.until(|server| !streaming(server)).await;
+            // Its own agent knows where it was, and there is no history of a later timeline.
+            assert_eq!(asked(), before, "{}", n2.log());
             n2.another_agent().probe().await;
             assert_eq!(asked(), before + 1, "{}", n2.log());
         },
