@@ -167,7 +167,11 @@ impl Facts {
     #[must_use]
     pub fn server(&self) -> Option<&Server> {
         match (self.process()?, self.data()?) {
-            (Process::Running(server), data) if !matches!(data, DataDir::Incomplete(_)) => Some(server),
+            (Process::Running(server), data)
+                if !matches!(data, DataDir::Incomplete(_)) || lacks(Flaw::HalfMadeLeads) =>
+            {
+                Some(server)
+            }
             _ => None,
         }
     }

@@ -244,7 +244,8 @@ impl World {
         if !host.powered {
             return;
         }
-        let shut = host.gate.is_some() || by_hand;
+        // A cluster in the making lets in its maker alone.
+        let shut = host.gate.is_some() || host.making || by_hand;
         let pg = &mut host.pg;
         let server = pg.epoch();
         let other = session.is_some_and(|(_, known)| known != server);

@@ -7,7 +7,6 @@ use surus_core::input::Input;
 use surus_core::types::ActionId;
 use surus_scenarios::{Name, Strike};
 
-use crate::clock::Time;
 use crate::fast::clients::Reply;
 use crate::fast::dcs::keys::{Held, Key};
 use crate::fast::dcs::{Heard, Sent};
@@ -58,8 +57,8 @@ pub enum Event {
     EtcdSpace,
     /// A stage of an order that the agent carries out itself.
     Stage(usize, u64, Box<Action>, u8),
-    /// A server wanted to be called at this time.
-    PgTick(usize, Time),
+    /// A server wanted to be called now.
+    PgTick(usize),
     /// A server stops only now, although that was reported done: a planted bug.
     PgStopLate(usize, u64),
     /// A hung server goes on.
@@ -142,7 +141,7 @@ impl Event {
             | Self::AskOver(node, epoch, _) => (*node, Part::Agent(*epoch)),
             Self::EtcdAnswer(heard) => (heard.node, Part::Agent(heard.epoch)),
             Self::Boot(node)
-            | Self::PgTick(node, _)
+            | Self::PgTick(node)
             | Self::PgStopLate(node, _)
             | Self::PgThaw(node, _)
             | Self::Wire(node, _)

@@ -71,10 +71,12 @@ pub struct Host {
     pub powered: bool,
     /// PostgreSQL.
     pub pg: Server,
-    /// When it is called next.
-    pub(crate) ticking: Time,
+    /// When it wants to be called next, and the entry of the record that this is an effect of.
+    pub(crate) ticking: (Time, Option<u64>),
     /// What the agent remembers of it.
     pub(crate) memory: Memory,
+    /// The mark beside the data directory: a bootstrap was begun there and has not ended.
+    pub(crate) making: bool,
     /// A tool at work on the data directory.
     pub(crate) tool: Option<Tool>,
     /// Since when the order under way waits for something.
@@ -143,8 +145,9 @@ impl Host {
             waiting: Vec::new(),
             powered: true,
             pg,
-            ticking: Time::MAX,
+            ticking: (Time::MAX, None),
             memory: Memory::default(),
+            making: false,
             tool: None,
             waits: None,
             commits: BTreeMap::new(),

@@ -30,6 +30,13 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The timeline that is remembered is still the standby's own: it comes to no other without that one's history file.
+    fn stays(&self, probe: &Probe, files: &Histories) -> bool {
+        self.received.is_some_and(|(system_id, timeline, _)| {
+            system_id == probe.control.system_id && !files.has(timeline.0 + 1)
+        })
+    }
+
     /// The standby is said to be on a timeline that goes back to less of an older one than it has replayed: it has diverged.
     fn strayed(&self, probe: &Probe, files: &Histories) -> bool {
         let control = &probe.control;
@@ -91,12 +98,12 @@ impl World {
         let let_in = !pg.ills.crowded || memory.primary.is_some();
         match pg.probe() {
             Ok(_) if !let_in => PostgresView {
-                data: directory(pg),
+                data: self.directory(node),
                 process: silent(pg, &Refusal::Silent, memory),
             },
             Ok(probe) => self.answered_look(node, pg, probe, memory),
             Err(refusal) => PostgresView {
-                data: directory(pg),
+                data: self.directory(node),
                 process: silent(pg, &refusal, memory),
             },
         }
@@ -109,13 +116,14 @@ impl World {
         mut probe: Probe,
         memory: &mut Memory,
     ) -> PostgresView {
+        let histories = pg.cluster().map(|cluster| &cluster.histories);
         let ignorant = probe.written.is_none() && probe.receiver_timeline.is_none();
+        let stays = histories.is_some_and(|files| memory.stays(&probe, files));
         let lately = |(epoch, at): (u64, Time)| epoch == pg.epoch() && self.now < at + ASKED_AGAIN;
-        if ignorant && !memory.asked.is_some_and(lately) {
+        if ignorant && !stays && !memory.asked.is_some_and(lately) {
             memory.asked = Some((pg.epoch(), self.now));
             probe.receiver_timeline = pg.identify().ok().map(|(_, timeline, _)| timeline);
         }
-        let histories = pg.cluster().map(|cluster| &cluster.histories);
         if probe.written.is_none() && histories.is_some_and(|files| memory.strayed(&probe, files)) {
             probe.receiver_timeline = None;
             memory.received = None;
@@ -160,9 +168,23 @@ impl World {
             }),
         };
         PostgresView {
-            data: DataDir::Present(data),
+            data: self.half_made(node).unwrap_or(DataDir::Present(data)),
             process: Process::Running(server),
         }
+    }
+
+    /// A cluster in the making is nobody's, whatever is in the directory.
+    fn half_made(&self, node: usize) -> Option<DataDir> {
+        let made = "a bootstrap";
+        self.hosts[node]
+            .making
+            .then(|| DataDir::Incomplete(made.to_owned()))
+    }
+
+    /// The files of a server that does not answer.
+    fn directory(&self, node: usize) -> DataDir {
+        self.half_made(node)
+            .unwrap_or_else(|| directory(&self.hosts[node].pg))
     }
 
     /// When a look began whose answer comes now.
@@ -176,7 +198,7 @@ impl World {
     }
 }
 
-/// The files of a server that does not answer.
+/// What is in a directory without a mark.
 fn directory(pg: &postgres::Server) -> DataDir {
     match &pg.dir {
         postgres::DataDir::Empty => DataDir::Empty,

@@ -1,11 +1,11 @@
-//! The orders that change PostgreSQL, stage by stage, as the agent's adapter carries them out.
+//! The orders that change PostgreSQL, stage by stage, as the agent's adapter carries them out; that to create a cluster stands apart.
 
 use std::time::Duration;
 
 use surus_core::action::{StopMode, Upstream};
 use surus_core::input::Outcome;
 use surus_core::sync::Names;
-use surus_core::types::{Lsn, MonoTime, NodeName, SystemId};
+use surus_core::types::{Lsn, MonoTime, NodeName};
 use surus_core::zoo::Flaw;
 use surus_core::{Action, Order};
 use surus_scenarios::PostgresStep;
@@ -21,16 +21,16 @@ use crate::record::{Rebuild, Seen};
 use crate::zoo::Bug;
 
 /// The adapter looks this often at what it waits for.
-const TICK: Time = 10 * MS;
+pub(super) const TICK: Time = 10 * MS;
 
 /// How long it looks for the end of a promotion: longer than any right to be primary lasts.
 const PROMOTION: u8 = 200;
 
 /// What lives so long after an immediate stop began is killed from outside.
-const IMMEDIATE_LIMIT: Time = SEC;
+pub(super) const IMMEDIATE_LIMIT: Time = SEC;
 
 /// `pg_ctl_timeout`: how long a start waits for the end of the former server.
-const PG_CTL_TIMEOUT: Time = 60 * SEC;
+pub(super) const PG_CTL_TIMEOUT: Time = 60 * SEC;
 
 /// A tool that works on the data directory, and what it reads from.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub struct Tool {
     redo: u64,
 }
 
-fn failed(text: &str) -> Option<Outcome> {
+pub(super) fn failed(text: &str) -> Option<Outcome> {
     Some(Outcome::Failed(text.to_owned()))
 }
 
@@ -61,7 +61,7 @@ impl World {
             return Some(outcome);
         }
         let outcome = match &action.order {
-            Order::Bootstrap { guard_until, .. } => self.bootstrap_stage(node, action, stage, *guard_until),
+            Order::Bootstrap { .. } => self.bootstrap_stage(node, action, stage),
             Order::BaseBackup { from } => self.clone_stage(node, action, stage, &from.name),
             Order::StartReplica { upstream } => self.start_replica(node, action, upstream.as_ref()),
             Order::StartPrimary {
@@ -128,41 +128,6 @@ impl World {
         None
     }
 
-    fn bootstrap_stage(
-        &mut self,
-        node: usize,
-        action: &Action,
-        stage: u8,
-        guard_until: MonoTime,
-    ) -> Option<Outcome> {
-        let pg = &mut self.hosts[node].pg;
-        match stage {
-            0 => {
-                if pg.alive() || pg.cluster().is_some() {
-                    return failed("the data directory is not empty");
-                }
-                pg.initdb_begin();
-                let delay = self.rng.range(300 * MS, 1500 * MS) + std::mem::take(&mut pg.sluggish);
-                self.next_stage(node, action.clone(), 1, delay);
-                None
-            }
-            _ => {
-                if guard_until <= self.local(node) {
-                    return failed("initdb took longer than the right lasted");
-                }
-                self.counter += 1;
-                let system_id = SystemId(self.counter);
-                let pg = &mut self.hosts[node].pg;
-                if let Err(refusal) = pg.initdb(system_id) {
-                    return refused(&refusal);
-                }
-                // Roles and the like are made by a server that nobody else reaches; it is stopped again.
-                self.see(node, Seen::Bootstrapped { system_id });
-                Some(Outcome::Bootstrapped { system_id })
-            }
-        }
-    }
-
     /// The server of the source, if it is the one that the tool is connected to.
     fn connected(&self, node: usize, primary: bool) -> Option<(Tool, Snapshot)> {
         let tool = self.hosts[node].tool.clone()?;
@@ -184,6 +149,7 @@ impl World {
                 return refused(&refusal);
             }
             self.see(node, Seen::DataBroken);
+            self.hosts[node].making = false;
             self.hosts[node].tool = None;
             if let Some(there) = self.remote(node, from, false) {
                 let pg = &mut self.hosts[there].pg;
@@ -307,7 +273,7 @@ impl World {
     }
 
     /// Starts the postmaster; returns what went wrong.
-    fn start_postgres(&mut self, node: usize) -> Option<Outcome> {
+    pub(super) fn start_postgres(&mut self, node: usize) -> Option<Outcome> {
         let host = &mut self.hosts[node];
         let primary = host.pg.cluster().is_some_and(|cluster| !cluster.standby_signal);
         if let Some(cluster) = host.pg.cluster_mut().filter(|_| !primary) {
@@ -577,14 +543,9 @@ impl World {
             .cluster()
             .is_some_and(|cluster| cluster.standby_signal);
         // The deadline may have been extended while the server stopped.
-        let host = &self.hosts[node];
-        let told = host.memory.deadline;
-        let told = told.filter(|(_, generation)| *generation == action.generation);
-        let armed = host.guard.as_ref().and_then(|guard| guard.deadline);
-        let armed = armed.or(told.map(|(deadline, _)| deadline));
         if let Some(until) = guard_until
             .filter(|_| !signal)
-            .map(|until| armed.map_or(until, |armed| until.max(armed)))
+            .map(|until| self.extended(node, action, until))
             && (until <= self.local(node) || !self.arm(node, action, until))
         {
             return Some(Outcome::Refused(
@@ -611,7 +572,7 @@ impl World {
             && there != node
             && host.powered
             && host.still <= self.now;
-        let fit = host.pg.answers() && (!primary || host.pg.primary());
+        let fit = host.pg.answers() && !host.making && (!primary || host.pg.primary());
         (reached && fit).then_some(there)
     }
 }

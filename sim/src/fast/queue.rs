@@ -57,6 +57,11 @@ impl Queue {
         self.keys.insert(index, Key { time, place });
     }
 
+    /// When the next event is due.
+    pub(crate) fn next(&self) -> Option<Time> {
+        self.keys.last().map(|key| key.time)
+    }
+
     /// Takes the next event out, if it is due by `end`.
     pub(crate) fn pop(&mut self, end: Time) -> Option<Due> {
         let Key { time, place } = *self.keys.last()?;

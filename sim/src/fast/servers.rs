@@ -31,23 +31,24 @@ impl World {
             self.effects = effects;
         }
         self.tell_acknowledging(node);
+        let cause = self.record.cause();
         let host = &mut self.hosts[node];
-        let due = host.pg.next_deadline().unwrap_or(Time::MAX);
-        if due < host.ticking {
-            let due = due.max(self.now + 1);
-            host.ticking = due;
-            self.after(due - self.now, Event::PgTick(node, due));
+        let due = host.pg.next_deadline().unwrap_or(Time::MAX).max(self.now + 1);
+        if due != host.ticking.0 {
+            host.ticking = (due, cause);
         }
     }
 
+    /// The server that wants to be called first, and when: that changes with every call and message, so it does not wait in the queue.
+    pub(crate) fn next_tick(&self) -> Option<(usize, Time)> {
+        let ticks = self.hosts.iter().map(|host| host.ticking.0).enumerate();
+        ticks.min_by_key(|(_, time)| *time)
+    }
+
     /// A server wanted to be called now.
-    pub(crate) fn pg_tick(&mut self, node: usize, due: Time) {
-        let host = &mut self.hosts[node];
-        if host.ticking == due {
-            host.ticking = Time::MAX;
-            host.pg.tick(self.now);
-            self.follow_pg(node);
-        }
+    pub(crate) fn pg_tick(&mut self, node: usize) {
+        self.hosts[node].pg.tick(self.now);
+        self.follow_pg(node);
     }
 
     fn pg_happened(&mut self, node: usize, what: Happening, killed: End) {

@@ -11,7 +11,7 @@ use crate::fast::clients::{Client, Route};
 use crate::fast::dcs::{Store, What};
 use crate::fast::event::{Change, Event, Part};
 use crate::fast::host::Host;
-use crate::fast::queue::Queue;
+use crate::fast::queue::{Due, Queue};
 use crate::fast::routers::Router;
 use crate::fast::story::{Armed, Mend};
 use crate::fast::wire::Wires;
@@ -231,7 +231,7 @@ impl World {
     /// Handles events until `end`, or until something happened that must not.
     pub fn run_until(&mut self, end: Time) {
         while self.record.checker.violation.is_none()
-            && let Some(due) = self.queue.pop(end)
+            && let Some(due) = self.next(end)
         {
             self.record.resume(due.cause);
             self.now = due.time;
@@ -241,6 +241,19 @@ impl World {
         if self.record.checker.violation.is_none() {
             self.now = end;
         }
+    }
+
+    /// The next event, if it is due by `end`: of the queue, or a call that a server wants.
+    fn next(&mut self, end: Time) -> Option<Due> {
+        if let Some((node, time)) = self.next_tick()
+            && time <= end
+            && self.queue.next().is_none_or(|queued| time < queued)
+        {
+            let (_, cause) = std::mem::replace(&mut self.hosts[node].ticking, (Time::MAX, None));
+            let event = Event::PgTick(node);
+            return Some(Due { time, cause, event });
+        }
+        self.queue.pop(end)
     }
 
     /// The event, if it can happen now: the agent it is for still is, and nothing there stands still. What stands still gets it later.
@@ -323,7 +336,7 @@ impl World {
             Event::EtcdHeal => self.etcd_heal(),
             Event::EtcdSpace => self.etcd_full(false),
             Event::Stage(node, _, action, stage) => self.stage(node, *action, stage),
-            Event::PgTick(node, due) => self.pg_tick(node, due),
+            Event::PgTick(node) => self.pg_tick(node),
             Event::PgStopLate(node, server) => self.pg_stop_late(node, server),
             Event::PgThaw(node, server) => self.pg_thaw(node, server),
             Event::PgMend(node, mend) => self.mend(node, mend),

@@ -19,7 +19,7 @@ pub(super) fn data(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let view = ctx.facts.view()?;
     match ctx.facts.data()? {
         DataDir::Present(_) => None,
-        DataDir::Incomplete(text) if !ctx.absent() => {
+        DataDir::Incomplete(text) if !ctx.absent() && !lacks(Flaw::HalfMadeLeads) => {
             let plan = fence::stop(ctx, Rule::StopHalfMade, StopMode::Immediate);
             Some(plan.because(Evidence::Said(text.clone())))
         }

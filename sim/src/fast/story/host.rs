@@ -4,7 +4,6 @@ use surus_core::input::Input;
 use surus_scenarios::{HostFault, Nanos, Taken};
 
 use super::void;
-use crate::clock::Time;
 use crate::fast::event::Event;
 use crate::fast::world::World;
 use crate::record::{End, Seen};
@@ -131,8 +130,6 @@ impl World {
         host.armed = None;
         host.still = 0;
         host.deferred.clear();
-        // The call that was put off is gone with them.
-        host.ticking = Time::MAX;
         self.power_off_postgres(node);
         self.etcd_power(node, false);
     }
