@@ -99,6 +99,7 @@ pub const GUARDS: &[&str] = &[
     "usurped",
     "unfenced",
     "view-stale",
+    "unrenewed",
     "no-right",
     "no-reservation",
     "commits-wait",

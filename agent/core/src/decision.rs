@@ -160,7 +160,7 @@ rules! {
     /// See `rules/primary.rs`.
     Lead = "R60" "lead" "this node is the primary and holds the lock",
     /// See `rules/primary.rs`.
-    LeadFailsafe = "R61" "lead-failsafe" "etcd is out of reach, and every electable member grants that this node stays primary",
+    LeadFailsafe = "R61" "lead-failsafe" "etcd does not renew the lock, and every electable member grants that this node stays primary",
     /// See `rules/primary.rs`.
     Reacquire = "R62" "reacquire" "this primary takes the free lock",
     /// See `rules/primary.rs`.
@@ -276,6 +276,11 @@ pub enum Guard {
         /// Its age.
         age: Duration,
     },
+    /// The lock has not been renewed in etcd: that is out of reach, or has no space.
+    Unrenewed {
+        /// For how long.
+        age: Duration,
+    },
     /// No right to be primary at this moment.
     NoRight,
     /// Commits of the primary wait for this member.
@@ -363,6 +368,7 @@ impl Guard {
             Self::Usurped { .. } => "usurped",
             Self::Unfenced(_) => "unfenced",
             Self::ViewStale { .. } => "view-stale",
+            Self::Unrenewed { .. } => "unrenewed",
             Self::NoRight => "no-right",
             Self::NoReservation => "no-reservation",
             Self::CommitsWait => "commits-wait",
@@ -445,6 +451,9 @@ impl fmt::Display for Guard {
             ),
             Self::ViewStale { age } => {
                 write!(f, "what is known of etcd is {:.1} s old", seconds(age))
+            }
+            Self::Unrenewed { age } => {
+                write!(f, "the lock was renewed in etcd {:.1} s ago for the last time", seconds(age))
             }
             Self::NoRight => f.write_str("no right to be primary at this moment"),
             Self::CommitsWait => f.write_str("commits wait for this member until the leader has chosen another"),

@@ -28,7 +28,7 @@ pub(super) fn lead(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         let guard_until = Some(ctx.guard_until());
         return Some(Plan::order(Rule::Adopt, Order::AdoptPostmaster { guard_until }));
     }
-    // Grants carry the right while etcd is out of reach. When it is back and the lock has expired meanwhile, it is taken again.
+    // Grants carry the right while etcd is out of reach, or has no space. When it is back and the lock has expired meanwhile, it is taken again.
     if by_grants
         && !lease.held
         && let Some(plan) = take_free_lock(ctx, trail)
@@ -38,7 +38,7 @@ pub(super) fn lead(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if by_grants {
         trail.block(
             Rule::Lead,
-            Guard::ViewStale {
+            Guard::Unrenewed {
                 age: ctx.now.since(lease.renewed),
             },
         );
