@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::history::{Ack, Log, Look, Trouble};
 use crate::http;
 use crate::libpq;
+use crate::lock;
 
 /// The table that all clients write to.
 pub const TABLE: &str = "surus_ci_writes";
@@ -287,10 +288,6 @@ impl Writer {
         let _ = self.task.await;
         std::mem::take(&mut *lock(&self.log))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn nanos(pace: Duration) -> u64 {

@@ -49,7 +49,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 // Seen by every module here as if it were of this crate.
-use surus_ci::{client, error, gateway, history, http, images, report, tool};
+use surus_ci::{client, error, gateway, history, http, images, lock, report, tool};
 
 use crate::error::{Result, chain};
 use crate::report::{Paint, Report};

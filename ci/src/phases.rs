@@ -8,7 +8,7 @@
 //! ```
 
 use std::net::SocketAddrV4;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::gateway;
 use crate::layout::{Layout, MEMBERS};
+use crate::lock;
 
 /// How long a member that does not answer is left alone.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -97,10 +98,6 @@ impl Drop for Keys {
             watch.abort();
         }
     }
-}
-
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn phases(seen: &[Holder], at: Instant, first: Instant) -> Option<Phases> {

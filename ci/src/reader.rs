@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -16,6 +16,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::client::{self, PASSWORD, TABLE};
 use crate::error::{Error, Result, chain};
+use crate::lock;
 
 /// The user that readers are.
 const USER: &str = "surus_ci_reader";
@@ -73,10 +74,6 @@ impl Drop for Readers {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
-}
-
-fn lock(sight: &Mutex<Sight>) -> MutexGuard<'_, Sight> {
-    sight.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks whether the server is in recovery, and for the newest row of each writer.

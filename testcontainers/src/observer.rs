@@ -1,11 +1,12 @@
 //! Asks the servers and etcd, twenty times a second, each on a connection of its own that no fault cuts.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use surus_ci::client::{self, Route};
 use surus_ci::error::{Error, chain};
+use surus_ci::lock;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -28,11 +29,6 @@ const QUESTION: &str = "SELECT r, CASE WHEN r THEN coalesce(w.received_tli, 0) \
 
 /// What has been seen, shared by those that look and those that judge.
 pub type Shared = Arc<Mutex<Seen>>;
-
-/// Locks it.
-pub fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Asks one member's server from now on.
 #[must_use]

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use surus_ci::error::{Error, Result, chain};
+use surus_ci::lock;
 use surus_scenarios::{Course, Nanos, Outcome, Played, Story, play};
 
 use crate::world::{Site, World};
@@ -177,14 +178,14 @@ pub fn all(
     order.sort_by_key(|index| std::cmp::Reverse(runs[*index].story.end));
     let queue = Mutex::new(VecDeque::from(order));
     let tales = Mutex::new(vec![None; runs.len()]);
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let next = || lock(&queue).pop_front();
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(index) = next() {
                     let tale = tell(site, &runs[index], files, keep);
                     say(&tale);
-                    tales.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(tale);
+                    lock(&tales)[index] = Some(tale);
                 }
             });
         }

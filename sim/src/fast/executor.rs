@@ -286,6 +286,17 @@ impl World {
         accepted
     }
 
+    /// The guard's deadline of an order, which renewals may have moved since the order was given.
+    pub(crate) fn extended(&self, node: usize, action: &Action, until: MonoTime) -> MonoTime {
+        let host = &self.hosts[node];
+        let told = host.memory.deadline;
+        let told = told.filter(|(_, generation)| *generation == action.generation);
+        let armed = host.guard.as_ref().and_then(|guard| guard.deadline);
+        armed
+            .or(told.map(|(deadline, _)| deadline))
+            .map_or(until, |armed| until.max(armed))
+    }
+
     pub(crate) fn arm_timer(&mut self, node: usize) {
         let deadline = self.hosts[node].guard.as_ref().and_then(|guard| guard.deadline);
         let due = deadline.map(|deadline| self.hosts[node].clock.world(deadline));

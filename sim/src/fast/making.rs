@@ -6,7 +6,7 @@ use surus_core::types::{MonoTime, SystemId};
 use surus_core::{Action, Order};
 
 use crate::clock::MS;
-use crate::fast::orders::{IMMEDIATE_LIMIT, PG_CTL_TIMEOUT, TICK, failed};
+use crate::fast::orders::{PG_CTL_TIMEOUT, TICK, failed};
 use crate::fast::world::World;
 use crate::model::postgres::{DataDir, StopMode};
 use crate::record::{End, Seen};
@@ -129,15 +129,9 @@ impl World {
             host.waits = None;
             return Ok(Some(Outcome::Bootstrapped { system_id }));
         }
-        let next = if stage == STOP_AT_ONCE {
-            let since = *host.waits.get_or_insert(self.now);
-            if since + IMMEDIATE_LIMIT <= self.now {
-                self.kill_postgres(node, End::ImmediateStop);
-            }
-            STOP_AT_ONCE
-        } else if turned {
-            host.waits = Some(self.now);
-            self.stop_postgres(node, StopMode::Immediate);
+        let begun = stage == STOP_AT_ONCE;
+        let next = if begun || turned {
+            self.stop_at_once(node, begun);
             STOP_AT_ONCE
         } else {
             STOP
@@ -153,16 +147,5 @@ impl World {
         host.pg.wipe();
         host.making = false;
         host.waits = None;
-    }
-
-    /// The guard's deadline of an order, which renewals may have moved since the order was given.
-    pub(crate) fn extended(&self, node: usize, action: &Action, until: MonoTime) -> MonoTime {
-        let host = &self.hosts[node];
-        let told = host.memory.deadline;
-        let told = told.filter(|(_, generation)| *generation == action.generation);
-        let armed = host.guard.as_ref().and_then(|guard| guard.deadline);
-        armed
-            .or(told.map(|(deadline, _)| deadline))
-            .map_or(until, |armed| until.max(armed))
     }
 }

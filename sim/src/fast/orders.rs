@@ -17,7 +17,7 @@ use crate::model::guard::Guard;
 use crate::model::postgres::rewind::{Snapshot, Verdict};
 use crate::model::postgres::{Conninfo, Peer, Refusal, StopMode as PgStop};
 use crate::net::Place;
-use crate::record::{Rebuild, Seen};
+use crate::record::{End, Rebuild, Seen};
 use crate::zoo::Bug;
 
 /// The adapter looks this often at what it waits for.
@@ -27,7 +27,7 @@ pub(super) const TICK: Time = 10 * MS;
 const PROMOTION: u8 = 200;
 
 /// What lives so long after an immediate stop began is killed from outside.
-pub(super) const IMMEDIATE_LIMIT: Time = SEC;
+const IMMEDIATE_LIMIT: Time = SEC;
 
 /// `pg_ctl_timeout`: how long a start waits for the end of the former server.
 pub(super) const PG_CTL_TIMEOUT: Time = 60 * SEC;
@@ -503,15 +503,11 @@ impl World {
                 }
             }
             0..=2 if turned => {
-                self.stop_postgres(node, PgStop::Immediate);
-                self.hosts[node].waits = Some(self.now);
+                self.stop_at_once(node, false);
                 3
             }
             3 => {
-                let since = *self.hosts[node].waits.get_or_insert(self.now);
-                if since + IMMEDIATE_LIMIT <= self.now {
-                    self.kill_postgres(node, crate::record::End::ImmediateStop);
-                }
+                self.stop_at_once(node, true);
                 3
             }
             other => other,
@@ -530,6 +526,19 @@ impl World {
             }
         }
         self.follow_pg(node);
+    }
+
+    /// An immediate stop, or one that has begun: what lives too long after that is killed.
+    pub(super) fn stop_at_once(&mut self, node: usize, begun: bool) {
+        if !begun {
+            self.stop_postgres(node, PgStop::Immediate);
+            self.hosts[node].waits = Some(self.now);
+            return;
+        }
+        let since = *self.hosts[node].waits.get_or_insert(self.now);
+        if since + IMMEDIATE_LIMIT <= self.now {
+            self.kill_postgres(node, End::ImmediateStop);
+        }
     }
 
     fn start_again(

@@ -3,7 +3,7 @@
 use surus_scenarios::{EtcdFault, Keys, Nanos, Taken};
 
 use super::{World, nobody, unable, void};
-use crate::observer::lock;
+use surus_ci::lock;
 
 /// How long the leader of etcd is stopped so that the others elect another: more than twice their timeout of a second.
 const DEPOSED: Nanos = Nanos::ms(2500);

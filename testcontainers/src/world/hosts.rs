@@ -245,7 +245,7 @@ impl World {
 
     /// From now on the guard of this member goes on again: what its server does in the instant after is what no lease covers.
     pub(super) fn thawed(&self, host: usize) {
-        let mut seen = crate::observer::lock(&self.seen);
+        let mut seen = surus_ci::lock(&self.seen);
         let now = seen.clock.now();
         seen.thawed.push((host, now.plus(Nanos::ms(100))));
     }

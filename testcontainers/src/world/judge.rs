@@ -9,7 +9,8 @@ use surus_ci::history::{self, Log};
 use surus_scenarios::{Course, Expectation, Nanos, Role, Target, Verdict};
 
 use super::World;
-use crate::observer::{POSTGRES, lock};
+use crate::observer::POSTGRES;
+use surus_ci::lock;
 
 fn holds(yes: bool, seen: impl Into<String>) -> Verdict {
     if yes {

@@ -18,10 +18,11 @@ use super::orders::{self, Tail};
 use super::{Client, World, net, postgres, span};
 use crate::dcs::{Etcd, Key};
 use crate::docker::{Docker, Plan};
-use crate::observer::{self, POSTGRES, lock};
+use crate::observer::{self, POSTGRES};
 use crate::run::Run;
 use crate::seen::Seen;
 use crate::yml;
+use surus_ci::lock;
 
 /// A first step that is not before this is awaited with the clock set to just before it.
 const EARLY: Nanos = Nanos::secs(8);

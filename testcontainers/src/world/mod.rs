@@ -44,7 +44,8 @@ use tokio::task::JoinHandle;
 
 use crate::dcs::Etcd;
 use crate::docker::{Docker, Network};
-use crate::observer::{Shared, lock};
+use crate::observer::Shared;
+use surus_ci::lock;
 
 pub use make::Site;
 pub use orders::Ordered;

@@ -11,8 +11,8 @@ use surus_scenarios::{Load, Operator, Taken, Target};
 
 use super::hosts::Who;
 use super::{World, nobody, span, unable, void};
-use crate::observer::lock;
 use crate::yml::{DATA, PROGRAMS, REST};
+use surus_ci::lock;
 
 /// How long a person waits for an answer before doing something else; the request is under way by then.
 const PATIENCE: Duration = Duration::from_millis(300);

@@ -4,8 +4,8 @@ use surus_scenarios::{Nanos, PostgresFault, PostgresStep, Taken};
 
 use super::hosts::Who;
 use super::{World, nobody, unable, void};
-use crate::observer::lock;
 use crate::yml::DATA;
+use surus_ci::lock;
 
 /// The programs that can be slow or fail: on each host a wrapper stands before them and reads `/surus/fault-PROGRAM`.
 const WRAPPED: &[(&str, PostgresStep)] = &[

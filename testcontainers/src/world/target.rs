@@ -4,7 +4,7 @@ use surus_scenarios::{End, EtcdTarget, Name, Target};
 
 use super::World;
 use super::net::Spot;
-use crate::observer::lock;
+use surus_ci::lock;
 
 impl World {
     /// The member that is meant, if anybody is.

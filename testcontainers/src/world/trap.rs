@@ -5,8 +5,8 @@
 use surus_scenarios::{Strike, Taken, Target, Trap, Trigger, World as _};
 
 use super::{World, orders, unable};
-use crate::observer::lock;
 use crate::seen::Fact;
+use surus_ci::lock;
 
 /// The fact that a trigger waits for, and the member at which it came true, if it is one's.
 fn meets(when: Trigger, fact: Fact) -> Option<Option<usize>> {
