@@ -291,6 +291,9 @@ impl Register {
 
 #[cfg(test)]
 mod tests {
+    use surus_core::types::SystemId;
+    use surus_core::view::Initialize;
+
     use super::super::made_up::{MadeUp, at};
     use super::*;
     use crate::record::Standing;
@@ -393,6 +396,25 @@ mod tests {
         reads(&mut run, Some(1));
         wrote(&mut run, 1, 3, at(2, 230), Fate::Ok);
         reads(&mut run, Some(3));
+        assert_eq!(finished(run), None);
+    }
+
+    #[test]
+    fn the_history_is_that_of_the_cluster_which_got_a_name() {
+        // The one of before was not finished.
+        let named = SystemId(8);
+        let of = |standing: Standing| Standing {
+            system_id: named,
+            ..standing
+        };
+        let mut run = MadeUp::leading(2);
+        run.primary(0, of(at(1, 100)));
+        let to = Some(Initialize::Done(named));
+        run.see(Some(0), Seen::InitializeWritten { to });
+        wrote(&mut run, 0, 1, of(at(1, 200)), Fate::Ok);
+        wrote(&mut run, 0, 2, of(at(1, 210)), Fate::Ok);
+        run.promote(1, of(at(2, 215)));
+        reads(&mut run, Some(1));
         assert_eq!(finished(run), None);
     }
 

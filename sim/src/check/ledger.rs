@@ -112,14 +112,17 @@ impl Ledger {
                 }
                 self.turn(line)
             }
-            // The first primary. One that comes up later begins no history: it goes on with its own, or (on a host that stood still) is killed
-            // before it counts.
+            // The first primary of the cluster; of those that are made before it has a name, the last one. One that comes up later begins no
+            // history: it goes on with its own, or (on a host that stood still) is killed before it counts.
             Seen::Up {
                 primary: true,
                 standing,
             } => {
-                self.present
-                    .get_or_insert((standing.system_id, standing.timeline));
+                let named = moment.scene.identity;
+                let other = self.present.is_none_or(|(id, _)| id != standing.system_id);
+                if other && named.is_none_or(|id| id == standing.system_id) {
+                    self.present = Some((standing.system_id, standing.timeline));
+                }
                 Turn::default()
             }
             Seen::WalLost { standing, .. } => {

@@ -334,7 +334,7 @@ impl World {
             Event::EtcdStart(member) => self.etcd_start(member),
             Event::EtcdThaw(member) => self.etcd_thaw(member),
             Event::EtcdHeal => self.etcd_heal(),
-            Event::EtcdSpace => self.etcd_full(false),
+            Event::EtcdSpace => self.etcd_space(),
             Event::Stage(node, _, action, stage) => self.stage(node, *action, stage),
             Event::PgTick(node) => self.pg_tick(node),
             Event::PgStopLate(node, server) => self.pg_stop_late(node, server),

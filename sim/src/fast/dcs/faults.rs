@@ -155,6 +155,14 @@ impl World {
         self.ask_leader_of_etcd(Request::Alarm(full));
     }
 
+    /// The database is not full any more, as soon as there is a leader who can be told so.
+    pub(crate) fn etcd_space(&mut self) {
+        if self.etcd.cluster.full() {
+            self.etcd_full(false);
+            self.after(500 * MS, Event::EtcdSpace);
+        }
+    }
+
     /// A person writes a key.
     pub(crate) fn etcd_put(&mut self, key: Key, held: Held) -> bool {
         self.ask_leader_of_etcd(Request::Put(Put {
@@ -181,9 +189,6 @@ impl World {
             self.etcd.slow[member] = (0, 0);
         }
         self.etcd_links();
-        if self.etcd.cluster.full() {
-            self.etcd_full(false);
-            self.after(500 * MS, Event::EtcdHeal);
-        }
+        self.etcd_space();
     }
 }

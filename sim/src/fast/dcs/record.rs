@@ -121,9 +121,14 @@ impl World {
                 let quorum = key.as_ref().map_or(0, |key| key.quorum + 1);
                 self.see(holder, Seen::SyncWritten { members, quorum });
             }
-            Key::Failover if self.etcd.view.failover.is_none() => {
-                self.see(holder, Seen::FailoverCleared);
-            }
+            Key::Failover => match self.etcd.view.failover.clone() {
+                Some(wish) => {
+                    let named = |name: &Option<_>| name.as_ref().and_then(|name| self.index(name));
+                    let (leader, candidate) = (named(&wish.leader), named(&wish.candidate));
+                    self.see(None, Seen::FailoverWritten { leader, candidate });
+                }
+                None => self.see(holder, Seen::FailoverCleared),
+            },
             _ => {}
         }
     }

@@ -32,7 +32,7 @@ impl World {
                     None => None,
                 };
                 let leader = self.index(&leader);
-                self.put_failover(leader, candidate);
+                return self.put_failover(leader, candidate);
             }
             Operator::Failover { to } => {
                 let Some(node) = self
@@ -41,7 +41,7 @@ impl World {
                 else {
                     return void("nobody is meant by that now, or etcd does not answer");
                 };
-                self.put_failover(None, Some(node));
+                return self.put_failover(None, Some(node));
             }
             Operator::CancelFailover {} => {
                 if self.etcd.view.failover.is_none() {
@@ -137,10 +137,12 @@ impl World {
         Taken::Done
     }
 
-    fn put_failover(&mut self, leader: Option<usize>, candidate: Option<usize>) {
+    fn put_failover(&mut self, leader: Option<usize>, candidate: Option<usize>) -> Taken {
+        if self.etcd.cluster.full() {
+            return void("etcd has no space");
+        }
         let name = |node: usize| self.names[node].clone();
         let (from, to) = (leader.map(name), candidate.map(name));
-        self.see(None, Seen::FailoverWritten { leader, candidate });
         let wish = FailoverKey {
             leader: from,
             candidate: to,
@@ -148,6 +150,7 @@ impl World {
             revision: Revision(0),
         };
         self.etcd_put(Key::Failover, Held::Failover(Arc::new(wish)));
+        Taken::Done
     }
 
     fn order(&mut self, node: usize, order: OperatorOrder) -> Taken {
@@ -227,5 +230,29 @@ impl World {
             return;
         }
         self.hear(node, Input::Config(config));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use surus_scenarios::{EtcdFault, Fault, Shape, Target, World as _};
+
+    use super::*;
+    use crate::record::Keep;
+
+    #[test]
+    fn a_word_that_etcd_refuses_is_none() {
+        for (space, taken) in [(true, true), (false, false)] {
+            let mut world = World::new(1, &Shape::of(3), Keep::Hash);
+            world.run_until(20 * SEC);
+            if !space {
+                let span = Nanos::FOREVER;
+                world.strike(&Fault::Etcd(EtcdFault::ReadOnly { span }));
+            }
+            let to = Target::Candidate;
+            let said = world.operate(&Operator::Failover { to });
+            assert_eq!(said == Taken::Done, taken);
+            assert_eq!(world.record.checker.scene().failover.is_some(), taken);
+        }
     }
 }

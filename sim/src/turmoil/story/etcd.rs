@@ -19,6 +19,14 @@ fn kind(rpc: Rpc) -> Kind {
 }
 
 impl World {
+    /// etcd has space again, as soon as there is a leader who can be told so.
+    fn etcd_space(&mut self) {
+        self.etcd.order(Request::Alarm(false));
+        if self.etcd.model(|_, model| model.leader()).is_none() {
+            self.after(SEC / 2, Self::etcd_space);
+        }
+    }
+
     pub(super) fn etcd_fault(&mut self, fault: &EtcdFault) -> Taken {
         match fault {
             EtcdFault::Kill { member, back } => {
@@ -102,7 +110,7 @@ impl World {
             }
             EtcdFault::ReadOnly { span } => {
                 self.etcd.order(Request::Alarm(true));
-                self.lasts(*span, |world| world.etcd.order(Request::Alarm(false)));
+                self.lasts(*span, Self::etcd_space);
             }
             EtcdFault::Wipe { keys } => self.wipe(*keys),
             EtcdFault::Compact {} => {
