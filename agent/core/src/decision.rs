@@ -518,6 +518,8 @@ pub enum Evidence {
     ProbeAge(Duration),
     /// The candidate.
     Candidate(NodeName),
+    /// A person named this node in a manual failover, whatever it lacks.
+    Forced,
     /// This node has whatever the last primary acknowledged.
     Complete,
     /// The last primary told of this position, before which so many bytes are not here; what it wrote after that may not be here either.
@@ -539,6 +541,7 @@ impl fmt::Display for Evidence {
             Self::PeerPosition(peer, timeline, lsn) => write!(f, "{peer} at {lsn} on timeline {timeline}"),
             Self::ProbeAge(age) => write!(f, "PostgreSQL seen {:.1} s ago", seconds(age)),
             Self::Candidate(name) => write!(f, "candidate {name}"),
+            Self::Forced => f.write_str("a person named this member in a manual failover, whatever it lacks"),
             Self::Complete => f.write_str("no acknowledged commit is lost"),
             Self::GateShut(left) => {
                 f.write_str("clients wait until standbys have what they would see")?;

@@ -85,8 +85,8 @@ impl Plan {
         }
     }
 
-    pub(crate) fn because(mut self, evidence: Evidence) -> Self {
-        self.because.push(evidence);
+    pub(crate) fn because(mut self, evidence: impl Into<Option<Evidence>>) -> Self {
+        self.because.extend(evidence.into());
         self
     }
 

@@ -30,14 +30,16 @@ pub(super) fn take_lock(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         return None;
     }
     let leaderless = Evidence::Leaderless(ctx.leaderless_for());
+    let asked = forced(ctx).then_some(Evidence::Forced);
     match may_take_lock(ctx) {
         Ok(server) if ctx.lanes.idle(Lane::Lock) => Some(
             Plan::order(Rule::TakeLock, acquire(ctx))
                 .because(leaderless)
+                .because(asked)
                 .because(Evidence::Position(server.timeline, server.position()))
                 .because(inheritance(ctx, server)),
         ),
-        Ok(_) => Some(Plan::hold(Rule::TakeLock).because(leaderless)),
+        Ok(_) => Some(Plan::hold(Rule::TakeLock).because(leaderless).because(asked)),
         Err(guard) => {
             trail.block(Rule::TakeLock, guard);
             Some(Plan::hold(Rule::AwaitLeader).because(leaderless))

@@ -8,7 +8,7 @@ use surus_core::config::Config;
 use surus_core::input::{Input, OperatorOrder, Outcome, RequestId};
 use surus_core::types::*;
 use surus_core::view::*;
-use surus_core::{Lane, Order};
+use surus_core::{Evidence, Lane, Order};
 
 use crate::story::*;
 
@@ -381,4 +381,7 @@ fn nobody_but_a_person_takes_the_lock_of_a_primary_without_a_deadline() {
     });
     wait(&mut story, &gone);
     assert!(matches!(story.under_way(Lane::Lock), Some(Order::Acquire { .. })));
+    let explained = story.node.explain();
+    let because = &explained.decision.expect("it takes the lock").because;
+    assert!(because.contains(&Evidence::Forced), "{because:?}");
 }
