@@ -51,8 +51,6 @@ pub enum Event {
     EtcdStart(usize),
     /// A frozen member of etcd goes on.
     EtcdThaw(usize),
-    /// What is left of etcd's faults ends.
-    EtcdHeal,
     /// etcd's database is full no longer.
     EtcdSpace,
     /// A stage of an order that the agent carries out itself.

@@ -333,7 +333,6 @@ impl World {
             Event::EtcdLinks => self.etcd_links(),
             Event::EtcdStart(member) => self.etcd_start(member),
             Event::EtcdThaw(member) => self.etcd_thaw(member),
-            Event::EtcdHeal => self.etcd_heal(),
             Event::EtcdSpace => self.etcd_space(),
             Event::Stage(node, _, action, stage) => self.stage(node, *action, stage),
             Event::PgTick(node) => self.pg_tick(node),

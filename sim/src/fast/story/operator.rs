@@ -32,7 +32,7 @@ impl World {
                     None => None,
                 };
                 let leader = self.index(&leader);
-                return self.put_failover(leader, candidate);
+                return self.wish(leader, candidate);
             }
             Operator::Failover { to } => {
                 let Some(node) = self
@@ -41,13 +41,13 @@ impl World {
                 else {
                     return void("nobody is meant by that now, or etcd does not answer");
                 };
-                return self.put_failover(None, Some(node));
+                return self.wish(None, Some(node));
             }
             Operator::CancelFailover {} => {
                 if self.etcd.view.failover.is_none() {
                     return void("there is none to cancel");
                 }
-                self.etcd_put(Key::Failover, Held::Empty);
+                return self.put_failover(Held::Empty);
             }
             Operator::Restart { node } => {
                 let Some(node) = self.member_at(node) else {
@@ -137,10 +137,7 @@ impl World {
         Taken::Done
     }
 
-    fn put_failover(&mut self, leader: Option<usize>, candidate: Option<usize>) -> Taken {
-        if self.etcd.cluster.full() {
-            return void("etcd has no space");
-        }
+    fn wish(&mut self, leader: Option<usize>, candidate: Option<usize>) -> Taken {
         let name = |node: usize| self.names[node].clone();
         let (from, to) = (leader.map(name), candidate.map(name));
         let wish = FailoverKey {
@@ -149,7 +146,14 @@ impl World {
             due: Due::Now,
             revision: Revision(0),
         };
-        self.etcd_put(Key::Failover, Held::Failover(Arc::new(wish)));
+        self.put_failover(Held::Failover(Arc::new(wish)))
+    }
+
+    fn put_failover(&mut self, held: Held) -> Taken {
+        if self.etcd.cluster.full() {
+            return void("etcd has no space");
+        }
+        self.etcd_put(Key::Failover, held);
         Taken::Done
     }
 

@@ -201,8 +201,7 @@ impl Ensemble {
     }
 
     /// No more mischief.
-    pub fn mend(&self) {
-        self.order(Request::Alarm(false));
+    pub fn behave(&self) {
         self.model(|_, model| model.behave());
     }
 

@@ -19,11 +19,11 @@ fn kind(rpc: Rpc) -> Kind {
 }
 
 impl World {
-    /// etcd has space again, as soon as there is a leader who can be told so.
-    fn etcd_space(&mut self) {
+    /// etcd has space again, as soon as there is a leader who can be told so: what is asked of an etcd without one comes to nothing.
+    pub(super) fn etcd_space(&mut self) {
         self.etcd.order(Request::Alarm(false));
         if self.etcd.model(|_, model| model.leader()).is_none() {
-            self.after(SEC / 2, Self::etcd_space);
+            self.after(SEC, Self::etcd_space);
         }
     }
 

@@ -4,7 +4,7 @@ use surus_scenarios::{HostFault, Taken};
 
 use super::super::world::{RESTART, World};
 use super::{nobody, void};
-use crate::clock::{MS, SEC};
+use crate::clock::MS;
 use crate::model::postgres::Server;
 use crate::record::{End, Seen};
 
@@ -134,16 +134,9 @@ impl World {
             self.etcd.freeze(member, false);
             self.etcd.revive(member);
         }
-        self.mend_etcd();
+        self.etcd.behave();
+        self.etcd_space();
         self.see(None, Seen::Healed);
-    }
-
-    fn mend_etcd(&mut self) {
-        self.etcd.mend();
-        // What is asked of an etcd without a leader comes to nothing.
-        if self.etcd.model(|_, model| model.leader()).is_none() {
-            self.after(SEC, Self::mend_etcd);
-        }
     }
 
     /// PostgreSQL is killed.
