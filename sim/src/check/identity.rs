@@ -4,10 +4,11 @@
 //! came to acknowledge a write or not: it counts from the moment at which some disk has it. A host that stood still as a whole may finish its
 //! own, under a number that nobody else has used, in the instant before its guard ends it.
 //!
-//! S11: `initialize`, once it names a cluster, never names another; no cluster is created while it names one.
+//! S11: `initialize`, once it names a cluster, never names another; while it names one, no server of another begins as primary.
 //!
 //! Not counted: a cluster that was created and never named (its maker died before it could say so) and that another took the place of:
-//! it has no identity yet. If it acknowledged writes, S1 judges those. A timeline that a person made by hand, past the agent.
+//! it has no identity yet. If it acknowledged writes, S1 judges those. An `initdb` that a maker which stood still ends when another's
+//! cluster has its name: its files are nobody's, and must not become a server. A timeline that a person made by hand, past the agent.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use surus_core::types::{SystemId, Timeline};
 use surus_core::view::Initialize;
 
 use super::{Fact, Invariant, Moment, Violation, name};
-use crate::record::{NodeIndex, Seen};
+use crate::record::{NodeIndex, Seen, Standing};
 
 /// S6 and S11.
 #[derive(Debug, Clone, Default)]
@@ -66,8 +67,14 @@ impl Identity {
             }
             Seen::Bootstrapped { system_id } => {
                 self.newest.insert(*system_id, (Timeline(1), moment.fact));
-                let (named, when) = self.named?;
-                let text = format!("cluster {system_id} is created beside cluster {named}");
+                None
+            }
+            Seen::Starting {
+                as_primary: true,
+                standing: Standing { system_id, .. },
+            } => {
+                let (named, when) = self.named.filter(|(named, _)| named != system_id)?;
+                let text = format!("a primary of cluster {system_id} begins beside cluster {named}");
                 moment.breaks(Invariant::S11, Some(when), text)
             }
             Seen::InitializeWritten {
@@ -171,17 +178,32 @@ mod tests {
     }
 
     #[test]
-    fn no_cluster_is_created_beside_a_named_one() {
+    fn no_primary_of_another_cluster_begins_beside_the_named_one() {
         let mut run = MadeUp::leading(2);
-        let system_id = SystemId(7);
-        run.see(Some(0), Seen::Bootstrapped { system_id });
+        let made = |run: &mut MadeUp, node, id| {
+            let system_id = SystemId(id);
+            run.see(Some(node), Seen::Bootstrapped { system_id });
+            system_id
+        };
+        made(&mut run, 0, 7);
         let first = named(&mut run, 7);
-        let second = run.see(
-            Some(1),
-            Seen::Bootstrapped {
-                system_id: SystemId(8),
-            },
-        );
+        // Its maker stood still; as long as it is not started it is nobody's.
+        let system_id = made(&mut run, 1, 8);
+        run.clean();
+        let mut begins = |system_id| {
+            run.see(
+                Some(1),
+                Seen::Starting {
+                    as_primary: true,
+                    standing: Standing {
+                        system_id,
+                        ..at(1, 100)
+                    },
+                },
+            )
+        };
+        begins(SystemId(7));
+        let second = begins(system_id);
         run.broken(Invariant::S11, Some(first), second);
     }
 }
