@@ -82,9 +82,14 @@ pub struct Fixed {
 #[must_use]
 pub fn story(seed: u64, fixed: Fixed) -> Story {
     let mut rng = Rng::new(seed, 1);
-    let temper = Temper::of(seed);
+    let mut temper = Temper::of(seed);
     if temper == Temper::Aimed {
-        return aimed(seed, fixed.nodes, &mut rng);
+        let plot = &plots::PLOTS[rng.index(PLACES) % plots::PLOTS.len()];
+        if fixed.nodes.is_none_or(|nodes| plot.nodes <= nodes) {
+            return aimed(seed, plot, fixed.nodes, &mut rng);
+        }
+        // A plot names members that so small a cluster does not have.
+        temper = Temper::Rough;
     }
     let mut shape = cast::shape(&mut rng, temper, fixed.nodes);
     cast::synchronous(&mut Rng::new(seed, SYNCHRONOUS), &mut shape, fixed.synchronous);
@@ -106,8 +111,7 @@ pub fn story(seed: u64, fixed: Fixed) -> Story {
 }
 
 /// The story of a plot, drawn by the seed.
-fn aimed(seed: u64, nodes: Option<usize>, rng: &mut Rng) -> Story {
-    let plot = &plots::PLOTS[rng.index(PLACES) % plots::PLOTS.len()];
+fn aimed(seed: u64, plot: &plots::Plot, nodes: Option<usize>, rng: &mut Rng) -> Story {
     let mut shape = cast::shape(rng, Temper::Aimed, Some(nodes.unwrap_or(plot.nodes)));
     cast::plain(&mut shape, plot.birth);
     (plot.cast)(rng, &mut shape);
@@ -141,6 +145,24 @@ mod tests {
     use surus_scenarios::{Step, SyncMode};
 
     use super::*;
+
+    #[test]
+    fn a_cluster_of_any_size_names_only_its_own_members() {
+        for nodes in [1, 2, 3, 5, 7] {
+            let fixed = Fixed {
+                nodes: Some(nodes),
+                ..Fixed::default()
+            };
+            for seed in 0..300 {
+                let shape = story(seed, fixed).shape;
+                assert_eq!(shape.members.len(), nodes, "seed {seed}");
+                let bites = |member: &surus_scenarios::Member| {
+                    member.tags.replicatefrom.as_ref() == Some(&member.name)
+                };
+                assert!(!shape.members.iter().any(bites), "seed {seed}, {nodes} members");
+            }
+        }
+    }
 
     #[test]
     fn a_story_reads_as_it_prints() {
