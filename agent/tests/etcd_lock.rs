@@ -153,6 +153,43 @@ async fn acquire_refuses_when_the_view_is_out_of_date() {
 }
 
 #[tokio::test]
+async fn a_reign_is_ended_by_another_only_at_its_last_word() {
+    if !etcd_is_here() {
+        return;
+    }
+    let cluster = Cluster::start(1, &[]);
+    let (a, b) = (cluster.node("a"), cluster.node("b"));
+    let reign = async || {
+        let (_, snapshot) = b.read(LIMIT).await.unwrap();
+        let created = snapshot.view.leader.map(|key| key.created);
+        (created, snapshot.view.status_revision)
+    };
+    assert!(held(&acquire(&a).await));
+    let (Some(created), seen) = reign().await else {
+        panic!("there is no leader key")
+    };
+    // It has renewed since: what `b` knew is not its last word.
+    assert!(held(&a.renew(TTL, None, &status(1), LIMIT).await.unwrap()));
+    let end = async |created, seen| b.end_reign(created, seen, LIMIT).await.unwrap();
+    assert_eq!(end(created, seen).await, not_held(Some("a")));
+    let (again, seen) = reign().await;
+    assert_eq!(again, Some(created));
+    // A key of another reign.
+    let other = Revision(created.0 - 1);
+    assert_eq!(end(other, seen).await, not_held(Some("a")));
+    assert_eq!(end(created, seen).await, Lock::Released);
+    // Its lease lives, and gives it nothing any more.
+    assert_eq!(
+        a.renew(TTL, None, &status(2), LIMIT).await.unwrap(),
+        not_held(None)
+    );
+    assert_eq!(end(created, seen).await, not_held(None));
+    let grounds = Grounds::default();
+    let lock = b.acquire(TTL, grounds, Some(seen), &status(3), LIMIT).await;
+    assert!(held(&lock.unwrap()));
+}
+
+#[tokio::test]
 async fn lost_leases_and_keys_are_seen() {
     if !etcd_is_here() {
         return;

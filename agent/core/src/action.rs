@@ -22,7 +22,7 @@ pub struct Action {
 /// A queue of orders: at most one of a lane is under way at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// The leader key: acquire, renew, release.
+    /// The leader key: acquire, renew, release, take away.
     Lock,
     /// Reads of the DCS.
     Read,
@@ -96,6 +96,15 @@ pub enum Order {
         seen: Revision,
         /// What to write to `status`.
         status: StatusRecord,
+    },
+
+    /// Lock: delete the leader key of another whose right is over, if it is of that reign and `status` has not changed since `seen`.
+    /// → `Ok` | `NotLocked`
+    EndReign {
+        /// The revision at which the key was created.
+        created: Revision,
+        /// The revision of `status`: its last word.
+        seen: Revision,
     },
 
     /// Read: everything under the cluster's prefix, linearizably. → `Read`
@@ -271,7 +280,9 @@ impl Order {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self {
-            Self::Acquire { .. } | Self::Renew { .. } | Self::Release { .. } => Lane::Lock,
+            Self::Acquire { .. } | Self::Renew { .. } | Self::Release { .. } | Self::EndReign { .. } => {
+                Lane::Lock
+            }
             Self::ReadCluster => Lane::Read,
             Self::ClaimInitialize
             | Self::WriteInitialize { .. }

@@ -175,6 +175,8 @@ rules! {
     Replicate = "R73" "replicate" "this node is a replica of the leader",
     /// See `rules/race.rs`.
     AwaitLeader = "R74" "await-leader" "there is no leader, and this node may not be it",
+    /// See `rules/lapse.rs`.
+    EndReign = "R75" "end-reign" "the leader's right is over, and its key, which etcd still holds, is taken away",
 }
 
 /// What stopped a rule.
@@ -276,6 +278,11 @@ pub enum Guard {
         /// Its age.
         age: Duration,
     },
+    /// etcd takes what this member writes again since a moment only: a leader that lives is about to renew.
+    EtcdReturned {
+        /// That is waited for so long.
+        left: Duration,
+    },
     /// The lock has not been renewed in etcd: that is out of reach, or has no space.
     Unrenewed {
         /// For how long.
@@ -368,6 +375,7 @@ impl Guard {
             Self::Usurped { .. } => "usurped",
             Self::Unfenced(_) => "unfenced",
             Self::ViewStale { .. } => "view-stale",
+            Self::EtcdReturned { .. } => "etcd-returned",
             Self::Unrenewed { .. } => "unrenewed",
             Self::NoRight => "no-right",
             Self::NoReservation => "no-reservation",
@@ -452,6 +460,13 @@ impl fmt::Display for Guard {
             Self::ViewStale { age } => {
                 write!(f, "what is known of etcd is {:.1} s old", seconds(age))
             }
+            Self::EtcdReturned { left } => {
+                write!(
+                    f,
+                    "etcd takes what is written again since a moment only, and a leader that lives has {:.1} s left to renew",
+                    seconds(left)
+                )
+            }
             Self::Unrenewed { age } => {
                 write!(f, "the lock was renewed in etcd {:.1} s ago for the last time", seconds(age))
             }
@@ -506,6 +521,8 @@ impl fmt::Display for Guard {
 pub enum Evidence {
     /// How long the right to be primary still runs.
     RightLeft(Duration),
+    /// For how long the leader's right has been over.
+    RightOver(Duration),
     /// Who holds the lock.
     Leader(NodeName),
     /// Nobody has held the lock for this long.
@@ -535,6 +552,7 @@ impl fmt::Display for Evidence {
         let seconds = |time: &Duration| time.as_millis() as f64 / 1000.0;
         match self {
             Self::RightLeft(left) => write!(f, "right for {:.1} s", seconds(left)),
+            Self::RightOver(time) => write!(f, "its right has been over for {:.1} s", seconds(time)),
             Self::Leader(name) => write!(f, "leader {name}"),
             Self::Leaderless(time) => write!(f, "no leader for {:.1} s", seconds(time)),
             Self::Position(timeline, lsn) => write!(f, "at {lsn} on timeline {timeline}"),

@@ -271,10 +271,14 @@ impl Node {
             self.state.unsure = true;
         }
         if had_leader && self.facts.leader().is_none() {
-            // Positions are asked for at the instant the lock becomes free, not at the next round.
-            self.state.due.peers = self.now;
-            self.state.due.probe = self.now;
+            self.lock_is_free();
         }
+    }
+
+    /// Positions are asked for at the instant the lock becomes free, not at the next round.
+    fn lock_is_free(&mut self) {
+        self.state.due.peers = self.now;
+        self.state.due.probe = self.now;
     }
 
     /// Grants a primary that cannot reach the DCS to stay, unless this node leads, or is taking the lock, or knows of another
@@ -516,6 +520,11 @@ impl Node {
         consider(
             self.facts.foreign.heard.plus(self.config.suspicion()),
             "no renewal seen",
+        );
+        let returned = state.writes.unwrap_or(MonoTime::ZERO);
+        consider(
+            returned.plus(self.config.ttl / 2),
+            "etcd has been back for a while",
         );
         consider(state.cooldown, "cooldown");
         let free = self.facts.leaderless.unwrap_or(MonoTime::ZERO);

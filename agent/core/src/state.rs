@@ -114,6 +114,8 @@ pub struct State {
     pub sync_in_doubt: bool,
     /// The guard's deadline, as last confirmed. Outer `None`: not known.
     pub deadline: Option<Option<MonoTime>>,
+    /// Since when etcd has taken what this node writes to its own key; `None`: the last write failed, or there was none yet.
+    pub writes: Option<MonoTime>,
     /// The member key as last written.
     pub published: Option<MemberRecord>,
     /// Members seen at some time, and when last; for keeping their slots.
@@ -314,6 +316,7 @@ impl State {
             // The agent before this one may have sent one.
             sync_in_doubt: true,
             deadline: None,
+            writes: None,
             published: None,
             known: BTreeMap::new(),
             due: Cadence {

@@ -261,6 +261,7 @@ impl Tools {
             } => self.etcd.acquire(ttl, grounds, Some(seen), &status, limit).await,
             Order::Renew { ttl, seen, status } => self.etcd.renew(ttl, Some(seen), &status, limit).await,
             Order::Release { seen, status } => self.etcd.release(&status, Some(seen), limit).await,
+            Order::EndReign { created, seen } => self.etcd.end_reign(created, seen, limit).await,
             _ => return Outcome::Failed("not an order about the lock".to_owned()),
         };
         result.map_or_else(Outcome::from, Outcome::from)

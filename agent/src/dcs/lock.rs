@@ -1,4 +1,4 @@
-//! The leader key: acquire, renew, release; and the one lease that it and the member's key hang on.
+//! The leader key: acquire, renew, release, take away; and the one lease that it and the member's key hang on.
 //!
 //! What a [`Lock::Held`] proves. The keep-alive (or the grant) was answered first; `sent` was read before it left. Only then a
 //! transaction was sent that saw the key ours and on that very lease, and both answers carry the same raft term. A term has one
@@ -311,6 +311,40 @@ impl Etcd {
             return Ok(Lock::Released);
         }
         Ok(not_held(leader))
+    }
+
+    /// Deletes the leader key that was created at that revision, if `status` is still at `seen`: a leader that has renewed keeps it, and so
+    /// does the next one.
+    ///
+    /// # Errors
+    /// [`DcsError::Unknown`] if the key may be gone.
+    pub async fn end_reign(
+        &self,
+        created: Revision,
+        seen: Revision,
+        limit: Duration,
+    ) -> Result<Lock, DcsError> {
+        let conditions = [
+            Some(Compare::create_revision(
+                self.key("leader"),
+                CompareOp::Equal,
+                created.0,
+            )),
+            self.status_at(Some(seen)),
+        ];
+        let txn = Txn::new()
+            .when(conditions.into_iter().flatten().collect::<Vec<_>>())
+            .and_then(vec![TxnOp::delete(self.key("leader"), None)])
+            .or_else(vec![get(self.key("leader"))]);
+        let mut work = self.pool.work(limit);
+        let found = self
+            .commit(&mut work, txn)
+            .await
+            .map_err(|failure| work.error(failure))?;
+        if found.succeeded {
+            return Ok(Lock::Released);
+        }
+        Ok(not_held(found.gets.first().and_then(Option::as_ref)))
     }
 
     /// The process's lease, kept alive now; a new one if there is none, if it is gone, or if `ttl` has changed.

@@ -20,6 +20,7 @@
 //! | S12 | [`totality`] | no panic, no order without end |
 //! | L1 L3 L4 | [`liveness`] | after the faults a primary, everybody behind it, writes answered: each within its bound |
 //! | L2 | [`calm`] | faults below the tolerance move nobody, and nobody stops for a lock that is its own |
+//! | L2 | [`reign`] | nobody takes away the key of a leader that has a right |
 //! | — | [`history`], [`linear`] | what clients saw could have come from one register |
 //!
 //! A family sees the [`Scene`] as it was before the entry. It is worth as much as its tests: each has some that show it fails, and
@@ -43,6 +44,7 @@ mod invariant;
 pub mod ledger;
 pub mod linear;
 pub mod liveness;
+pub mod reign;
 pub mod routing;
 pub mod scene;
 pub mod slots;
@@ -194,6 +196,7 @@ struct Families {
     sync: sync::Sync,
     gates: gate::Gates,
     data: data::LastCopy,
+    reign: reign::Reign,
     routing: routing::Routing,
     slots: slots::Slots,
     totality: totality::Totality,
@@ -239,6 +242,7 @@ impl Families {
             .or_else(|| self.sync.see(moment))
             .or_else(|| self.gates.see(moment))
             .or_else(|| self.data.see(moment))
+            .or_else(|| self.reign.see(moment))
             .or_else(|| self.routing.see(moment))
             .or_else(|| self.slots.see(moment))
             .or_else(|| self.totality.see(moment))

@@ -76,6 +76,7 @@ impl fmt::Display for LeaseEnd {
         f.write_str(match self {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Deposed => "not over, another took the key away",
         })
     }
 }

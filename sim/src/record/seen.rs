@@ -48,6 +48,8 @@ pub enum LeaseEnd {
     Expired,
     /// It was revoked, by its owner or by an etcd leader that did not know of its renewal.
     Revoked,
+    /// It lives; another member took the leader key away.
+    Deposed,
 }
 
 /// What gives a right to be primary.

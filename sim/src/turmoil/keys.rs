@@ -146,19 +146,20 @@ impl Keys {
             && now.is_none_or(|now| now.create != before.create)
         {
             let lives = store.leases().any(|lease| lease == before.lease);
-            hub.see(
-                before.holder,
-                if lives {
-                    Seen::LockReleased {
-                        revision: Revision(store.revision()),
-                    }
-                } else {
-                    Seen::LockLost {
-                        lease: LeaseId(before.lease),
-                        why: LeaseEnd::Expired,
-                    }
+            // Who gives it back says so in `status`.
+            let told = agreed(store, "status").is_some_and(|key| key.modified == store.revision());
+            let lost = |why| Seen::LockLost {
+                lease: LeaseId(before.lease),
+                why,
+            };
+            let seen = match (lives, told) {
+                (false, _) => lost(LeaseEnd::Expired),
+                (true, false) => lost(LeaseEnd::Deposed),
+                (true, true) => Seen::LockReleased {
+                    revision: Revision(store.revision()),
                 },
-            );
+            };
+            hub.see(before.holder, seen);
         }
         let Some(now) = now else { return };
         let (lease, revision) = (LeaseId(now.lease), Revision(store.revision()));

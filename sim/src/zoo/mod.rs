@@ -66,6 +66,7 @@ bugs! {
     AcquireUnseenReign "the lock is taken although a reign that was not seen has passed",
     AcquireTakesAll "a lock that an earlier order created is taken to have written what this one says",
     ReleaseAnyReign "a release ends whatever reign it meets",
+    EndAnyStatus "the key of a leader that has renewed meanwhile is taken away",
     RenewAnyStatus "a renewal writes over whatever `status` says by then",
     BootWithoutGuard "a restarted agent does not ask the guard for its deadline",
     GuardSlow "the guard kills two seconds after its deadline",

@@ -26,7 +26,14 @@ impl Node {
         match outstanding.order.lane() {
             Lane::Lock => self.lock_done(&outstanding.order, outcome),
             Lane::Read => self.read_done(outcome),
-            Lane::Publish => self.publish_done(outstanding.order, outcome),
+            Lane::Publish => {
+                if matches!(outstanding.order, Order::WriteMember(_)) {
+                    let answered = outcome == Outcome::Ok;
+                    let since = self.state.writes.unwrap_or(outstanding.since);
+                    self.state.writes = answered.then_some(since);
+                }
+                self.publish_done(outstanding.order, outcome);
+            }
             Lane::Postgres => self.postgres_done(outstanding.order, outcome, actions),
             Lane::Probe => match outcome {
                 Outcome::Probed { at, view } => self.facts.observe_postgres(at, view),
@@ -53,6 +60,7 @@ impl Node {
     fn lock_done(&mut self, order: &Order, outcome: Outcome) {
         let now = self.now;
         match outcome {
+            Outcome::Ok if let Order::EndReign { created, .. } = order => self.reign_ended(*created),
             Outcome::Locked {
                 sent,
                 lease,
@@ -172,6 +180,19 @@ impl Node {
         {
             seen.value.leader = None;
         }
+    }
+
+    /// The leader key of that reign is gone. By now there may be another's.
+    fn reign_ended(&mut self, created: Revision) {
+        let known = self.facts.cluster.as_mut().map(|seen| &mut seen.value);
+        if let Some(view) =
+            known.filter(|view| view.leader.as_ref().is_some_and(|key| key.created == created))
+        {
+            view.leader = None;
+            self.facts.leaderless = Some(self.now);
+            self.lock_is_free();
+        }
+        self.state.due.read = self.now;
     }
 
     fn read_done(&mut self, outcome: Outcome) {

@@ -7,6 +7,7 @@ mod bootstrap;
 mod fence;
 mod handover;
 mod identity;
+mod lapse;
 mod operator;
 mod pause;
 mod primary;
@@ -130,6 +131,7 @@ const RULES: &[RuleFn] = &[
     primary::lead,
     primary::without_lock,
     replica::promote,
+    lapse::end_reign,
     replica::follow,
     race::take_lock,
 ];

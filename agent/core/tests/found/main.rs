@@ -2,6 +2,7 @@
 
 mod first;
 mod heritage;
+mod lapse;
 mod making;
 mod models;
 mod news;

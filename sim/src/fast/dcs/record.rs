@@ -53,6 +53,7 @@ impl World {
                 let ended = changes.iter().find(|(key, _)| *key == Key::Leader);
                 let why = match ended {
                     Some((_, Ending::Expired)) => LeaseEnd::Expired,
+                    Some((_, Ending::Deleted)) => LeaseEnd::Deposed,
                     _ => LeaseEnd::Revoked,
                 };
                 let lease = key.lease.unwrap_or(LeaseId(0));

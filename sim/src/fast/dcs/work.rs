@@ -392,6 +392,17 @@ impl Work {
                     otherwise: vec![get(Key::Leader), get(Key::Status)],
                 }
             }
+            Order::EndReign { created, seen } => {
+                let mut when = vec![Compare::equal(Key::Leader, Target::Create(created.0))];
+                if worker.bug != Some(Bug::EndAnyStatus) {
+                    when.push(at(Key::Status, *seen));
+                }
+                Txn {
+                    when,
+                    then: vec![delete(Key::Leader)],
+                    otherwise: vec![get(Key::Leader)],
+                }
+            }
             Order::ClaimInitialize => Txn {
                 when: vec![absent(Key::Initialize)],
                 then: vec![
@@ -528,6 +539,7 @@ impl Work {
                     not_locked(got(0), worker)
                 }
             }
+            Order::EndReign { .. } if !succeeded => not_locked(got(0), worker),
             Order::ClaimInitialize => {
                 let own = got(0).zip(got(1)).is_some_and(|(initialize, claim)| {
                     initialize.value == Some(Held::Initialize(Initialize::InProgress))

@@ -1,0 +1,97 @@
+//! L2, between members: nobody takes away the key of a leader that has a right to be primary.
+//!
+//! Whose right by the lock or by grants runs is no reason for a failover, whatever the others have heard of it. A renewal that tells of a
+//! shorter ttl ends what a longer one gave.
+//!
+//! Not counted: a key that a person deletes.
+
+use std::collections::BTreeMap;
+
+use super::{Fact, Invariant, Moment, Violation, name, seconds};
+use crate::clock::{SEC, Time};
+use crate::record::{Deed, LeaseEnd, NodeIndex, RightBy, Seen};
+
+/// For so long an order that nobody waits for any more may still arrive.
+const UNDER_WAY: Time = 60 * SEC;
+
+/// L2, of reigns that are ended.
+#[derive(Debug, Clone, Default)]
+pub struct Reign {
+    /// How long the right of each lasts that it was told of last, and by what.
+    rights: BTreeMap<NodeIndex, (Time, Fact)>,
+    /// When a member last ordered to end one.
+    ordered: Option<Time>,
+}
+
+impl Reign {
+    pub(super) fn see(&mut self, moment: &Moment<'_>) -> Option<Violation> {
+        match moment.seen {
+            Seen::Right { until, by, .. } => {
+                let right = self
+                    .rights
+                    .entry(moment.fact.node?)
+                    .or_insert((*until, moment.fact));
+                if *by == RightBy::Lock || right.0 < *until {
+                    *right = (*until, moment.fact);
+                }
+                None
+            }
+            Seen::OrderBegan {
+                order: Deed::EndReign,
+                ..
+            } => {
+                self.ordered = Some(moment.at);
+                None
+            }
+            Seen::LockLost {
+                why: LeaseEnd::Deposed,
+                ..
+            } if self.ordered.is_some_and(|at| moment.at <= at + UNDER_WAY) => {
+                let node = moment.fact.node?;
+                let (until, told) = *self.rights.get(&node).filter(|(until, _)| moment.at < *until)?;
+                let left = seconds(until - moment.at);
+                let text = format!(
+                    "the key of {} is taken away {left:.3} s before its right ends",
+                    name(node)
+                );
+                moment.breaks(Invariant::L2, Some(told), text)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use surus_core::types::LeaseId;
+
+    use super::super::made_up::MadeUp;
+    use super::*;
+
+    #[test]
+    fn a_reign_is_ended_after_its_right_and_by_members() {
+        let lost = Seen::LockLost {
+            lease: LeaseId(1),
+            why: LeaseEnd::Deposed,
+        };
+        let order = Seen::OrderBegan {
+            id: 1,
+            order: Deed::EndReign,
+            about: None,
+        };
+        for (at, ordered, fine) in [(5900, true, false), (5900, false, true), (6000, true, true)] {
+            let mut run = MadeUp::leading(2);
+            let told = run.right(0, 1000);
+            run.later(at);
+            if ordered {
+                run.see(Some(1), order.clone());
+            }
+            let taken = run.see(Some(0), lost.clone());
+            if fine {
+                run.clean();
+            } else {
+                run.broken(Invariant::L2, Some(told), taken);
+            }
+        }
+    }
+}
