@@ -15,7 +15,7 @@ use crate::input::{Input, OperatorOrder, RequestId};
 use crate::lanes::Lanes;
 use crate::lease::Lease;
 use crate::rules::{self, Context, Intent};
-use crate::state::{AfterPromotion, Reached, State};
+use crate::state::{AfterPromotion, Reached, State, Writes};
 use crate::types::{Generation, MonoTime};
 use crate::view::{ClusterView, DataDir, Initialize, Process};
 use crate::zoo::{Flaw, lacks};
@@ -521,11 +521,9 @@ impl Node {
             self.facts.foreign.heard.plus(self.config.suspicion()),
             "no renewal seen",
         );
-        let returned = state.writes.unwrap_or(MonoTime::ZERO);
-        consider(
-            returned.plus(self.config.ttl / 2),
-            "etcd has been back for a while",
-        );
+        if let Writes::Taken { since } = state.writes {
+            consider(since.plus(self.config.ttl / 2), "etcd has been back for a while");
+        }
         consider(state.cooldown, "cooldown");
         let free = self.facts.leaderless.unwrap_or(MonoTime::ZERO);
         consider(free.plus(rules::SUCCESSION), "nobody has taken the lock");

@@ -114,8 +114,8 @@ pub struct State {
     pub sync_in_doubt: bool,
     /// The guard's deadline, as last confirmed. Outer `None`: not known.
     pub deadline: Option<Option<MonoTime>>,
-    /// Since when etcd has taken what this node writes to its own key; `None`: the last write failed, or there was none yet.
-    pub writes: Option<MonoTime>,
+    /// Whether etcd takes what this node writes to its own key.
+    pub writes: Writes,
     /// The member key as last written.
     pub published: Option<MemberRecord>,
     /// Members seen at some time, and when last; for keeping their slots.
@@ -198,6 +198,21 @@ pub struct Rewound {
     pub first: MonoTime,
     /// When the last of them ended.
     pub last: MonoTime,
+}
+
+/// Whether etcd takes what a node writes to its own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writes {
+    /// None was answered yet.
+    #[default]
+    Untried,
+    /// The last one failed, or was not answered: etcd is out of reach, or has no space.
+    Refused,
+    /// It does.
+    Taken {
+        /// Since the first of those that were answered one after another was sent.
+        since: MonoTime,
+    },
 }
 
 /// The first checkpoint after a promotion: until it is made, pg_rewind of others would see the old timeline.
@@ -316,7 +331,7 @@ impl State {
             // The agent before this one may have sent one.
             sync_in_doubt: true,
             deadline: None,
-            writes: None,
+            writes: Writes::Untried,
             published: None,
             known: BTreeMap::new(),
             due: Cadence {

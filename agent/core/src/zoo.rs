@@ -30,6 +30,7 @@ flaws! {
     OldRightAtPromotionIgnored "a lock that came late is used without another look at the old right",
     RenewalsUnseen "another's right is timed by its key alone, not by its renewals in `status`",
     ReignEndedEarly "the key of a leader whose right may still run is taken away",
+    RefusedUnawaited "members that lost their keys are waited for no longer while etcd refuses what they write",
     ReturnUnawaited "a leader's key is taken away as soon as etcd is back, before the leader could renew",
     NewcomerDoesNotWait "a node that has just begun believes that no right is running",
     OwnTtlForOthers "another's right is timed with one's own ttl, not with the one it claims",

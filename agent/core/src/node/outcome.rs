@@ -7,7 +7,7 @@ use super::{FIRST_WAIT, Node};
 use crate::action::{Action, Lane, Order};
 use crate::input::{OperatorOrder, Outcome};
 use crate::lanes::Outstanding;
-use crate::state::{AfterPromotion, Ancestry, Reached, Rewound};
+use crate::state::{AfterPromotion, Ancestry, Reached, Rewound, Writes};
 use crate::types::{LeaseId, MonoTime, NodeName, Revision};
 use crate::view::{ClusterView, Initialize, LeaderKey};
 use crate::zoo::{Flaw, lacks};
@@ -28,9 +28,13 @@ impl Node {
             Lane::Read => self.read_done(outcome),
             Lane::Publish => {
                 if matches!(outstanding.order, Order::WriteMember(_)) {
-                    let answered = outcome == Outcome::Ok;
-                    let since = self.state.writes.unwrap_or(outstanding.since);
-                    self.state.writes = answered.then_some(since);
+                    self.state.writes = match (self.state.writes, &outcome) {
+                        (taken @ Writes::Taken { .. }, Outcome::Ok) => taken,
+                        (_, Outcome::Ok) => Writes::Taken {
+                            since: outstanding.since,
+                        },
+                        _ => Writes::Refused,
+                    };
                 }
                 self.publish_done(outstanding.order, outcome);
             }

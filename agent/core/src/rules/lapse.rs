@@ -10,6 +10,7 @@
 use super::{Context, Plan, Trail, race};
 use crate::action::{Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
+use crate::state::Writes;
 use crate::types::Revision;
 use crate::view::LeaderKey;
 use crate::zoo::{Flaw, lacks};
@@ -52,7 +53,10 @@ fn lapsed<'a>(ctx: &Context<'a>) -> Option<(&'a LeaderKey, Revision)> {
 /// right, but it lacks nothing that clients were told of.
 fn returning(ctx: &Context<'_>) -> Option<Guard> {
     let half = ctx.config.ttl / 2;
-    let since = ctx.state.writes.unwrap_or(ctx.now);
+    let since = match ctx.state.writes {
+        Writes::Taken { since } => since,
+        Writes::Untried | Writes::Refused => ctx.now,
+    };
     let left = since.plus(half).since(ctx.now);
     (!left.is_zero() && !lacks(Flaw::ReturnUnawaited)).then_some(Guard::EtcdReturned { left })
 }

@@ -9,6 +9,7 @@ use super::{Context, Plan, Trail};
 use crate::action::{Grounds, Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::facts::REMEMBERED;
+use crate::state::Writes;
 use crate::sync::Mode;
 use crate::types::{Lsn, MonoTime, NodeName, Timeline};
 use crate::view::{ClusterView, FailoverKey, Server};
@@ -280,16 +281,22 @@ fn may_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard> {
 /// Who may be about to write its key anew, and when etcd is to be read for that: whoever has not come back then is not waited for.
 ///
 /// An etcd that was away takes the keys of all members with the leader's, and they write them anew; and one without space refuses the key of a
-/// member that could lead, which nobody asks without it. That it came back is not left to the watch, which may be held up. The last leader is
-/// expected to be gone, unless it has said since that it could lead.
+/// member that could lead, which nobody asks without it: for as long as it refuses this node's own, it refuses theirs. That it came back is
+/// not left to the watch, which may be held up. The last leader is expected to be gone, unless it has said since that it could lead.
 pub(crate) fn awaited<'a>(ctx: &Context<'a>) -> Option<(&'a NodeName, MonoTime)> {
     let free = ctx.facts.leaderless?;
     let read = ctx.facts.read.unwrap_or_default();
     let led = ctx.facts.led.as_ref().filter(|name| !offers(ctx, name));
+    let able = match ctx.state.writes {
+        _ if lacks(Flaw::RefusedUnawaited) => free,
+        Writes::Taken { since } => since,
+        Writes::Refused => ctx.now,
+        Writes::Untried => free,
+    };
     let missing = ctx.facts.missing(free.minus(REMEMBERED));
     missing
         .filter(|(name, _)| *name != ctx.me() && Some(*name) != led)
-        .map(|(name, at)| (name, at.max(free).plus(HEARSAY)))
+        .map(|(name, at)| (name, at.max(free).max(able).plus(HEARSAY)))
         .filter(|(_, until)| read < *until)
         .max_by_key(|(_, until)| *until)
 }

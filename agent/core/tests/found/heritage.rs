@@ -29,7 +29,7 @@ fn at(received: u64, upstream: Option<&str>) -> Process {
 }
 
 /// Nobody leads, and the last leader left, having said this.
-fn vacated(revision: i64, said: Status) -> ClusterView {
+pub(crate) fn vacated(revision: i64, said: Status) -> ClusterView {
     let mut view = view(revision, None, revision);
     view.status = Some(Arc::new(Status {
         ttl: Some(Duration::from_secs(5)),
@@ -39,7 +39,7 @@ fn vacated(revision: i64, said: Status) -> ClusterView {
     view
 }
 
-fn lived(timeline: u32, optime: u64) -> Status {
+pub(crate) fn lived(timeline: u32, optime: u64) -> Status {
     Status {
         optime: Lsn(optime),
         timeline: Some(Timeline(timeline)),
@@ -266,7 +266,7 @@ fn what_a_peer_says_in_the_instant_in_which_the_lock_becomes_free_is_hearsay() {
 }
 
 /// `a` follows `b`, and `c` has a key as well; what etcd holds.
-fn with_a_third() -> (Story, ClusterView) {
+pub(crate) fn with_a_third() -> (Story, ClusterView) {
     let mut led = view(10, Some("b"), 10);
     led.members.extend([member("c", "replica")]);
     let mut story = Story::new(Config::new("a".into()));

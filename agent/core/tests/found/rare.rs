@@ -12,6 +12,7 @@ use surus_core::view::*;
 use surus_core::{Lane, Order};
 
 use crate::first::leading;
+use crate::heritage::{lived, vacated, with_a_third};
 use crate::news::takes;
 use crate::story::*;
 
@@ -275,4 +276,30 @@ fn a_primary_hands_over_to_who_has_come_to_its_timeline() {
         story.under_way(Lane::Postgres),
         Some(Order::Stop { .. } | Order::Checkpoint)
     ));
+}
+
+/// 15518233: etcd had no space when all keys vanished, so nobody could write its own anew; the first to get the lock when there was space was
+/// not the best one.
+#[test]
+fn a_member_whose_key_vanished_is_waited_for_while_etcd_refuses_to_write_it() {
+    let (mut story, _) = with_a_third();
+    let mut free = vacated(20, lived(1, 900));
+    free.members = BTreeMap::new();
+    story.hear(Input::Cluster(free.clone()));
+    let later = |story: &mut Story, space: bool| {
+        story.later(100);
+        if story.orders.contains_key(&Lane::Publish) {
+            let refused = Outcome::Failed("etcd has no space".to_owned());
+            story.done(Lane::Publish, if space { Outcome::Ok } else { refused });
+        }
+        if story.orders.contains_key(&Lane::Read) {
+            story.read(free.clone());
+        }
+        story.orders.contains_key(&Lane::Lock)
+    };
+    let waits = (0..40).all(|_| !later(&mut story, false));
+    assert!(waits, "c cannot write its key either");
+    // There is space, and `c` is not back within half a second.
+    let waited = (0..20).take_while(|_| !later(&mut story, true)).count();
+    assert!((5..10).contains(&waited), "{waited}");
 }
