@@ -44,7 +44,7 @@ use crate::machine::Machine;
 use crate::net::{Dial, Listener, Network};
 use crate::peers::member_client;
 use crate::postgres::{Postgres, ProcessControl};
-use crate::published;
+use crate::published::{self, Published};
 use crate::rest::{NodeStatus, Rest};
 use crate::task;
 use backend::Agent;
@@ -55,6 +55,9 @@ pub use env::{Custody, Env, Files, Found, GuardNews, Observer, Source, Told};
 use executor::{Executor, Limits, Tools, Waiting};
 use facts::{Present, Publisher, Statuses, timing};
 use record::Recorder;
+
+/// How long the first questions wait for the first look at PostgreSQL and etcd, which takes some 0.2 s. Routers wait a second or more for an answer.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// How long the REST API may go on answering after the loop has ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
@@ -210,15 +213,18 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
     });
     let rest = Rest::new(
         agent,
-        statuses,
+        statuses.clone(),
         settings.restapi.clone(),
         crate::rest::Limits::default(),
     )
     .map_err(|error| format!("error: {}", chain(&error)))?;
     publisher.serve(rest.schedule());
     let serving = machine.tasks.spawn({
-        let rest = rest.clone();
-        Box::pin(async move { rest.serve(listener).await })
+        let (rest, looked) = (rest.clone(), first_look(statuses.clone()));
+        Box::pin(async move {
+            looked.await;
+            rest.serve(listener).await
+        })
     });
     let _serving = task::Owned(serving);
     let watching = follow_etcd(etcd, Arc::clone(clock), news.clone());
@@ -264,6 +270,15 @@ pub async fn run(settings: Settings, env: Env) -> Result<Ending, String> {
     }
     tokio::time::sleep(LAST_ANSWERS).await;
     Ok(ending)
+}
+
+/// PostgreSQL and etcd have been looked at, or that takes too long to wait for: until then the answer would be that there is neither server
+/// nor cluster, of a primary whose agent was started again.
+async fn first_look(statuses: Published<Arc<NodeStatus>>) {
+    let looked =
+        statuses.find(|status| (status.postgres.is_some() && status.cluster.is_some()).then_some(()));
+    // Whether it was in time or not, questions are answered from here on.
+    let _ = tokio::time::timeout(FIRST_LOOK, looked).await;
 }
 
 /// Opens the REST API's address.

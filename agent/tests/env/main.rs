@@ -53,6 +53,27 @@ async fn it_runs_and_ends_when_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_question_waits_for_a_look_at_etcd_but_not_for_ever() {
+    let world = World::new();
+    let (settings, _) = world.load().unwrap();
+    let client = member_client(world.dial(), &Ctl::default(), &settings.restapi).unwrap();
+    let agent = tokio::spawn(run(settings, world.env()));
+    while world.dial().dial("n1", REST).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It takes connections, and looks for a namesake in etcd, for two seconds, before it begins.
+    let opened = tokio::time::Instant::now();
+    let url = format!("http://n1:{REST}/patroni");
+    let limit = Duration::from_secs(10);
+    let answer = client.request(http::Method::GET, &url, None, limit).await;
+    assert!(answer.is_ok());
+    let waited = opened.elapsed();
+    let (shortest, longest) = (Duration::from_millis(2900), Duration::from_millis(3200));
+    assert!(shortest < waited && waited < longest, "{waited:?}");
+    agent.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_does_not_hold_up_the_loop() {
     let world = World::new();
     let (agent, client) = begun(&world).await;

@@ -57,8 +57,8 @@ impl Demo {
             Self::Stop => (130, 120, 310),
             Self::Switchover => (160, 120, 180),
             Self::Postgres => (260, 160, 720),
-            Self::Both => (5110, 5020, 5470),
-            Self::Host => (5840, 5310, 5890),
+            Self::Both => (4710, 4280, 5010),
+            Self::Host => (4830, 4750, 5340),
         };
         (median * MS, shortest * MS, longest * MS)
     }
