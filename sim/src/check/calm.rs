@@ -82,6 +82,11 @@ impl Calm {
         moment.breaks(Invariant::L2, Some(since), text)
     }
 
+    /// The right that the agent of this node knows of, and what gave it.
+    pub(super) fn known(&self, node: NodeIndex) -> Option<(Time, Fact)> {
+        self.known.get(&node).copied()
+    }
+
     fn hear(&mut self, moment: &Moment<'_>) {
         let Some(node) = moment.fact.node else { return };
         if let Seen::OrderBegan { order, .. } = moment.seen {
@@ -380,7 +385,7 @@ mod tests {
 
     fn renewed(run: &mut MadeUp, sent: u64) {
         run.right(0, sent);
-        told(run, Deed::Renew);
+        run.done(0, Deed::Renew);
     }
 
     /// Grants, asked for at this millisecond, for a right of so many seconds.
@@ -392,26 +397,13 @@ mod tests {
             by: RightBy::Grants,
         };
         run.see(Some(0), right);
-        told(run, Deed::AskFailsafe);
+        run.done(0, Deed::AskFailsafe);
     }
 
     /// The agent acts, so it has heard what it was told.
     fn acts(run: &mut MadeUp) {
         let (order, about) = (Deed::Probe, None);
         run.see(Some(0), Seen::OrderBegan { id: 9, order, about });
-    }
-
-    fn told(run: &mut MadeUp, order: Deed) {
-        let end = OrderEnd::Done;
-        run.see(
-            Some(0),
-            Seen::OrderEnded {
-                id: 1,
-                order,
-                end,
-                text: None,
-            },
-        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use surus_core::types::{LeaseId, Lsn, Revision, SystemId, Term, Timeline};
 
 use super::{Charter, Checker, Fact, Invariant, Violation};
 use crate::clock::{MS, SEC, Time};
-use crate::record::{Gate, NodeIndex, RightBy, Seen, Settings, Standing};
+use crate::record::{Deed, Gate, NodeIndex, OrderEnd, RightBy, Seen, Settings, Standing};
 
 /// A position on a timeline of the made-up cluster.
 pub(crate) fn at(timeline: u32, position: u64) -> Standing {
@@ -194,6 +194,17 @@ impl MadeUp {
         let until = sent + 5 * SEC;
         let by = RightBy::Lock;
         self.see(Some(node), Seen::Right { sent, until, by })
+    }
+
+    /// The node's agent hears that such an order is done.
+    pub(crate) fn done(&mut self, node: NodeIndex, order: Deed) {
+        let ended = Seen::OrderEnded {
+            id: 1,
+            order,
+            end: OrderEnd::Done,
+            text: None,
+        };
+        self.see(Some(node), ended);
     }
 
     pub(crate) fn arm(&mut self, node: NodeIndex, until: u64) -> Fact {

@@ -227,6 +227,7 @@ impl Families {
         };
         found
             .or_else(|| self.calm.see(moment))
+            .or_else(|| self.reign.see(moment, &self.calm))
             .or_else(|| self.history.see(moment, &turn, &self.ledger))
             .or_else(|| self.liveness.see(moment))
     }
@@ -242,7 +243,6 @@ impl Families {
             .or_else(|| self.sync.see(moment))
             .or_else(|| self.gates.see(moment))
             .or_else(|| self.data.see(moment))
-            .or_else(|| self.reign.see(moment))
             .or_else(|| self.routing.see(moment))
             .or_else(|| self.slots.see(moment))
             .or_else(|| self.totality.see(moment))
