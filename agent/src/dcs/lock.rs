@@ -324,23 +324,15 @@ impl Etcd {
         seen: Revision,
         limit: Duration,
     ) -> Result<Lock, DcsError> {
-        let conditions = [
-            Some(Compare::create_revision(
-                self.key("leader"),
-                CompareOp::Equal,
-                created.0,
-            )),
-            self.status_at(Some(seen)),
-        ];
+        let leader = self.key("leader");
+        let reign = Compare::create_revision(leader.as_str(), CompareOp::Equal, created.0);
+        let mut conditions = vec![reign];
+        conditions.extend(self.status_at(Some(seen)));
         let txn = Txn::new()
-            .when(conditions.into_iter().flatten().collect::<Vec<_>>())
-            .and_then(vec![TxnOp::delete(self.key("leader"), None)])
-            .or_else(vec![get(self.key("leader"))]);
-        let mut work = self.pool.work(limit);
-        let found = self
-            .commit(&mut work, txn)
-            .await
-            .map_err(|failure| work.error(failure))?;
+            .when(conditions)
+            .and_then(vec![TxnOp::delete(leader.as_str(), None)])
+            .or_else(vec![get(leader)]);
+        let found = self.write(txn, limit).await?;
         if found.succeeded {
             return Ok(Lock::Released);
         }

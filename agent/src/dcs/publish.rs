@@ -427,7 +427,7 @@ impl Etcd {
     }
 
     /// One transaction as a whole order.
-    async fn write(&self, txn: Txn, limit: Duration) -> Result<Found, DcsError> {
+    pub(super) async fn write(&self, txn: Txn, limit: Duration) -> Result<Found, DcsError> {
         let mut work = self.pool.work(limit);
         self.commit(&mut work, txn)
             .await

@@ -71,10 +71,17 @@ mod tests {
     use super::super::made_up::MadeUp;
     use super::*;
 
-    fn ended() -> Seen {
-        Seen::LockLost {
+    /// The key of the first member is taken away; if that is not fine, it breaks the rule for what it was told.
+    fn taken(mut run: MadeUp, fine: bool, told: Fact) {
+        let lost = Seen::LockLost {
             lease: LeaseId(1),
             why: LeaseEnd::Deposed,
+        };
+        let taken = run.see(Some(0), lost);
+        if fine {
+            run.clean();
+        } else {
+            run.broken(Invariant::L2, Some(told), taken);
         }
     }
 
@@ -96,12 +103,7 @@ mod tests {
             if ordered {
                 run.see(Some(1), order());
             }
-            let taken = run.see(Some(0), ended());
-            if fine {
-                run.clean();
-            } else {
-                run.broken(Invariant::L2, Some(told), taken);
-            }
+            taken(run, fine, told);
         }
     }
 
@@ -126,12 +128,7 @@ mod tests {
             if granted_first {
                 run.see(Some(1), order());
             }
-            let taken = run.see(Some(0), ended());
-            if fine {
-                run.clean();
-            } else {
-                run.broken(Invariant::L2, Some(told), taken);
-            }
+            taken(run, fine, told);
         }
     }
 }

@@ -48,7 +48,7 @@ pub enum LeaseEnd {
     Expired,
     /// It was revoked, by its owner or by an etcd leader that did not know of its renewal.
     Revoked,
-    /// It lives; another member took the leader key away.
+    /// It lives; another member took the leader key away, or a person.
     Deposed,
 }
 

@@ -103,7 +103,7 @@ impl Memory {
             Seen::LockTaken { .. } => [self.vacancy, last(Past::Order(Deed::Acquire)), None],
             Seen::LockReleased { .. } => [last(Past::Order(Deed::Release)), None, None],
             Seen::LockLost {
-                why: LeaseEnd::Expired,
+                why: LeaseEnd::Expired | LeaseEnd::Deposed,
                 ..
             } => {
                 let trouble = last(Past::AgentTrouble)
@@ -225,7 +225,12 @@ pub(super) fn between(entries: &[Entry], from: Time, to: Time) -> impl Iterator<
             Seen::OrderBegan { order, .. } => {
                 matches!(
                     order,
-                    Deed::Promote | Deed::StopFast | Deed::StopImmediate | Deed::Release | Deed::Restart
+                    Deed::Promote
+                        | Deed::StopFast
+                        | Deed::StopImmediate
+                        | Deed::Release
+                        | Deed::EndReign
+                        | Deed::Restart
                 )
             }
             Seen::StepBegan { .. }
@@ -262,6 +267,11 @@ mod tests {
 
     #[test]
     fn a_write_leads_back_to_the_fault_that_freed_the_lock() {
+        leads_back(LeaseEnd::Expired);
+        leads_back(LeaseEnd::Deposed);
+    }
+
+    fn leads_back(why: LeaseEnd) {
         let standing = crate::record::Standing {
             system_id: surus_core::types::SystemId(1),
             timeline: surus_core::types::Timeline(2),
@@ -269,7 +279,7 @@ mod tests {
         };
         let lost = Seen::LockLost {
             lease: LeaseId(1),
-            why: LeaseEnd::Expired,
+            why,
         };
         let taken = Seen::LockTaken {
             lease: LeaseId(2),

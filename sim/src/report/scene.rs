@@ -314,7 +314,7 @@ impl Builder {
                 let class = if matches!(
                     seen,
                     Seen::LockLost {
-                        why: LeaseEnd::Expired,
+                        why: LeaseEnd::Expired | LeaseEnd::Deposed,
                         ..
                     }
                 ) {

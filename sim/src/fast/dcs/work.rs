@@ -539,7 +539,13 @@ impl Work {
                     not_locked(got(0), worker)
                 }
             }
-            Order::EndReign { .. } if !succeeded => not_locked(got(0), worker),
+            Order::EndReign { .. } => {
+                if succeeded {
+                    Outcome::Ok
+                } else {
+                    not_locked(got(0), worker)
+                }
+            }
             Order::ClaimInitialize => {
                 let own = got(0).zip(got(1)).is_some_and(|(initialize, claim)| {
                     initialize.value == Some(Held::Initialize(Initialize::InProgress))
