@@ -253,12 +253,13 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     {
         return Some(Order::ClearFailover(key.revision));
     }
+    // At its own pace: of a new cluster the failsafe list has just been written, and who changes a setting next must find the key.
+    if view.config_revision.is_none() && due.config <= ctx.now {
+        due.config = ctx.now.plus(ctx.config.round());
+        return Some(Order::WriteConfig);
+    }
     if ctx.now < due.keys {
         return None;
-    }
-    if view.config_revision.is_none() {
-        due.keys = ctx.now.plus(ctx.config.round());
-        return Some(Order::WriteConfig);
     }
     let recorded = view.history.last().map(|line| line.timeline);
     let last = server.history.last().map(|line| line.timeline);

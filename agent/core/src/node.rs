@@ -511,6 +511,7 @@ impl Node {
         consider(state.due.publish, "publish the member key");
         consider(state.due.peers, "ask the peers");
         consider(state.due.failsafe, "failsafe round");
+        consider(state.due.config, "the config key");
         consider(state.due.keys, "other keys");
         let margin = self.config.stop_margin();
         consider(state.lease.until.minus(margin), "the right ends soon");

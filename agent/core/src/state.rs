@@ -243,6 +243,8 @@ pub struct Cadence {
     pub failsafe: MonoTime,
     /// Slots.
     pub slots: MonoTime,
+    /// The `config` key, while there is none.
+    pub config: MonoTime,
     /// Other keys of the leader.
     pub keys: MonoTime,
 }
@@ -342,6 +344,7 @@ impl State {
                 peers: now,
                 failsafe: now,
                 slots: now,
+                config: now,
                 keys: now,
             },
         }

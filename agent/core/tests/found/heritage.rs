@@ -459,6 +459,32 @@ fn the_list_follows_the_members_and_is_emptied_with_the_mode() {
     assert_eq!(writes(config(false), &[with_list(50, true, &[])]), None);
 }
 
+/// Story A-5b on containers: with a `loop_wait` of 10 s a new cluster had no `config` key for 10 s, for the failsafe list had just been written.
+#[test]
+fn the_config_key_does_not_wait_for_another_round_after_the_failsafe_list() {
+    let config = Config {
+        loop_wait: Duration::from_secs(10),
+        ttl: Duration::from_secs(30),
+        ..Config::new("a".into())
+    };
+    let mut story = Story::new(config);
+    let mut view = with_list(50, true, &[]);
+    view.config_revision = None;
+    story.read(view);
+    story.probed(primary(), ControlState::InProduction);
+    story.locked(60);
+    let wanted = |order: &Order| matches!(order, Order::WriteFailsafe { .. } | Order::WriteConfig);
+    for _ in 0..6 {
+        story.finish(Lane::Publish);
+        story.later(100);
+    }
+    let given: Vec<_> = story.given.iter().filter(|order| wanted(order)).collect();
+    assert!(
+        matches!(given[..], [Order::WriteFailsafe { .. }, Order::WriteConfig]),
+        "{given:?}"
+    );
+}
+
 #[test]
 fn an_agent_that_has_just_begun_leaves_on_the_list_who_has_no_key_yet() {
     let mut story = Story::new(Config::new("a".into()));
