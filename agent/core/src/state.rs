@@ -210,7 +210,7 @@ pub enum Writes {
     Refused,
     /// It does.
     Taken {
-        /// Since the first of those that were answered one after another was sent.
+        /// Since the first of those that were taken one after another was answered: a request waits for an etcd that is away.
         since: MonoTime,
     },
 }

@@ -30,9 +30,7 @@ impl Node {
                 if matches!(outstanding.order, Order::WriteMember(_)) {
                     self.state.writes = match (self.state.writes, &outcome) {
                         (taken @ Writes::Taken { .. }, Outcome::Ok) => taken,
-                        (_, Outcome::Ok) => Writes::Taken {
-                            since: outstanding.since,
-                        },
+                        (_, Outcome::Ok) => Writes::Taken { since: self.now },
                         _ => Writes::Refused,
                     };
                 }

@@ -143,3 +143,23 @@ fn a_leader_that_etcd_was_lost_to_is_given_time_to_renew() {
     assert!(matches!(kept_by(&story), Some(Guard::EtcdReturned { .. })));
     assert_eq!(silence(&mut story, &led(), 1500), [END]);
 }
+
+/// Story G-20 on containers: a request waits for an etcd that is away, and is answered when it is back. That time is none that a leader has had.
+#[test]
+fn the_time_to_renew_begins_with_what_etcd_answers_and_not_with_what_it_is_asked() {
+    let mut story = follows(&led());
+    for _ in 0..10 {
+        story.later(1000);
+        for lane in [Lane::Publish, Lane::Read] {
+            if story.orders.contains_key(&lane) {
+                story.done(lane, Outcome::Unknown("no answer from etcd".to_owned()));
+            }
+        }
+    }
+    while !story.orders.contains_key(&Lane::Publish) {
+        story.later(100);
+    }
+    story.later(1300);
+    assert_eq!(silence(&mut story, &led(), 2400), []);
+    assert_eq!(silence(&mut story, &led(), 500), [END]);
+}
