@@ -4,7 +4,7 @@
 link https://github.com/patroni/patroni/issues/1195
 stopped-by R60
 cluster n1 n2 n3 failsafe_mode=off
-at 20s refuse-link all etcd for=2500ms
+at 20s refuse-link peers etcd for=2500ms
 end 30s
 expect no-failover
 expect lost=0

@@ -3,7 +3,7 @@
 link https://github.com/patroni/patroni/issues/1195
 stopped-by R60
 cluster n1 n2 n3 failsafe_mode=off
-at 20s cut all etcd for=1200ms
+at 20s cut peers etcd for=1200ms
 end 30s
 expect no-failover
 expect lost=0

@@ -196,9 +196,11 @@ impl World {
         for bar in &self.bars {
             let verdicts: &[&str] = match bar.fate {
                 Fate::Drop => &["drop"],
-                // What the other end refuses with must arrive: both ends have this rule, and silence is no refusal.
+                // What the other end refuses with must arrive, for both ends have this rule and silence is no refusal; and so must its consent, for
+                // the rules do not go at once: a connection that waits for that tries again a second later.
                 Fate::Refuse => &[
                     "tcp flags & rst == rst accept",
+                    "tcp flags & (syn | ack) == (syn | ack) accept",
                     "meta l4proto tcp reject with tcp reset",
                     "drop",
                 ],
