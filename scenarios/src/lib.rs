@@ -36,7 +36,7 @@ pub use fault::{
 };
 pub use load::Load;
 pub use operator::Operator;
-pub use play::{Failure, Outcome, Played, play};
+pub use play::{Failure, Outcome, Played, Player, play};
 pub use shape::{Client, EtcdMember, Health, Member, Route, Router, Settings, Shape, SyncMode, Tags};
 pub use story::{Planned, Step, Story, Strike};
 pub use text::{Name, Nanos, ParseError};

@@ -54,90 +54,108 @@ pub struct Played {
 
 /// Plays `story` in `world`, which was made of its shape and is at its beginning.
 pub fn play<W: World + ?Sized>(world: &mut W, story: &Story) -> Played {
-    let mut player = Player {
-        world,
-        pending: Vec::new(),
-        lacks: Vec::new(),
-        void: Vec::new(),
-        took: Vec::new(),
-        began: story
-            .steps
-            .iter()
-            .map(|planned| planned.at)
-            .min()
-            .unwrap_or(story.end),
-    };
     let lacking = story
         .requires
         .iter()
-        .filter(|feature| !player.world.has(feature.as_str()));
-    player
-        .lacks
-        .extend(lacking.map(|feature| format!("requires {feature}")));
-    let failure = if player.lacks.is_empty() {
-        player.tell(story).err()
+        .filter(|feature| !world.has(feature.as_str()))
+        .map(|feature| format!("requires {feature}"));
+    let mut lacks: Vec<String> = lacking.collect();
+    let mut void = Vec::new();
+    let began = story.steps.iter().map(|planned| planned.at).min();
+    let mut player = Player::new(world, began.unwrap_or(story.end));
+    let told = if lacks.is_empty() {
+        tell(&mut player, story, &mut void)
     } else {
-        None
+        Ok(())
     };
-    let outcome = match failure {
-        _ if !player.lacks.is_empty() => Outcome::Waits(player.lacks),
-        Some(failure) => Outcome::Fails(failure),
-        None => Outcome::Holds,
+    lacks.append(&mut player.lacks);
+    let outcome = match told {
+        _ if !lacks.is_empty() => Outcome::Waits(lacks),
+        Err(failure) => Outcome::Fails(failure),
+        Ok(()) => Outcome::Holds,
     };
     Played {
         outcome,
-        void: player.void,
+        void,
         took: player.took,
     }
 }
 
-struct Player<'a, W: ?Sized> {
-    world: &'a mut W,
+/// The steps in their order, the end of all faults, and what is expected then. Ends early at a step that the world cannot do.
+fn tell<W: World + ?Sized>(
+    player: &mut Player<'_, W>,
+    story: &Story,
+    void: &mut Vec<(Planned, String)>,
+) -> Result<(), Failure> {
+    let mut steps: Vec<&Planned> = story
+        .steps
+        .iter()
+        .filter(|planned| planned.at <= story.end)
+        .collect();
+    steps.sort_by_key(|planned| planned.at);
+    for planned in steps {
+        player.run_until(planned.at)?;
+        if let Taken::Void(why) = player.step(&planned.step)? {
+            void.push((planned.clone(), why));
+        }
+        if !player.lacks.is_empty() {
+            return Ok(());
+        }
+    }
+    player.run_until(story.end)?;
+    player.world.heal();
+    let (polled, whole): (Vec<_>, Vec<_>) = story
+        .expectations
+        .iter()
+        .cloned()
+        .partition(|expectation| expectation.within() != Nanos::ZERO);
+    for expectation in polled {
+        player.expect(expectation)?;
+    }
+    player.settle()?;
+    for expectation in whole {
+        player.expect(expectation)?;
+    }
+    Ok(())
+}
+
+/// Who tells a world a story, a step at a time.
+#[derive(Debug)]
+pub struct Player<'a, W: ?Sized> {
+    /// The world.
+    pub world: &'a mut W,
     /// Expectations that may yet come true: since when they are judged, and until when they may.
     pending: Vec<(Expectation, Nanos, Nanos)>,
+    /// What the world cannot do or tell.
     lacks: Vec<String>,
-    void: Vec<(Planned, String)>,
     took: Vec<(Expectation, Nanos)>,
-    /// When the first step happens.
+    /// What is expected of the whole run counts from then on.
     began: Nanos,
 }
 
-impl<W: World + ?Sized> Player<'_, W> {
-    fn tell(&mut self, story: &Story) -> Result<(), Failure> {
-        let mut steps: Vec<&Planned> = story
-            .steps
-            .iter()
-            .filter(|planned| planned.at <= story.end)
-            .collect();
-        steps.sort_by_key(|planned| planned.at);
-        for planned in steps {
-            self.run_until(planned.at)?;
-            self.step(planned)?;
-            if !self.lacks.is_empty() {
-                return Ok(());
-            }
+impl<'a, W: World + ?Sized> Player<'a, W> {
+    /// Of a world at its beginning. What is expected of the whole run counts from `began` on.
+    pub const fn new(world: &'a mut W, began: Nanos) -> Self {
+        Self {
+            world,
+            pending: Vec::new(),
+            lacks: Vec::new(),
+            took: Vec::new(),
+            began,
         }
-        self.run_until(story.end)?;
-        self.world.heal();
-        let (polled, whole): (Vec<_>, Vec<_>) = story
-            .expectations
-            .iter()
-            .cloned()
-            .partition(|expectation| expectation.within() != Nanos::ZERO);
-        for expectation in polled {
-            self.expect(expectation)?;
-        }
-        while let Some(last) = self.pending.iter().map(|(_, _, until)| *until).max() {
-            self.run_until(last.min(self.world.now().plus(POLL)))?;
-        }
-        for expectation in whole {
-            self.expect(expectation)?;
-        }
-        Ok(())
     }
 
-    fn step(&mut self, planned: &Planned) -> Result<(), Failure> {
-        let taken = match &planned.step {
+    /// What is expected of the whole run counts from `at` on.
+    pub const fn begin(&mut self, at: Nanos) {
+        self.began = at;
+    }
+
+    /// A step happens now.
+    ///
+    /// # Errors
+    /// It is an expectation, and cannot hold any more.
+    pub fn step(&mut self, step: &Step) -> Result<Taken, Failure> {
+        let taken = match step {
             Step::Fault(fault) => self.world.strike(fault),
             Step::Operator(act) => self.world.operate(act),
             Step::Load(load) => self.world.load(load),
@@ -148,16 +166,28 @@ impl<W: World + ?Sized> Player<'_, W> {
                 Taken::Done
             }
         };
-        match taken {
-            Taken::Done => {}
-            Taken::Void(why) => self.void.push((planned.clone(), why)),
-            Taken::Unable(why) => self.lacks.push(format!("`{}`: {why}", planned.step)),
+        if let Taken::Unable(why) = &taken {
+            self.lacks.push(format!("`{step}`: {why}"));
+        }
+        Ok(taken)
+    }
+
+    /// Lets time pass until all that may yet come true has, or has not.
+    ///
+    /// # Errors
+    /// As [`Self::run_until`].
+    pub fn settle(&mut self) -> Result<(), Failure> {
+        while let Some(last) = self.pending.iter().map(|(_, _, until)| *until).max() {
+            self.run_until(last.min(self.world.now().plus(POLL)))?;
         }
         Ok(())
     }
 
     /// Lets time pass; what is pending is asked for on the way.
-    fn run_until(&mut self, time: Nanos) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// An invariant is broken, or what was expected has not come true in its time.
+    pub fn run_until(&mut self, time: Nanos) -> Result<(), Failure> {
         while self.world.now() < time {
             let next = if self.pending.is_empty() {
                 time
@@ -180,14 +210,14 @@ impl<W: World + ?Sized> Player<'_, W> {
         Ok(())
     }
 
-    fn expect(&mut self, expectation: Expectation) -> Result<(), Failure> {
+    fn expect(&mut self, expectation: Expectation) -> Result<Taken, Failure> {
         let within = expectation.within();
         let now = self.world.now();
         let since = if within == Nanos::ZERO { self.began } else { now };
         self.ask(expectation, since, now.plus(within))
     }
 
-    fn ask(&mut self, expectation: Expectation, since: Nanos, until: Nanos) -> Result<(), Failure> {
+    fn ask(&mut self, expectation: Expectation, since: Nanos, until: Nanos) -> Result<Taken, Failure> {
         let at = self.world.now();
         let failure = |seen| Failure {
             expectation: expectation.to_string(),
@@ -201,9 +231,12 @@ impl<W: World + ?Sized> Player<'_, W> {
             Verdict::Holds => {}
             Verdict::NotYet(_) if at < until => self.pending.push((expectation, since, until)),
             Verdict::NotYet(seen) | Verdict::Broken(seen) => return Err(failure(seen)),
-            Verdict::Unable(why) => self.lacks.push(format!("expect {expectation}: {why}")),
+            Verdict::Unable(why) => {
+                self.lacks.push(format!("expect {expectation}: {why}"));
+                return Ok(Taken::Unable(why));
+            }
         }
-        Ok(())
+        Ok(Taken::Done)
     }
 }
 

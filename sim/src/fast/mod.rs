@@ -34,6 +34,7 @@ pub mod peers;
 mod play;
 mod queue;
 mod rivals;
+mod roster;
 pub mod routers;
 pub mod servers;
 pub mod story;

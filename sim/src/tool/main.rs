@@ -7,6 +7,7 @@ mod bench;
 mod coverage;
 mod determinism;
 mod incidents;
+mod lab;
 mod progress;
 mod replay;
 mod report;
@@ -46,6 +47,8 @@ enum Verb {
     Shrink(shrink::Args),
     /// Play stories and say whether what they expect holds
     Story(story::Args),
+    /// Make a world and tell it what to do, a line at a time
+    Lab(lab::Args),
     /// Plant each known bug in turn and say how many seeds it takes to find it
     Zoo(zoo::Args),
     /// Play many seeds and say which rules, guards, faults and outcomes they reached, and which they never did
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Verb::Report(args) => report::run(&args),
         Verb::Shrink(args) => shrink::run(&args),
         Verb::Story(args) => story::run(&args),
+        Verb::Lab(args) => lab::run(&args),
         Verb::Zoo(args) => zoo::run(&args),
         Verb::Coverage(args) => coverage::run(&args),
         Verb::Bench(args) => bench::run(&args),

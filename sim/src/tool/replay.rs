@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Only what happens at this member (n1, n2, …); may be given more than once
     #[arg(long = "node", value_name = "NAME")]
     only: Vec<String>,
-    /// How much: what agents decide and what is done; facts of the models as well; or messages as well
+    /// How much: who leads; what agents decide and what is done as well; facts of the models; or messages, too
     #[arg(long, value_enum, default_value_t = Level::Facts)]
     level: Level,
     /// From this second of the world
@@ -30,7 +30,9 @@ pub(crate) struct Args {
 /// How much is shown. A level shows all that those before it show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Level {
-    /// Decisions, orders, faults, and who leads
+    /// Faults, who leads, and what begins and ends
+    News,
+    /// Decisions and orders as well
     Decisions,
     /// All that happens, but for messages
     Facts,
@@ -40,13 +42,11 @@ pub(crate) enum Level {
 
 impl Level {
     /// The first level that shows it.
-    fn of(seen: &Seen) -> Self {
+    pub(crate) fn of(seen: &Seen) -> Self {
         match seen {
             Seen::Message { .. } => Self::Messages,
-            Seen::Decided(_)
-            | Seen::OrderBegan { .. }
-            | Seen::OrderEnded { .. }
-            | Seen::StepBegan { .. }
+            Seen::Decided(_) | Seen::OrderBegan { .. } | Seen::OrderEnded { .. } => Self::Decisions,
+            Seen::StepBegan { .. }
             | Seen::StepEnded { .. }
             | Seen::Healed
             | Seen::LockTaken { .. }
@@ -61,7 +61,7 @@ impl Level {
             | Seen::AgentDied
             | Seen::AgentFrozen { .. }
             | Seen::HostFrozen { .. }
-            | Seen::Power { .. } => Self::Decisions,
+            | Seen::Power { .. } => Self::News,
             _ => Self::Facts,
         }
     }
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
 }
 
 /// How it is shown.
-fn ink(seen: &Seen) -> Ink {
+pub(crate) fn ink(seen: &Seen) -> Ink {
     match seen {
         Seen::StepBegan { .. } | Seen::StepEnded { .. } | Seen::Healed => Ink::Fault,
         Seen::Broken { .. } => Ink::Bad,
