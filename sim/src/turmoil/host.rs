@@ -283,8 +283,10 @@ impl Inside {
     }
 
     /// No fault is left in PostgreSQL or its disk.
-    pub fn mend(&mut self) {
+    pub fn mend(&mut self, now: Time) {
         self.server.disk = Disk::default();
+        self.server.unstall(now);
+        self.server.ills.rogues.clear();
         self.server.stick_backend(0);
         self.refusing = false;
         self.sluggish = 0;

@@ -130,13 +130,13 @@ impl Stage for World {
     }
 }
 
-/// The fast world has what a story requires.
+/// The simulated worlds have what a story requires.
 #[must_use]
 pub fn has(feature: &str) -> bool {
     FEATURES.contains(&feature)
 }
 
-/// What stories can require of this world.
+/// What stories can require of the simulated worlds.
 const FEATURES: &[&str] = &[
     "clients",
     "routers",
@@ -145,4 +145,11 @@ const FEATURES: &[&str] = &[
     "traps",
     "clocks",
     "synchronous_mode",
+    "disk_faults",
+    "stuck_backends",
+    "backend_crashes",
+    "stalled_receivers",
+    "refused_connections",
+    "rogue_standbys",
+    "etcd_auth",
 ];

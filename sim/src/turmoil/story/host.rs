@@ -123,7 +123,7 @@ impl World {
             self.power(host, true);
             self.boots[host] = false;
             self.let_go(host);
-            self.hub.act(host, |_, inside| inside.mend());
+            self.hub.act(host, |now, inside| inside.mend(now));
             if self.agents[host].is_some() {
                 // One that is on its way out.
                 self.again[host].get_or_insert(RESTART);

@@ -21,9 +21,6 @@ use crate::record::Seen;
 pub(super) use still::Still;
 pub(super) use trap::{Armed, Traps};
 
-/// What stories can require of this world.
-const FEATURES: &[&str] = &["clients", "routers", "histories", "pause", "traps", "clocks"];
-
 /// It had no effect, and why.
 fn void(why: &str) -> Taken {
     Taken::Void(why.to_owned())
@@ -117,6 +114,7 @@ impl Stage for World {
     }
 
     fn has(&self, feature: &str) -> bool {
-        FEATURES.contains(&feature)
+        // Both worlds stand on the same models.
+        crate::fast::has(feature)
     }
 }

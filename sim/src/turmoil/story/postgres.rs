@@ -43,22 +43,42 @@ impl World {
                 self.inside(node, move |_, inside| inside.sluggish = by)
             }
             PostgresFault::DiskFull { node, span } => {
-                self.while_lasting(node, *span, |inside, on| inside.server.disk.full = on)
+                self.while_lasting(node, *span, |_, inside, on| inside.server.disk.full = on)
             }
             PostgresFault::DiskError { node, span } => {
-                self.while_lasting(node, *span, |inside, on| inside.server.disk.broken = on)
+                self.while_lasting(node, *span, |_, inside, on| inside.server.disk.broken = on)
             }
             PostgresFault::DirGone { node, span } => {
-                self.while_lasting(node, *span, |inside, on| inside.server.disk.gone = on)
+                self.while_lasting(node, *span, |_, inside, on| inside.server.disk.gone = on)
             }
             PostgresFault::DiskSlow { node, by, span } => {
                 let by = by.0;
-                self.while_lasting(node, *span, move |inside, on| {
+                self.while_lasting(node, *span, move |_, inside, on| {
                     inside.server.disk.slow = if on { by } else { 0 };
                 })
             }
             PostgresFault::RefuseConnections { node, span } => {
-                self.while_lasting(node, *span, |inside, on| inside.refusing = on)
+                self.while_lasting(node, *span, |_, inside, on| inside.refusing = on)
+            }
+            PostgresFault::StallReceiver { node, span } => {
+                self.while_lasting(node, *span, |now, inside, on| {
+                    if on {
+                        inside.server.ills.stalled = true;
+                    } else {
+                        inside.server.unstall(now);
+                    }
+                })
+            }
+            PostgresFault::RogueStandby { node, name, span } => {
+                let name = name.as_str().to_owned();
+                self.while_lasting(node, *span, move |_, inside, on| {
+                    let rogues = &mut inside.server.ills.rogues;
+                    if on {
+                        rogues.insert(name.clone());
+                    } else {
+                        rogues.remove(&name);
+                    }
+                })
             }
             other => unable(&format!("not done to the served PostgreSQL: {}", other.word())),
         }
@@ -76,14 +96,14 @@ impl World {
         &mut self,
         node: &Target,
         span: Nanos,
-        set: impl Fn(&mut Inside, bool) + 'static,
+        set: impl Fn(Time, &mut Inside, bool) + 'static,
     ) -> Taken {
         let Some(host) = self.member_at(node) else {
             return nobody();
         };
-        self.hub.act(host, |_, inside| set(inside, true));
+        self.hub.act(host, |now, inside| set(now, inside, true));
         self.lasts(span, move |world| {
-            world.hub.act(host, |_, inside| set(inside, false));
+            world.hub.act(host, |now, inside| set(now, inside, false));
         });
         Taken::Done
     }
