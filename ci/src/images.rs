@@ -16,7 +16,8 @@ use crate::tool::{output, root, target};
 /// The majors of PostgreSQL for which there is an image, each with the release of Debian that ships it.
 pub const POSTGRES: &[(u32, &str)] = &[(15, "bookworm"), (17, "trixie")];
 /// What a host needs beside PostgreSQL: the other services, and the tools of faults.
-const PACKAGES: &str = "ca-certificates etcd-server etcd-client haproxy iproute2 nftables procps util-linux";
+const PACKAGES: &str =
+    "ca-certificates etcd-server etcd-client haproxy iproute2 nftables procps strace util-linux";
 /// Before the packages are installed: no service starts, and no cluster of Debian's own is created.
 const BEFORE: &str = "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d \
                       && mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf";

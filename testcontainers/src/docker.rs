@@ -21,7 +21,7 @@ use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, Ipam, IpamConfig, Mount,
-    MountType, NetworkCreateRequest, NetworkingConfig, VolumeCreateRequest,
+    MountTmpfsOptions, MountType, NetworkCreateRequest, NetworkingConfig, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
@@ -77,6 +77,8 @@ pub struct Plan<'a> {
     pub files: &'a Path,
     /// The agent of this machine, seen there as `/usr/bin/surus`.
     pub agent: &'a Path,
+    /// Instead of the volume at `/data`, a filesystem in memory of so many bytes.
+    pub disk: Option<i64>,
 }
 
 fn failed(doing: impl std::fmt::Display) -> impl FnOnce(bollard::errors::Error) -> Error {
@@ -204,13 +206,6 @@ impl Docker {
     /// # Errors
     /// The engine refuses it.
     pub async fn host(&self, network: &Network, plan: &Plan<'_>) -> Result<String> {
-        let volume = VolumeCreateRequest {
-            name: Some(plan.name.to_owned()),
-            labels: Some(labels()),
-            ..VolumeCreateRequest::default()
-        };
-        let made = self.api.create_volume(volume).await;
-        made.map_err(failed(format!("make the volume {}", plan.name)))?;
         let mount = |typ, source: String, target: &str, read_only| Mount {
             typ: Some(typ),
             source: Some(source),
@@ -218,8 +213,23 @@ impl Docker {
             read_only: Some(read_only),
             ..Mount::default()
         };
+        let data = match plan.disk {
+            Some(bytes) => Mount {
+                typ: Some(MountType::TMPFS),
+                target: Some("/data".to_owned()),
+                tmpfs_options: Some(MountTmpfsOptions {
+                    size_bytes: Some(bytes),
+                    ..MountTmpfsOptions::default()
+                }),
+                ..Mount::default()
+            },
+            None => {
+                self.volume(plan.name).await?;
+                mount(MountType::VOLUME, plan.name.to_owned(), "/data", false)
+            }
+        };
         let mounts = vec![
-            mount(MountType::VOLUME, plan.name.to_owned(), "/data", false),
+            data,
             mount(MountType::BIND, absolute(plan.files)?, "/surus", false),
             mount(MountType::BIND, absolute(plan.agent)?, "/usr/bin/surus", true),
         ];
@@ -255,6 +265,16 @@ impl Docker {
             .id;
         self.start(&id).await?;
         Ok(id)
+    }
+
+    async fn volume(&self, name: &str) -> Result<()> {
+        let volume = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            labels: Some(labels()),
+            ..VolumeCreateRequest::default()
+        };
+        let made = self.api.create_volume(volume).await;
+        made.map(drop).map_err(failed(format!("make the volume {name}")))
     }
 
     /// Starts a container that has stopped: its host has power again.

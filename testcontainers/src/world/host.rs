@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use surus_scenarios::{HostFault, Nanos, Taken};
 
 use super::hosts::Who;
-use super::{World, nobody, unable, void};
+use super::{World, disk, nobody, unable, void};
 
 /// How often an agent that was told to end is looked for.
 const LOOK: Nanos = Nanos::ms(100);
@@ -84,6 +84,9 @@ impl World {
             HostFault::PowerLoss { back, .. } => {
                 if !self.hosts[host].powered {
                     return void("the host has no power");
+                }
+                if self.small_disks {
+                    return unable("the small disk of a story that fills one is memory");
                 }
                 let done = self.power(host, false);
                 self.lasts(*back, move |world| world.power_back(host));
@@ -175,7 +178,11 @@ S
         self.pause(host, false)?;
         self.power(host, true)?;
         // To all but the first process: whoever was stopped goes on.
-        self.ask(host, "rm -f /surus/starved-* /surus/fault-*; kill -CONT -1")?;
+        let script = format!(
+            "rm -f /surus/starved-* /surus/fault-*; {}; kill -CONT -1",
+            disk::mended()
+        );
+        self.ask(host, &script)?;
         self.bar_host(host)?;
         self.start_all(host)
     }

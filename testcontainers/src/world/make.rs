@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::hosts::Host;
 use super::orders::{self, Tail};
-use super::{Client, World, net, postgres, span};
+use super::{Client, World, disk, net, postgres, span};
 use crate::dcs::{Etcd, Key};
 use crate::docker::{Docker, Plan};
 use crate::observer::{self, POSTGRES};
@@ -65,6 +65,7 @@ impl World {
             etcd: Etcd::new(Vec::new()),
             shape: shape.clone(),
             flaw: run.flaw.map(str::to_owned),
+            small_disks: disk::fills(story),
             directory: directory.to_owned(),
             hosts: Vec::new(),
             etcd_hosts: Vec::new(),
@@ -153,13 +154,15 @@ impl World {
             fs::set_permissions(&host.files, fs::Permissions::from_mode(0o777))
                 .map_err(Error::io(|| format!("open {}", host.files.display())))?;
         }
-        let made = self.hosts.iter().map(|host| {
+        let members = self.shape.members.len();
+        let made = self.hosts.iter().enumerate().map(|(number, host)| {
             let plan = Plan {
                 name: &host.label,
                 image: &site.image,
                 address: host.address,
                 files: &host.files,
                 agent: &site.agent,
+                disk: (self.small_disks && number < members).then_some(disk::SMALL),
             };
             let (docker, network) = (&self.docker, &self.network);
             async move { docker.host(network, &plan).await }

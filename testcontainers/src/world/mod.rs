@@ -12,12 +12,13 @@
 //! ```
 //!
 //! - `hosts`: containers and the processes in them; `make`: from nothing to a world, and away again
-//! - `host`, `postgres`, `net`, `etcd`: the faults; `operator`: what people do; `trap`, `orders`: faults that wait for a fact or an order
+//! - `host`, `postgres`, `disk`, `net`, `etcd`: the faults; `operator`: what people do; `trap`, `orders`: faults that wait for a fact or an order
 //! - `target`: who is meant by `leader`, `candidate`, …; `judge`: what holds, by what servers answer and clients were told
 //!
 //! What this world cannot do it says, so that a story with such a step waits instead of passing.
 //! Time is real. Before the first step nothing is of interest, so when all is well the clock is set to just before it.
 
+mod disk;
 mod etcd;
 mod host;
 mod hosts;
@@ -63,6 +64,7 @@ const FEATURES: &[&str] = &[
     "backend_crashes",
     "stuck_backends",
     "stalled_receivers",
+    "disk_faults",
     "synchronous_mode",
     "reset_settings",
 ];
@@ -86,6 +88,8 @@ pub struct World {
     shape: Shape,
     /// The flaw of every agent's core.
     flaw: Option<String>,
+    /// Members' disks are small and in memory.
+    small_disks: bool,
     /// Where the run's files are.
     directory: PathBuf,
     /// Members first, in the shape's order; then etcd's hosts, then routers.

@@ -2,6 +2,7 @@
 
 use surus_scenarios::{Nanos, PostgresFault, PostgresStep, Taken};
 
+use super::disk::UNDER;
 use super::hosts::Who;
 use super::{World, nobody, unable, void};
 use crate::yml::DATA;
@@ -18,7 +19,13 @@ const WRAPPED: &[(&str, PostgresStep)] = &[
 pub(super) fn programs(major: u32) -> String {
     let real = format!("/usr/lib/postgresql/{major}/bin");
     let mut script = format!("mkdir -p /opt/surus/bin && ln -sf {real}/* /opt/surus/bin/");
-    for (program, _) in WRAPPED {
+    for (program, step) in WRAPPED {
+        let disk = match step {
+            PostgresStep::Start => {
+                format!("[ ! -e {UNDER} ] || exec strace $(cat {UNDER}) {real}/{program} \"$@\"\n")
+            }
+            _ => String::new(),
+        };
         // `slow SECONDS COUNT` or `fail 0 COUNT`; a count of zero is all until the file goes.
         script += &format!(
             "
@@ -36,7 +43,7 @@ if read -r kind seconds count 2>/dev/null <$f; then
     [ $kind != fail ] || exit 1
     sleep \"$seconds\"
 fi
-exec {real}/{program} \"$@\"
+{disk}exec {real}/{program} \"$@\"
 W
 chmod 755 /opt/surus/bin/{program}"
         );
@@ -104,11 +111,9 @@ impl World {
                     void("there is no such slot, or it is in use again")
                 }
             }
-            PostgresFault::DiskFull { .. }
-            | PostgresFault::DiskSlow { .. }
-            | PostgresFault::DiskError { .. } => {
-                unable("the volumes of containers are directories of this machine's disk")
-            }
+            PostgresFault::DiskFull { node, span } => self.disk_full(node, *span),
+            PostgresFault::DiskSlow { node, by, span } => self.disk_slow(node, *by, *span),
+            PostgresFault::DiskError { node, span } => self.disk_error(node, *span),
             other => unable(format!("not done to containers: {}", other.word())),
         }
     }
