@@ -84,6 +84,28 @@ verbs! {
             /// Whose.
             node: Target,
         ) {},
+        /// Who asks a router's door for this role reaches a server of this role.
+        Door "door" (
+            /// Whose door.
+            router: Name,
+            /// Which.
+            role: Role,
+        ) {
+            /// In this time.
+            within "within": Nanos = Nanos::ZERO,
+        },
+        /// A parameter of a member's PostgreSQL is what is said (SHOW).
+        Parameter "parameter" (
+            /// Whose.
+            node: Target,
+            /// Which.
+            name: Name,
+            /// Its value, as PostgreSQL shows it.
+            value: Name,
+        ) {
+            /// In this time.
+            within "within": Nanos = Nanos::ZERO,
+        },
         /// A rule of the core fires somewhere, by its code or name.
         Decides "decides" (
             /// Which.
@@ -117,6 +139,8 @@ impl Expectation {
             | Self::Role { within, .. }
             | Self::Writes { within, .. }
             | Self::Healthy { within }
+            | Self::Door { within, .. }
+            | Self::Parameter { within, .. }
             | Self::Decides { within, .. }
             | Self::Blocks { within, .. } => *within,
             Self::NoDualPrimary {}

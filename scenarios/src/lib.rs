@@ -18,6 +18,7 @@ pub mod course;
 pub mod expect;
 pub mod fault;
 pub mod library;
+pub mod literal;
 pub mod load;
 pub mod operator;
 mod parse;
@@ -34,6 +35,7 @@ pub use fault::{
     End, ErrorCode, EtcdFault, EtcdTarget, Fault, HostFault, Keys, Lost, NetFault, PostgresFault,
     PostgresStep, Rpc, Target, Way,
 };
+pub use literal::Literal;
 pub use load::Load;
 pub use operator::Operator;
 pub use play::{Failure, Outcome, Played, Player, play};

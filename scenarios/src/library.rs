@@ -190,6 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_in_a_story_says_what_its_cluster_line_says() {
+        let told = stories(&directory()).unwrap_or_else(|error| panic!("{error}"));
+        let mut files = 0;
+        for Told { story, .. } in told.iter().filter(|told| told.story.shape.file.given()) {
+            files += 1;
+            let settings = &story.shape.settings;
+            for line in &story.shape.file.0 {
+                let Some((key, value)) = line.trim().split_once(": ") else {
+                    continue;
+                };
+                let value = match value {
+                    "true" => "on",
+                    "false" => "off",
+                    other => other,
+                };
+                if let Some(with) = settings.clone().with(key, value) {
+                    assert_eq!(&with, settings, "{}: `{line}`", story.name);
+                }
+            }
+        }
+        assert!(5 <= files, "each article has a story");
+    }
+
+    #[test]
     fn an_incident_is_told_or_explained() {
         let told = stories(&directory()).unwrap_or_else(|error| panic!("{error}"));
         let elsewhere = elsewhere(&directory()).unwrap_or_else(|error| panic!("{error}"));

@@ -47,6 +47,15 @@ verbs! {
             /// Its value, as written.
             value: Name,
         ) {},
+        /// Changes a setting of the whole cluster by `PATCH /config` at a member's REST API.
+        Patch "patch-config" (
+            /// Whose API.
+            node: Target,
+            /// Its name, with a dot between the levels.
+            key: Name,
+            /// Its value, as written.
+            value: Name,
+        ) {},
         /// Changes a member's tag.
         Tag "tag" (
             /// Whose.

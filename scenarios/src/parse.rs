@@ -58,6 +58,11 @@ impl Reader {
             }
             return Ok(());
         }
+        if let Some(verbatim) = text.strip_prefix('|') {
+            let verbatim = verbatim.strip_prefix(' ').unwrap_or(verbatim);
+            self.story.shape.file.0.push(verbatim.to_owned());
+            return Ok(());
+        }
         let (tokens, end) = line(number, text)?;
         let mut args = Args::new(tokens, end);
         let Some(verb) = args.next() else { return Ok(()) };
@@ -195,7 +200,10 @@ impl Reader {
                 strike: Strike::Operator(act),
                 ..
             }) => {
-                matches!(act, O::Set { .. } | O::Tag { .. } | O::ResetSetting { .. })
+                matches!(
+                    act,
+                    O::Set { .. } | O::Patch { .. } | O::Tag { .. } | O::ResetSetting { .. }
+                )
             }
             Step::Fault(fault)
             | Step::Trap(Trap {
@@ -204,7 +212,12 @@ impl Reader {
             }) => {
                 matches!(fault, Fault::Postgres(PostgresFault::RogueStandby { .. }))
             }
-            Step::Expect(expectation) => matches!(expectation, E::Decides { .. } | E::Blocks { .. }),
+            Step::Expect(expectation) => {
+                matches!(
+                    expectation,
+                    E::Decides { .. } | E::Blocks { .. } | E::Parameter { .. }
+                )
+            }
             Step::Load(_) | Step::Heal => false,
         };
         if !foreign {
@@ -246,6 +259,7 @@ impl Reader {
             etcd,
             clients,
             routers,
+            file: _,
         } = &self.story.shape;
         let members = members.iter().map(|member| &member.name);
         let etcd = etcd.iter().map(|member| &member.name);

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::literal::Literal;
 use crate::text::{Name, Nanos, Text, Value, records, words};
 
 words! {
@@ -228,6 +229,8 @@ pub struct Shape {
     pub clients: Vec<Client>,
     /// The routers.
     pub routers: Vec<Router>,
+    /// The members' configuration file, where it is more than what the settings say.
+    pub file: Literal,
 }
 
 impl Default for Shape {
@@ -250,6 +253,7 @@ impl Shape {
             etcd: Self::usual_etcd(),
             clients: Self::usual_clients(),
             routers: Vec::new(),
+            file: Literal::default(),
         }
     }
 
@@ -294,6 +298,8 @@ impl Shape {
                 name: Name::sample(dice),
                 health: Health::sample(dice),
             }];
+            let line = |index| format!("{:index$}key: $name  # {index}", "");
+            shape.file = Literal((0..dice.index(4)).map(line).collect());
         }
         shape
     }
@@ -326,6 +332,6 @@ impl fmt::Display for Shape {
                 writeln!(f, "client {}{route}", Text(name))?;
             }
         }
-        Ok(())
+        self.file.fmt(f)
     }
 }

@@ -68,6 +68,7 @@ fn render(stories: &[Told], elsewhere: &[Elsewhere], zoo: &BTreeMap<String, Stri
         }
     }
     for (folder, title) in [
+        ("articles", "What articles build"),
         ("recipes", "Recipes"),
         ("guards", "Safeguards, one at a time"),
         ("found", "Found by the simulation"),
@@ -99,7 +100,7 @@ const HEAD: &str = "# Incidents\n
 What bit other managers of PostgreSQL, and what becomes of it here. Made by `surus-sim incidents --write`; do not edit.\n
 Each story is played in 20 worlds by `cargo test -p surus-sim --test stories`. *Stopped by* names rules (`R01`) and guards of the
 core that have fired while it was played. *Returns with* names bugs which, planted, make the story fail: the proof that it can. *Seeds
-of the zoo* is how many random seeds find that bug without the story. A story that waits needs what Surus does not have yet.
+of the zoo* is how many random seeds find that bug without the story. A story that waits needs what the simulated worlds do not have.
 ";
 
 fn row(text: &mut String, name: Option<&&str>, told: &Told, zoo: &BTreeMap<String, String>) {

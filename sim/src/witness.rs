@@ -287,6 +287,12 @@ impl Witness {
                     format!("{} was given up at {:.3} s", name(node), seconds(at)),
                 )
             }
+            Expectation::Door { .. } => {
+                Verdict::Unable("routers of simulated worlds have one door".to_owned())
+            }
+            Expectation::Parameter { .. } => {
+                Verdict::Unable("the model of PostgreSQL has no parameters to show".to_owned())
+            }
             Expectation::Decides { rule, on, .. } => {
                 let node = match on {
                     Target::Any => None,

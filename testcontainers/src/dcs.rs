@@ -9,8 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use surus_ci::gateway::{self, Standing, number};
 
-/// Where the cluster's keys are.
-pub const PREFIX: &str = "/service/stories/";
 /// The port of etcd's clients.
 pub const CLIENT: u16 = 2379;
 /// How long one member may take to answer a question.
@@ -41,13 +39,15 @@ fn text(value: Option<&Value>) -> String {
 #[derive(Debug, Clone)]
 pub struct Etcd {
     members: Vec<Ipv4Addr>,
+    /// Where the cluster's keys are.
+    prefix: String,
 }
 
 impl Etcd {
-    /// These members.
+    /// These members, and the cluster whose keys are below `prefix`.
     #[must_use]
-    pub const fn new(members: Vec<Ipv4Addr>) -> Self {
-        Self { members }
+    pub const fn new(members: Vec<Ipv4Addr>, prefix: String) -> Self {
+        Self { members, prefix }
     }
 
     async fn post(
@@ -77,11 +77,11 @@ impl Etcd {
     /// # Errors
     /// No member has a quorum.
     pub async fn keys(&self) -> Result<BTreeMap<String, Key>, String> {
-        let mut end = PREFIX.as_bytes().to_vec();
+        let mut end = self.prefix.as_bytes().to_vec();
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
-        let body = json!({"key": STANDARD.encode(PREFIX), "range_end": STANDARD.encode(end)});
+        let body = json!({"key": STANDARD.encode(&self.prefix), "range_end": STANDARD.encode(end)});
         let answer = self.any("/v3/kv/range", &body, LIMIT).await?;
         let keys = answer.get("kvs").and_then(Value::as_array).into_iter().flatten();
         let keys = keys.map(|kv| {
@@ -91,7 +91,7 @@ impl Etcd {
                 created: number(kv.get("create_revision")),
                 lease: number(kv.get("lease")),
             };
-            (name.strip_prefix(PREFIX).unwrap_or(&name).to_owned(), key)
+            (name.strip_prefix(&self.prefix).unwrap_or(&name).to_owned(), key)
         });
         Ok(keys.collect())
     }
@@ -101,8 +101,8 @@ impl Etcd {
     /// # Errors
     /// No member did it, or it is not known.
     pub async fn put(&self, name: &str, value: &str) -> Result<(), String> {
-        let body =
-            json!({"key": STANDARD.encode(format!("{PREFIX}{name}")), "value": STANDARD.encode(value)});
+        let key = format!("{}{name}", self.prefix);
+        let body = json!({"key": STANDARD.encode(key), "value": STANDARD.encode(value)});
         self.any("/v3/kv/put", &body, WRITE).await.map(drop)
     }
 
@@ -111,7 +111,7 @@ impl Etcd {
     /// # Errors
     /// As [`Self::put`].
     pub async fn delete(&self, name: &str, below: bool) -> Result<(), String> {
-        let key = format!("{PREFIX}{name}").into_bytes();
+        let key = format!("{}{name}", self.prefix).into_bytes();
         let mut body = json!({"key": STANDARD.encode(&key)});
         if below {
             let mut end = key;

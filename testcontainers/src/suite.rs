@@ -9,13 +9,14 @@ use tokio::runtime::Runtime;
 
 /// The suite: stories that containers can act out in about a minute each. All measured faults, and of the others those that are short,
 /// the most unlike first: what bit others (`B`), what the guards of the core are for (`G`), what simulation has found in our own core
-/// (`F`), and recipes (`R`).
+/// (`F`), and recipes (`R`); and what articles build (`A`), by their own configuration files.
 #[rustfmt::skip]
 pub const NAMES: &[&str] = &[
-    "M-01", "M-02", "M-03", "M-04", "M-05", "M-06", "M-07", "M-08", "M-09", "M-10", "M-11", "M-12",
+    "A-1", "A-1b", "A-2", "A-3", "A-4", "A-5", "A-5b",
+    "M-01", "M-02", "M-03", "M-04", "M-05", "M-06", "M-07", "M-08", "M-09", "M-10", "M-11", "M-12", "M-14",
     "B-001", "B-001b", "B-002", "B-002b", "B-004", "B-016", "B-016b", "B-020", "B-029", "B-030", "B-030b", "B-031", "B-032b", "B-033",
     "B-047", "B-056", "B-059", "B-061", "B-072", "B-073", "B-074", "B-082", "B-083", "B-085", "B-095",
-    "G-01", "G-02", "G-05", "G-06", "G-13",
+    "G-01", "G-02", "G-05", "G-06", "G-13", "G-20",
     "F-08", "F-13",
     "R2b", "R3b",
 ];

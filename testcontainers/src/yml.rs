@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use surus_ci::client::PASSWORD;
-use surus_scenarios::{Member, Settings, Shape};
+use surus_scenarios::{Member, Role, Settings, Shape};
 
 use crate::dcs::CLIENT;
 use crate::observer::POSTGRES;
@@ -15,6 +15,10 @@ pub const REST: u16 = 8008;
 pub const DATA: &str = "/data/pg";
 /// Where its programs are found on a host: links, and wrappers that faults can slow or fail.
 pub const PROGRAMS: &str = "/opt/surus/bin";
+/// Where its sockets are.
+const SOCKETS: &str = "/opt/surus/run";
+/// The cluster's name, unless a story has a file of its own.
+const SCOPE: &str = "stories";
 
 /// What a container cannot give a story of this shape.
 #[must_use]
@@ -30,16 +34,79 @@ pub fn lacks(shape: &Shape) -> Option<&'static str> {
     drifts.then_some("all containers have one clock")
 }
 
+/// Where everybody is.
+#[derive(Debug)]
+pub struct Places<'a> {
+    /// The members, in the shape's order.
+    pub members: &'a [Ipv4Addr],
+    /// Those of etcd.
+    pub etcd: &'a [Ipv4Addr],
+    /// The first router, which stands before etcd as well.
+    pub router: Option<Ipv4Addr>,
+}
+
+impl Places<'_> {
+    fn etcd(&self) -> String {
+        let hosts: Vec<String> = self.etcd.iter().map(|host| format!("{host}:{CLIENT}")).collect();
+        hosts.join(",")
+    }
+
+    /// The words of a literal file.
+    fn words(&self, address: Ipv4Addr) -> Vec<(String, String)> {
+        let fixed = [
+            ("address", address.to_string()),
+            ("etcd", self.etcd()),
+            ("data", DATA.to_owned()),
+            ("bin", PROGRAMS.to_owned()),
+            ("log", "/surus".to_owned()),
+            ("pgpass", "/surus/pgpass".to_owned()),
+            ("sockets", SOCKETS.to_owned()),
+            ("password", PASSWORD.to_owned()),
+        ];
+        let balancer = self
+            .router
+            .map(|router| ("balancer", format!("{router}:{BALANCER}")));
+        let fixed = fixed.into_iter().chain(balancer);
+        let fixed = fixed.map(|(word, value)| (word.to_owned(), value));
+        let members = self.members.iter().enumerate();
+        fixed
+            .chain(members.map(|(index, member)| (format!("address{}", index + 1), member.to_string())))
+            .collect()
+    }
+}
+
 /// The text.
+///
+/// # Errors
+/// The story's own file has a word that stands for nothing here.
+pub fn configuration(
+    shape: &Shape,
+    member: &Member,
+    address: Ipv4Addr,
+    places: &Places<'_>,
+) -> Result<String, String> {
+    if shape.file.given() {
+        return shape.file.file(member, &places.words(address));
+    }
+    Ok(plain(shape, member, address, &places.etcd()))
+}
+
+/// The cluster's keys are below this.
 #[must_use]
-pub fn configuration(shape: &Shape, member: &Member, address: Ipv4Addr, etcd: &[Ipv4Addr]) -> String {
+pub fn prefix(shape: &Shape) -> String {
+    let file = &shape.file;
+    let (scope, namespace) = (file.top("scope"), file.top("namespace"));
+    let namespace = namespace.unwrap_or("/service/").trim_matches('/');
+    format!("/{namespace}/{}/", scope.unwrap_or(SCOPE))
+}
+
+fn plain(shape: &Shape, member: &Member, address: Ipv4Addr, hosts: &str) -> String {
     let settings = &shape.settings;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let name = quoted(member.name.as_str());
-    let hosts: Vec<String> = etcd.iter().map(|host| format!("{host}:{CLIENT}")).collect();
-    let (hosts, tags) = (hosts.join(", "), &member.tags);
+    let tags = &member.tags;
     let mut text = format!(
-        "scope: stories
+        "scope: {SCOPE}
 namespace: /service/
 name: {name}
 restapi:
@@ -59,7 +126,7 @@ postgresql:
     superuser: {{username: postgres, password: {PASSWORD}}}
     replication: {{username: replicator, password: {PASSWORD}}}
   parameters:
-    unix_socket_directories: /opt/surus/run
+    unix_socket_directories: {SOCKETS}
 log:
   # A trap may wait for an order.
   loggers: {{surus.agent.driver: DEBUG}}
@@ -145,31 +212,62 @@ fn bootstrap(text: &mut String, settings: &Settings) {
     );
 }
 
-/// The configuration of HAProxy for a router of the story.
+/// The configuration of HAProxy for a router of the story: a door for each role, and one to etcd if the story's file asks for that.
 #[must_use]
-pub fn router(shape: &Shape, health: &surus_scenarios::Health, members: &[Ipv4Addr]) -> String {
+pub fn router(shape: &Shape, health: &surus_scenarios::Health, places: &Places<'_>) -> String {
     let cut = if health.cut {
         " on-marked-down shutdown-sessions"
     } else {
         ""
     };
-    let poll = health.poll.0 / 1_000_000;
-    let mut text = format!(
-        "global\n    maxconn 200\n\ndefaults\n    mode tcp\n    retries 2\n    timeout client 30m\n    timeout connect 4s\n    \
-         timeout server 30m\n    timeout check 5s\n\nlisten primary\n    bind :{DOOR}\n    option httpchk\n    http-check expect status 200\n    \
-         default-server inter {poll}ms fall {} rise {}{cut}\n",
-        health.fall, health.rise
+    let checks = format!(
+        "inter {}ms fall {} rise {}",
+        health.poll.0 / 1_000_000,
+        health.fall,
+        health.rise
     );
-    for (number, (_, address)) in shape.members.iter().zip(members).enumerate() {
-        // Writing to a String cannot fail. A member's name may hold what HAProxy does not take.
-        let _ = writeln!(
+    let mut text = "global\n    maxconn 200\n\ndefaults\n    mode tcp\n    retries 2\n    timeout client 30m\n    timeout connect 4s\n    \
+                    timeout server 30m\n    timeout check 5s\n"
+        .to_owned();
+    // Writing to a String cannot fail.
+    for (role, path) in [(Role::Primary, "/"), (Role::Replica, "/replica")] {
+        let door = door(role);
+        let _ = write!(
             text,
-            "    server m{} {address}:{POSTGRES} maxconn 100 check port {REST}",
-            number + 1
+            "\nlisten {role}\n    bind :{door}\n    option httpchk OPTIONS {path}\n    http-check expect status 200\n    \
+             default-server {checks}{cut}\n"
         );
+        // A member's name may hold what HAProxy does not take.
+        for (number, address) in places.members.iter().enumerate() {
+            let number = number + 1;
+            let _ = writeln!(
+                text,
+                "    server m{number} {address}:{POSTGRES} maxconn 100 check port {REST}"
+            );
+        }
+    }
+    if shape.file.0.iter().any(|line| line.contains("$balancer")) {
+        let _ = write!(
+            text,
+            "\nlisten etcd\n    bind :{BALANCER}\n    option httpchk GET /health\n    http-check expect status 200\n    \
+             default-server {checks}{cut}\n"
+        );
+        for (number, address) in places.etcd.iter().enumerate() {
+            let number = number + 1;
+            let _ = writeln!(text, "    server e{number} {address}:{CLIENT} check");
+        }
     }
     text
 }
 
-/// The router's door to the primary.
-pub const DOOR: u16 = 5000;
+/// A router's door to servers of this role.
+#[must_use]
+pub const fn door(role: Role) -> u16 {
+    match role {
+        Role::Primary => 5000,
+        Role::Replica | Role::Down => 5001,
+    }
+}
+
+/// A router's door to etcd.
+const BALANCER: u16 = 2379;

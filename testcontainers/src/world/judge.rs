@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use surus_ci::client::{self, Route, TABLE};
 use surus_ci::history::{self, Log};
@@ -10,7 +10,11 @@ use surus_scenarios::{Course, Expectation, Nanos, Role, Target, Verdict};
 
 use super::World;
 use crate::observer::POSTGRES;
+use crate::yml;
 use surus_ci::lock;
+
+/// How long a question of a judge may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn holds(yes: bool, seen: impl Into<String>) -> Verdict {
     if yes {
@@ -26,6 +30,18 @@ fn never(yes: bool, seen: impl Into<String>) -> Verdict {
     } else {
         Verdict::Broken(seen.into())
     }
+}
+
+/// The one value that a server answers, asked over a new connection.
+async fn show(route: &Route, sql: &str) -> Result<String, String> {
+    let asked = async {
+        let client = client::connect(route).await?;
+        client::ask(&client, sql).await
+    };
+    let row = tokio::time::timeout(PATIENCE, asked).await;
+    let row = row.map_err(|_| "silence".to_owned())?;
+    let row = row.map_err(|error| surus_ci::error::chain(&error))?;
+    row.into_iter().next().ok_or_else(|| "no row".to_owned())
 }
 
 fn nobody() -> Verdict {
@@ -129,6 +145,42 @@ impl World {
                         "the data directory was {:?} and is {:?}",
                         was[member], now[member]
                     ),
+                )
+            }
+            Expectation::Door { router, role, .. } => {
+                let routers = &self.shape.routers;
+                let Some(index) = routers.iter().position(|known| known.name == *router) else {
+                    return Verdict::Unable("there is no such router".to_owned());
+                };
+                let address = self.hosts[self.router_hosts[index]].address;
+                let route = Route::To(SocketAddrV4::new(address, yml::door(*role)));
+                let recovering = self
+                    .handle
+                    .block_on(show(&route, "SELECT pg_is_in_recovery()::text"));
+                let wanted = match role {
+                    Role::Primary => "false",
+                    Role::Replica => "true",
+                    Role::Down => return Verdict::Unable("routers have no door for that".to_owned()),
+                };
+                holds(
+                    recovering.as_deref() == Ok(wanted),
+                    format!(
+                        "pg_is_in_recovery() behind it: {}",
+                        recovering.unwrap_or_else(|why| why)
+                    ),
+                )
+            }
+            Expectation::Parameter {
+                node, name, value, ..
+            } => {
+                let Some(member) = self.member_at(node) else {
+                    return nobody();
+                };
+                let route = Route::To(SocketAddrV4::new(self.hosts[member].address, POSTGRES));
+                let shown = self.handle.block_on(show(&route, &format!("SHOW {name}")));
+                holds(
+                    shown.as_deref() == Ok(value.as_str()),
+                    format!("it is {}", shown.unwrap_or_else(|why| why)),
                 )
             }
             Expectation::Decides { .. } | Expectation::Blocks { .. } => {

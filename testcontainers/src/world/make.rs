@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use serde_json::Value;
 use surus_ci::client::{self, Habit, Plan as ClientPlan, Route, TABLE, Writer};
 use surus_ci::error::{Error, Result};
-use surus_scenarios::{Nanos, Step, Story, SyncMode};
+use surus_scenarios::{Nanos, Role, Step, Story, SyncMode};
 use tokio::runtime::Handle;
 
 use super::hosts::Host;
@@ -62,7 +62,7 @@ impl World {
         let mut world = Self {
             handle: site.handle.clone(),
             docker: site.docker.clone(),
-            etcd: Etcd::new(Vec::new()),
+            etcd: Etcd::new(Vec::new(), String::new()),
             shape: shape.clone(),
             flaw: run.flaw.map(str::to_owned),
             small_disks: disk::fills(story),
@@ -108,14 +108,19 @@ impl World {
             .iter()
             .map(|host| world.hosts[*host].address)
             .collect();
-        world.etcd = Etcd::new(etcd.clone());
-        for (host, member) in world.hosts.iter().zip(&shape.members) {
-            let text = yml::configuration(shape, member, host.address, &etcd);
-            write(&host.files.join("surus.yml"), &text)?;
-        }
+        world.etcd = Etcd::new(etcd.clone(), yml::prefix(shape));
         let addresses: Vec<_> = world.hosts[..members].iter().map(|host| host.address).collect();
+        let places = yml::Places {
+            members: &addresses,
+            etcd: &etcd,
+            router: world.router_hosts.first().map(|host| world.hosts[*host].address),
+        };
+        for (host, member) in world.hosts.iter().zip(&shape.members) {
+            let text = yml::configuration(shape, member, host.address, &places);
+            write(&host.files.join("surus.yml"), &text.map_err(Error::Unable)?)?;
+        }
         for (router, host) in shape.routers.iter().zip(&world.router_hosts) {
-            let text = yml::router(shape, &router.health, &addresses);
+            let text = yml::router(shape, &router.health, &places);
             write(&world.hosts[*host].files.join("haproxy.cfg"), &text)?;
         }
         let waits = |step: &Step| matches!(step, Step::Trap(trap) if orders::known(trap.when));
@@ -312,7 +317,7 @@ impl World {
                 Some(self.hosts[self.router_hosts[index]].address)
             });
             let route = match router {
-                Some(address) => Route::To(std::net::SocketAddrV4::new(address, yml::DOOR)),
+                Some(address) => Route::To(std::net::SocketAddrV4::new(address, yml::door(Role::Primary))),
                 None => Route::Primary(self.addresses()),
             };
             let writer = Writer::start(ClientPlan {

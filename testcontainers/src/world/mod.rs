@@ -65,6 +65,8 @@ const FEATURES: &[&str] = &[
     "stuck_backends",
     "stalled_receivers",
     "disk_faults",
+    "read_doors",
+    "parameters",
     "synchronous_mode",
     "reset_settings",
 ];

@@ -56,13 +56,19 @@ impl World {
                 let value = number.map_or_else(|_| word(text), |number| json!(number));
                 self.configure(key.as_str(), value)
             }
-            Operator::Restart { node } => self.post(node, "/restart", &json!({})),
+            Operator::Patch { node, key, value } => {
+                let levels = key.as_str().rsplit('.');
+                let change = levels.fold(json!(value.as_str()), |inner, level| json!({level: inner}));
+                self.ask_agent(node, "PATCH", "/config", &change)
+            }
+            Operator::Restart { node } => self.ask_agent(node, "POST", "/restart", &json!({})),
             Operator::Reinit {
                 node,
                 force,
                 from_leader,
-            } => self.post(
+            } => self.ask_agent(
                 node,
+                "POST",
                 "/reinitialize",
                 &json!({"force": force, "from_leader": from_leader}),
             ),
@@ -121,7 +127,7 @@ impl World {
     }
 
     /// Asks a member's agent for something. Whether it agrees is its business, and told; that it does not understand is the harness's.
-    fn post(&mut self, node: &Target, path: &str, body: &Value) -> Taken {
+    fn ask_agent(&mut self, node: &Target, method: &'static str, path: &str, body: &Value) -> Taken {
         let Some(host) = self.member_at(node) else {
             return nobody();
         };
@@ -131,7 +137,7 @@ impl World {
         // It may take as long as a base backup; the story goes on.
         let asked = self.handle.spawn(async move {
             let at = SocketAddrV4::new(address, REST);
-            let answer = http::request(at, "POST", &path, &body, Duration::from_secs(60)).await;
+            let answer = http::request(at, method, &path, &body, Duration::from_secs(60)).await;
             let (said, understood) = match answer {
                 Ok(answer) => (
                     format!("{} {}", answer.status, answer.body.trim_end()),

@@ -133,6 +133,9 @@ impl World {
             Operator::StartByHand { .. } | Operator::ResetSetting { .. } => {
                 return unable(&format!("the model of PostgreSQL has no {}", act.word()));
             }
+            Operator::Patch { .. } => {
+                return unable("there is no REST API here");
+            }
         }
         Taken::Done
     }
