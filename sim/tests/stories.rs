@@ -1,7 +1,11 @@
 //! Every story of `scenarios/stories` in many worlds, a test each: `cargo test --test stories B-001`.
 //!
+//! The courses that a story takes in these worlds (who took writes on which timeline, one after the other) must be those of
+//! `scenarios/COURSES`: what a change does to them is seen in its diff. `surus-sim story --courses scenarios/COURSES` writes that file.
+//!
 //! A story whose `requires` names something that the fast world does not have is listed as ignored: it waits, it does not pass.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -47,6 +51,7 @@ fn holds(told: &Told) -> Result<(), Failed> {
         failures,
         waits,
         void,
+        courses,
         ..
     } = &tale;
     if !waits.is_empty() {
@@ -77,6 +82,17 @@ fn holds(told: &Told) -> Result<(), Failed> {
             fired.join(" ")
         ));
     }
+    let seen = courses
+        .iter()
+        .map(|(course, worlds)| format!("{worlds} {course}"));
+    let (seen, written) = (seen.collect::<Vec<_>>(), written(&story.name)?);
+    if seen != written {
+        return fail(format!(
+            "{file} takes {}; scenarios/COURSES says {}. If that is meant: surus-sim story --courses scenarios/COURSES",
+            seen.join(", "),
+            written.join(", ")
+        ));
+    }
     for name in &story.returns_with {
         let bug: Bug = name.as_str().parse()?;
         if story::returns(Kind::Fast, story, bug, story::PATIENCE).is_none() {
@@ -87,6 +103,18 @@ fn holds(told: &Told) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// The courses of a story in `scenarios/COURSES`, each with the number of its worlds before it.
+fn written(story: &str) -> Result<Vec<String>, Failed> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/COURSES");
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| Failed::from(format!("{}: {error}", file.display())))?;
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(lines
+        .filter(|(name, _)| *name == story)
+        .map(|(_, course)| course.to_owned())
+        .collect())
 }
 
 fn fail(text: String) -> Result<(), Failed> {
