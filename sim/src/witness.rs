@@ -160,6 +160,15 @@ impl Witness {
         last.map_or(longest, |last| longest.max(now.saturating_sub(last.max(since))))
     }
 
+    /// Who is meant. A world that has it judge has no witness meanwhile, and does not know who led.
+    fn meant(&self, cast: &mut dyn Cast, target: &Target) -> Option<NodeIndex> {
+        match target {
+            Target::FormerLeader => self.former_leader(),
+            Target::Leader => cast.member(target).or(self.leader()),
+            other => cast.member(other),
+        }
+    }
+
     /// Judges an expectation; `None` if the record alone does not tell. `clients` is the number of the story's own clients.
     #[must_use]
     pub fn judge(
@@ -199,7 +208,7 @@ impl Witness {
                 if *is == Target::Any {
                     holds(!primaries.is_empty(), seen)
                 } else {
-                    match cast.member(is) {
+                    match self.meant(cast, is) {
                         Some(node) => holds(primaries.contains(&node), seen),
                         None => nobody(),
                     }
@@ -213,7 +222,7 @@ impl Witness {
                 )
             }
             Expectation::Role { node, role, .. } => {
-                let Some(node) = cast.member(node) else {
+                let Some(node) = self.meant(cast, node) else {
                     return Some(nobody());
                 };
                 let server = self.servers.get(&node).copied().unwrap_or_default();
@@ -270,7 +279,7 @@ impl Witness {
                 never(longest <= max.0, format!("{:.3} s without", seconds(longest)))
             }
             Expectation::NeverPrimary { node } => {
-                let node = cast.member(node)?;
+                let node = self.meant(cast, node)?;
                 let reign = self.reigns.iter().find(|reign| reign.node == node);
                 let from = reign.map_or(0, |reign| reign.from);
                 never(
@@ -279,7 +288,7 @@ impl Witness {
                 )
             }
             Expectation::DataKept { node } => {
-                let node = cast.member(node)?;
+                let node = self.meant(cast, node)?;
                 let lost = self.rebuilt.iter().find(|(at, who)| *who == node && since <= *at);
                 let at = lost.map_or(0, |(at, _)| *at);
                 never(
@@ -296,7 +305,7 @@ impl Witness {
             Expectation::Decides { rule, on, .. } => {
                 let node = match on {
                     Target::Any => None,
-                    on => Some(cast.member(on)?),
+                    on => Some(self.meant(cast, on)?),
                 };
                 let fired = self.rules.iter().any(|((fired, at), (time, now))| {
                     (fired.code() == rule.as_str() || fired.name() == rule.as_str())
@@ -308,7 +317,7 @@ impl Witness {
             Expectation::Blocks { guard, on, .. } => {
                 let node = match on {
                     Target::Any => None,
-                    on => Some(cast.member(on)?),
+                    on => Some(self.meant(cast, on)?),
                 };
                 let fired = self.guards.iter().any(|((code, at), (time, now))| {
                     *code == guard.as_str() && node.is_none_or(|node| node == *at) && (since <= *time || *now)

@@ -290,7 +290,7 @@ fn announce(ctx: &Context<'_>, view: &ClusterView) -> Option<Order> {
     })
 }
 
-/// A wish that is fulfilled, meant for another leader, or cannot be met.
+/// A wish that is fulfilled, meant for another leader, or cannot be met, by what PostgreSQL says since it is known.
 fn obsolete(
     ctx: &Context<'_>,
     due: Due,
@@ -300,7 +300,8 @@ fn obsolete(
 ) -> bool {
     let fulfilled = candidate == Some(ctx.me()) || leader.is_some_and(|leader| leader != ctx.me());
     let idle = ctx.state.handover.is_none() && ctx.lanes.idle(Lane::Postgres);
-    let unmeetable = due == Due::Now && (!rules::wanted(ctx) || rules::candidate(ctx).is_err());
+    let unfit = rules::looked_since_wish(ctx) && rules::candidate(ctx).is_err();
+    let unmeetable = due == Due::Now && (!rules::wanted(ctx) || unfit);
     fulfilled || due == Due::Stale || idle && (unmeetable || ctx.state.refused == Some(revision))
 }
 

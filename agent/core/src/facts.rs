@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::lease::ForeignRight;
 use crate::sync::SyncKey;
-use crate::types::{MonoTime, NodeName};
+use crate::types::{MonoTime, NodeName, Revision};
 use crate::view::{
     ClusterView, ControlData, DataDir, Member, PeerStatus, PostgresView, Process, Seen, Server,
 };
@@ -36,6 +36,8 @@ pub struct Facts {
     pub leaderless: Option<MonoTime>,
     /// When the keys of members vanished that have none now.
     pub vanished: BTreeMap<NodeName, MonoTime>,
+    /// The wish in the `failover` key, and since when it is known.
+    pub wished: Option<(Revision, MonoTime)>,
     /// The last leader.
     pub led: Option<NodeName>,
     /// Whoever led last is a member of Patroni, which reserves no timelines.
@@ -75,6 +77,11 @@ impl Facts {
             (None, Some(since)) if !reigned => Some(since),
             (None, _) => Some(now),
         };
+        let known = self.wished;
+        self.wished = view.failover.as_ref().map(|key| match known {
+            Some(wish) if wish.0 == key.revision => wish,
+            _ => (key.revision, now),
+        });
         self.miss(&view, now);
         self.cluster = Some(Seen { value: view, at: now });
     }

@@ -261,10 +261,15 @@ impl Node {
         let first = self.facts.cluster.is_none();
         let registered = |facts: &Facts| facts.member(&self.config.name).is_some();
         let had_key = registered(&self.facts);
+        let wished = self.facts.wished;
         self.facts.observe_cluster(&self.config, self.now, view);
         if had_key && !registered(&self.facts) {
             // Who looks for the best candidate asks those that have a key, and waits a moment only for one that has just lost it.
             self.state.due.publish = self.now;
+        }
+        if self.facts.wished.is_some() && self.facts.wished != wished {
+            // Who streams is what a wish is measured by, and the last look may be a whole round old.
+            self.state.due.probe = self.now;
         }
         if first && self.context().known_unfenced() && !lacks(Flaw::UnfencedBeforeBoot) {
             // Without a deadline the guard could not tell: the last agent may have been promoting it.

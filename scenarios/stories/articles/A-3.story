@@ -67,6 +67,7 @@ client c2
 at 20s switchover
 at 20s expect writes client=c2 within=3s
 at 20s expect writes client=c1 within=5s
+at 22s expect role former-leader replica within=8s
 at 35s power-loss leader back=12s
 at 47s expect writes within=10s
 end 65s

@@ -43,6 +43,7 @@ etcd e1@postgresql0
 |     unix_socket_directories: '$sockets'
 at 20s failover to=replica
 at 20s expect writes within=3s
+at 22s expect role former-leader replica within=8s
 at 32s pause
 at 44s restart leader
 at 44s expect writes within=10s

@@ -85,6 +85,14 @@ pub(crate) fn candidate(ctx: &Context<'_>) -> Result<(), Guard> {
     }
 }
 
+/// PostgreSQL has been looked at since the wish is known: with a `loop_wait` of 10 s the look before may not know of a replica that streams.
+pub(crate) fn looked_since_wish(ctx: &Context<'_>) -> bool {
+    let looked = ctx.facts.postgres.as_ref().map(|seen| seen.at);
+    ctx.facts
+        .wished
+        .is_none_or(|(_, since)| looked.is_some_and(|at| since <= at))
+}
+
 /// Those of the `failover` key who could take over, and what is known of their streams.
 fn candidates<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'a NodeName, &'a Standby)> {
     let key = ctx.facts.view().and_then(|view| view.failover.as_ref());

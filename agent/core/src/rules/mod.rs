@@ -19,7 +19,7 @@ mod starting;
 mod stopped;
 mod usurper;
 
-pub(crate) use handover::{candidate, wanted};
+pub(crate) use handover::{candidate, looked_since_wish, wanted};
 pub(crate) use race::{HEARSAY, awaited, could_take_lock};
 pub(crate) use stopped::SUCCESSION;
 

@@ -1,6 +1,7 @@
 //! What the bench found a planned stop to wait for in vain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
@@ -57,4 +58,41 @@ fn a_candidate_is_asked_again_soon() {
     assert!(5 < asked[6], "{asked:?}");
     // One that does not get it is not asked as often for long: 14702257 asked more than S12 allows, over stops that were repeated.
     assert!(asked[26] - asked[6] < 6, "{asked:?}");
+}
+
+/// Story F-49: with a `loop_wait` of 10 s a switchover was refused for want of a standby that had streamed for seconds.
+#[test]
+fn a_wish_is_refused_by_a_look_that_is_newer_than_it() {
+    for joined in [false, true] {
+        let mut story = leading(Config {
+            loop_wait: Duration::from_secs(10),
+            ttl: Duration::from_secs(30),
+            ..Config::new("a".into())
+        });
+        story.finish(Lane::Guard);
+        for _ in 0..20 {
+            story.later(100);
+            story.finish(Lane::Publish);
+            if story.orders.contains_key(&Lane::Probe) {
+                story.probed(primary(), ControlState::InProduction);
+            }
+        }
+        let mut wish = view(20, Some("a"), 11);
+        wish.failover = Some(FailoverKey {
+            leader: Some("a".into()),
+            candidate: None,
+            due: Due::Now,
+            revision: Revision(20),
+        });
+        story.hear(Input::Cluster(wish));
+        let clears = |order: &Order| matches!(order, Order::ClearFailover(_));
+        assert_eq!(gave(&story, clears), 0);
+        assert!(story.orders.contains_key(&Lane::Probe), "it looks at once");
+        story.later(20);
+        let now = if joined { serves(1000, |_| {}) } else { primary() };
+        story.probed(now, ControlState::InProduction);
+        let stops = |order: &Order| matches!(order, Order::Stop { .. });
+        assert_eq!(gave(&story, stops), usize::from(joined));
+        assert_eq!(gave(&story, clears), usize::from(!joined));
+    }
 }
