@@ -35,6 +35,27 @@ impl Course {
     }
 }
 
+impl Course {
+    /// The course without who of several others it was, which is chance: `1 >2 =3` is a failover, and a new timeline in place.
+    #[must_use]
+    pub fn outline(&self) -> String {
+        let mut before = None;
+        let words = self
+            .0
+            .iter()
+            .map(|(member, timeline)| match before.replace(*member) {
+                None => timeline.to_string(),
+                Some(before) if before == *member => format!("={timeline}"),
+                Some(_) => format!(">{timeline}"),
+            });
+        let words: Vec<String> = words.collect();
+        if words.is_empty() {
+            return "-".to_owned();
+        }
+        words.join(" ")
+    }
+}
+
 impl fmt::Display for Course {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -64,6 +85,17 @@ mod tests {
             text(&[(0, 1), (0, 2)]),
             text(&[(0, 1), (1, 2)]),
             "a new timeline in place is no failover"
+        );
+    }
+
+    #[test]
+    fn an_outline_tells_a_failover_from_a_new_timeline_in_place() {
+        let outline = |reigns: &[(usize, u32)]| Course::of(reigns.iter().copied()).outline();
+        assert_eq!(outline(&[]), "-");
+        assert_eq!(outline(&[(0, 1), (1, 2), (1, 3), (0, 4)]), "1 >2 =3 >4");
+        assert_eq!(
+            outline(&[(0, 1), (1, 2), (2, 3)]),
+            outline(&[(0, 1), (1, 2), (0, 3)])
         );
     }
 }

@@ -62,6 +62,15 @@ impl Tale {
             .iter()
             .filter(|name| !self.fired.contains(name.as_str()))
     }
+
+    /// The outlines of its courses, a line of `scenarios/OUTLINES` each.
+    #[must_use]
+    pub fn outlines(&self, story: &Story) -> BTreeSet<String> {
+        let outlines = self.courses.keys().map(Course::outline);
+        outlines
+            .map(|outline| format!("{} {outline}", story.name))
+            .collect()
+    }
 }
 
 /// Plays `story` in the worlds of these seeds; a failure does not end it.

@@ -1,10 +1,11 @@
 //! Every story of `scenarios/stories` in many worlds, a test each: `cargo test --test stories B-001`.
 //!
-//! The courses that a story takes in these worlds (who took writes on which timeline, one after the other) must be those of
-//! `scenarios/COURSES`: what a change does to them is seen in its diff. `surus-sim story --courses scenarios/COURSES` writes that file.
+//! What becomes of the lead in these worlds must be what `scenarios/OUTLINES` says of the story: `1 >2 =3` is a failover to timeline 2, and 3
+//! in place. What a change does to it is seen in its diff. `surus-sim story --outlines scenarios/OUTLINES` writes that file.
 //!
 //! A story whose `requires` names something that the fast world does not have is listed as ignored: it waits, it does not pass.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -51,7 +52,6 @@ fn holds(told: &Told) -> Result<(), Failed> {
         failures,
         waits,
         void,
-        courses,
         ..
     } = &tale;
     if !waits.is_empty() {
@@ -82,15 +82,10 @@ fn holds(told: &Told) -> Result<(), Failed> {
             fired.join(" ")
         ));
     }
-    let seen = courses
-        .iter()
-        .map(|(course, worlds)| format!("{worlds} {course}"));
-    let (seen, written) = (seen.collect::<Vec<_>>(), written(&story.name)?);
+    let (seen, written) = (tale.outlines(story), written(&story.name)?);
     if seen != written {
         return fail(format!(
-            "{file} takes {}; scenarios/COURSES says {}. If that is meant: surus-sim story --courses scenarios/COURSES",
-            seen.join(", "),
-            written.join(", ")
+            "{file}: seen {seen:?}, written {written:?}. If that is meant: surus-sim story --outlines scenarios/OUTLINES"
         ));
     }
     for name in &story.returns_with {
@@ -105,16 +100,13 @@ fn holds(told: &Told) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The courses of a story in `scenarios/COURSES`, each with the number of its worlds before it.
-fn written(story: &str) -> Result<Vec<String>, Failed> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/COURSES");
+/// The lines of `scenarios/OUTLINES` about a story.
+fn written(story: &str) -> Result<BTreeSet<String>, Failed> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/OUTLINES");
     let text = std::fs::read_to_string(&file)
         .map_err(|error| Failed::from(format!("{}: {error}", file.display())))?;
-    let lines = text.lines().filter_map(|line| line.split_once(' '));
-    Ok(lines
-        .filter(|(name, _)| *name == story)
-        .map(|(_, course)| course.to_owned())
-        .collect())
+    let about = |line: &&str| line.split(' ').next() == Some(story);
+    Ok(text.lines().filter(about).map(str::to_owned).collect())
 }
 
 fn fail(text: String) -> Result<(), Failed> {

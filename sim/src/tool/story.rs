@@ -1,5 +1,6 @@
 //! `surus-sim story`: plays stories, each in many worlds, and says whether what they expect holds.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// its worlds
     #[arg(long, value_name = "FILE", conflicts_with = "bugs")]
     courses: Option<PathBuf>,
+    /// Write to this file the outlines of these courses: what `scenarios/OUTLINES` holds of all stories
+    #[arg(long, value_name = "FILE", conflicts_with = "bugs")]
+    outlines: Option<PathBuf>,
     #[command(flatten)]
     setting: Setting,
 }
@@ -48,13 +52,13 @@ enum End {
 pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     let paint = Paint::stdout();
     let (mut holds, mut fails, mut waits) = (0, 0, 0);
-    let mut courses = String::new();
+    let (mut courses, mut outlines) = (String::new(), BTreeSet::new());
     for told in chosen(&args.stories)? {
         if args.bugs {
             bugs(args, &told);
             continue;
         }
-        match play(args, &told, &paint, &mut courses) {
+        match play(args, &told, &paint, &mut courses, &mut outlines) {
             End::Holds => holds += 1,
             End::Fails => fails += 1,
             End::Waits => waits += 1,
@@ -62,6 +66,10 @@ pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     }
     if let Some(file) = &args.courses {
         std::fs::write(file, courses)?;
+    }
+    if let Some(file) = &args.outlines {
+        let lines: Vec<_> = outlines.into_iter().collect();
+        std::fs::write(file, lines.join("\n") + "\n")?;
     }
     if !args.bugs {
         println!("{holds} hold, {fails} fail, {waits} wait for what this world lacks");
@@ -84,7 +92,7 @@ fn path(file: &Path) -> PathBuf {
 }
 
 /// Many worlds, in a line or a few.
-fn play(args: &Args, told: &Told, paint: &Paint, log: &mut String) -> End {
+fn play(args: &Args, told: &Told, paint: &Paint, log: &mut String, outlines: &mut BTreeSet<String>) -> End {
     let Told { file, story } = told;
     let seeds = match args.seed {
         Some(seed) => seed..seed + 1,
@@ -124,6 +132,7 @@ fn play(args: &Args, told: &Told, paint: &Paint, log: &mut String) -> End {
     if end == End::Waits {
         return end;
     }
+    outlines.append(&mut tale.outlines(story));
     for (course, worlds) in courses {
         // Writing to a String cannot fail.
         let _ = writeln!(log, "{} {worlds} {course}", story.name);
