@@ -11,7 +11,7 @@ at 20s stall-receiver n3
 at 21s burst bytes=67108864
 at 40s power-loss n1 back=40s
 at 75s expect no-primary
-end 85s
+end 95s
 expect never-primary n2
 expect never-primary n3
 expect no-dual-primary
