@@ -33,9 +33,7 @@ impl Course {
         }
         Self(course)
     }
-}
 
-impl Course {
     /// The course without who of several others it was, which is chance: `1 >2 =3` is a failover, and a new timeline in place.
     #[must_use]
     pub fn outline(&self) -> String {

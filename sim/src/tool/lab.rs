@@ -1,6 +1,7 @@
 //! `surus-sim lab`: a world at one's fingers. The words are those of stories, and what was done can be kept as one.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use surus_scenarios::text::Value as _;
@@ -54,14 +55,6 @@ const WORDS: &[(&str, &str)] = &[
 const SHAPE: &[&str] = &["cluster", "node", "etcd", "client", "router"];
 /// How long a story that was kept waits for all to be well.
 const BOUND: Nanos = Nanos::secs(60);
-
-/// What a line came to.
-enum Said {
-    /// Go on.
-    On,
-    /// It is over.
-    Quit,
-}
 
 pub(crate) fn run(args: &Args) -> Result<bool, Trouble> {
     let console = Console {
@@ -226,7 +219,7 @@ impl Lab<'_> {
                     }
                 }
             };
-            if let Said::Quit = self.hear(&line) {
+            if self.hear(&line).is_break() {
                 return Ok(());
             }
         }
@@ -236,10 +229,11 @@ impl Lab<'_> {
         Nanos(self.player.world.now)
     }
 
-    fn hear(&mut self, line: &str) -> Said {
+    /// Does what a line says; breaks if that is to end.
+    fn hear(&mut self, line: &str) -> ControlFlow<()> {
         let mut words = line.split_whitespace();
         match (words.next().unwrap_or("run"), words.next()) {
-            ("quit" | "exit", None) => return Said::Quit,
+            ("quit" | "exit", None) => return ControlFlow::Break(()),
             ("help", _) => self.console.help(line),
             ("show", None) => {
                 for line in self.player.world.roster() {
@@ -276,7 +270,7 @@ impl Lab<'_> {
             }
             _ => self.tell(line),
         }
-        Said::On
+        ControlFlow::Continue(())
     }
 
     /// A line of a story, which happens now.

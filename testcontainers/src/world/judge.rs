@@ -148,11 +148,10 @@ impl World {
                 )
             }
             Expectation::Door { router, role, .. } => {
-                let routers = &self.shape.routers;
-                let Some(index) = routers.iter().position(|known| known.name == *router) else {
+                let Some(host) = self.router_named(router) else {
                     return Verdict::Unable("there is no such router".to_owned());
                 };
-                let address = self.hosts[self.router_hosts[index]].address;
+                let address = self.hosts[host].address;
                 let route = Route::To(SocketAddrV4::new(address, yml::door(*role)));
                 let recovering = self
                     .handle

@@ -312,10 +312,8 @@ impl World {
     fn start_clients(&mut self) {
         let _inside = self.handle.enter();
         for (number, spec) in self.shape.clients.iter().enumerate() {
-            let router = spec.route.via.as_ref().and_then(|via| {
-                let index = self.shape.routers.iter().position(|router| router.name == *via)?;
-                Some(self.hosts[self.router_hosts[index]].address)
-            });
+            let router = spec.route.via.as_ref().and_then(|via| self.router_named(via));
+            let router = router.map(|host| self.hosts[host].address);
             let route = match router {
                 Some(address) => Route::To(std::net::SocketAddrV4::new(address, yml::door(Role::Primary))),
                 None => Route::Primary(self.addresses()),

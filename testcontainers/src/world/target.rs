@@ -48,11 +48,7 @@ impl World {
             End::Peers => hosts((0..members).collect()),
             End::Clients => (0..self.shape.clients.len()).map(Spot::Client).collect(),
             End::Client(name) => vec![Spot::Client(self.client_named(name)?)],
-            End::Router(name) => {
-                let routers = &self.shape.routers;
-                let index = routers.iter().position(|router| router.name == *name)?;
-                vec![Spot::Host(self.router_hosts[index])]
-            }
+            End::Router(name) => vec![Spot::Host(self.router_named(name)?)],
             End::All => {
                 let hosts = (0..self.hosts.len()).map(Spot::Host);
                 hosts
@@ -68,6 +64,13 @@ impl World {
 
     pub(super) fn client_named(&self, name: &Name) -> Option<usize> {
         self.shape.clients.iter().position(|client| client.name == *name)
+    }
+
+    /// The host of a router.
+    pub(super) fn router_named(&self, name: &Name) -> Option<usize> {
+        let routers = self.shape.routers.iter().zip(&self.router_hosts);
+        let mut named = routers.filter(|(router, _)| router.name == *name);
+        named.next().map(|(_, host)| *host)
     }
 
     /// The members of etcd that are meant.

@@ -42,6 +42,18 @@ fn silence(story: &mut Story, view: &ClusterView, millis: u64) -> Vec<Order> {
         .collect()
 }
 
+/// Ten seconds in which etcd answers nothing.
+fn etcd_is_away(story: &mut Story) {
+    for _ in 0..10 {
+        story.later(1000);
+        for lane in [Lane::Publish, Lane::Read] {
+            if story.orders.contains_key(&lane) {
+                story.done(lane, Outcome::Unknown("no answer from etcd".to_owned()));
+            }
+        }
+    }
+}
+
 /// What keeps it from ending the reign.
 fn kept_by(story: &Story) -> Option<Guard> {
     let last = story.node.explain().decision?;
@@ -129,14 +141,7 @@ fn who_has_granted_or_may_not_lead_leaves_it_to_others() {
 #[test]
 fn a_leader_that_etcd_was_lost_to_is_given_time_to_renew() {
     let mut story = follows(&led());
-    for _ in 0..10 {
-        story.later(1000);
-        for lane in [Lane::Publish, Lane::Read] {
-            if story.orders.contains_key(&lane) {
-                story.done(lane, Outcome::Unknown("no answer from etcd".to_owned()));
-            }
-        }
-    }
+    etcd_is_away(&mut story);
     // It is back.
     let early = silence(&mut story, &led(), 2400);
     assert_eq!(early, []);
@@ -148,14 +153,7 @@ fn a_leader_that_etcd_was_lost_to_is_given_time_to_renew() {
 #[test]
 fn the_time_to_renew_begins_with_what_etcd_answers_and_not_with_what_it_is_asked() {
     let mut story = follows(&led());
-    for _ in 0..10 {
-        story.later(1000);
-        for lane in [Lane::Publish, Lane::Read] {
-            if story.orders.contains_key(&lane) {
-                story.done(lane, Outcome::Unknown("no answer from etcd".to_owned()));
-            }
-        }
-    }
+    etcd_is_away(&mut story);
     while !story.orders.contains_key(&Lane::Publish) {
         story.later(100);
     }
