@@ -178,7 +178,10 @@ impl Session {
     }
 }
 
-/// A person posts to a member's REST API; whatever is answered.
+/// A person posts to a member's REST API.
+///
+/// # Panics
+/// In the world, where the member says that it does not understand: a world that speaks wrongly has done nothing.
 pub fn post(hub: &Arc<Hub>, from: Machine, host: usize, path: &str, body: String) {
     let process = Process::new(Arc::clone(&hub.net), from, "person");
     let name = hub.hosts[host].name.clone();
@@ -192,10 +195,14 @@ pub fn post(hub: &Arc<Hub>, from: Machine, host: usize, path: &str, body: String
             let mut stream = dialling.await?;
             stream.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await
+            stream.read_to_end(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
         };
         // A person who hears nothing goes away.
-        let _ = tokio::time::timeout(Duration::from_secs(60), exchange).await;
+        if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(60), exchange).await {
+            let understood = !answer.starts_with(b"HTTP/1.1 400");
+            assert!(understood, "{request}\n{}", String::from_utf8_lossy(&answer));
+        }
     }));
 }
 

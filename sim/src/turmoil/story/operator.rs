@@ -54,7 +54,7 @@ impl World {
                 force,
                 from_leader,
             } => {
-                let body = json!({"force": force, "from-leader": from_leader});
+                let body = json!({"force": force, "from_leader": from_leader});
                 return self.ask(node, "reinitialize", &body);
             }
             Operator::Reload { node } => {
