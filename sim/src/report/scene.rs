@@ -111,6 +111,8 @@ pub(super) const SLICE: Time = 250 * MS;
 
 /// A silence of acknowledgements that is shown.
 const OUTAGE: Time = SEC;
+/// The last row of faults, in which they are drawn over one another where all others are taken.
+const LAST: usize = 11;
 
 impl Scene {
     pub(super) fn of(outcome: &Outcome) -> Self {
@@ -258,7 +260,7 @@ impl Builder {
             let mut bands = self.scene.faults.iter().filter(|(other, _)| other == row);
             bands.any(|(_, band)| at < band.to.min(self.scene.end).max(band.from + 4 * room))
         };
-        let row = (0..5).find(|row| !busy(row)).unwrap_or(5);
+        let row = (0..LAST).find(|row| !busy(row)).unwrap_or(LAST);
         let band = Band {
             from: at,
             to,
