@@ -113,6 +113,7 @@ pub const GUARDS: &[&str] = &[
     "candidate-unfit",
     "candidate-behind",
     "candidate-before-fork",
+    "candidate-unlisted",
     "not-due",
     "unannounced",
     "may-not-bootstrap",

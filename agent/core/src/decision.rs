@@ -318,6 +318,8 @@ pub enum Guard {
     CandidateBehind,
     /// The candidate streams, and has received nothing of this primary's timeline yet.
     CandidateBeforeFork(NodeName),
+    /// The failsafe list does not name the candidate yet.
+    CandidateUnlisted(NodeName),
     /// It is not time yet.
     NotDue {
         /// For this long.
@@ -388,6 +390,7 @@ impl Guard {
             Self::CandidateUnfit(_) => "candidate-unfit",
             Self::CandidateBehind => "candidate-behind",
             Self::CandidateBeforeFork(_) => "candidate-before-fork",
+            Self::CandidateUnlisted(_) => "candidate-unlisted",
             Self::NotDue { .. } => "not-due",
             Self::Unannounced => "unannounced",
             Self::MayNotBootstrap => "may-not-bootstrap",
@@ -493,6 +496,9 @@ impl fmt::Display for Guard {
             Self::CandidateBehind => f.write_str("no candidate has received the shutdown checkpoint yet"),
             Self::CandidateBeforeFork(name) => {
                 write!(f, "{name} has received nothing of this primary's timeline yet")
+            }
+            Self::CandidateUnlisted(name) => {
+                write!(f, "{name} may not take the lock before the failsafe key names it")
             }
             Self::NotDue { left } => write!(f, "due in {:.0} s", seconds(left)),
             Self::Unannounced => f.write_str("the initialize key does not name this cluster yet"),

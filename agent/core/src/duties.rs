@@ -23,6 +23,10 @@ const BRISK: Duration = Duration::from_millis(50);
 /// and a standby that streams has it within some milliseconds, or not at all soon.
 const HANDING_OVER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(60));
 
+/// The longest time between two writings of the failsafe list or the history: each is written when it is not what it should be, and whoever has
+/// just come cannot lead before the list names it. With a `loop_wait` of 10 s half a round is long.
+const KEYS: Duration = Duration::from_millis(500);
+
 /// The pace at which replicas move the slots of other members forward.
 const SLOTS_ON_REPLICA: Duration = Duration::from_secs(10);
 
@@ -264,7 +268,7 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let recorded = view.history.last().map(|line| line.timeline);
     let last = server.history.last().map(|line| line.timeline);
     if last.is_some() && recorded < last {
-        due.keys = ctx.now.plus(ctx.config.round() / 2);
+        due.keys = ctx.now.plus(KEYS.min(ctx.config.round() / 2));
         return Some(Order::WriteHistory(merged_history(ctx)));
     }
     None
@@ -339,7 +343,7 @@ fn name_electable(ctx: &Context<'_>, view: &ClusterView, due: &mut Cadence) -> O
         return None;
     }
     let list = next_failsafe_list(ctx, view)?;
-    due.keys = ctx.now.plus(ctx.config.round() / 2);
+    due.keys = ctx.now.plus(KEYS.min(ctx.config.round() / 2));
     let seen = view.failsafe_revision;
     Some(Order::WriteFailsafe { seen, list })
 }

@@ -12,7 +12,7 @@ use crate::types::{LeaseId, MonoTime, NodeName, Revision};
 use crate::view::{ClusterView, Initialize, LeaderKey};
 use crate::zoo::{Flaw, lacks};
 
-/// How long a lane rests after a failure.
+/// How long a lane rests after a failure, and after what only a look will show.
 const REST: Duration = Duration::from_millis(200);
 
 /// So many reads in a row must be older than what was known before the store counts as another.
@@ -423,9 +423,14 @@ impl Node {
         } else if matches!(order, Order::Checkpoint) {
             self.state.checkpoint = AfterPromotion::Made;
             self.state.due.publish = self.now;
-        } else {
-            // The next look will show the slots; until then they seem to be missing still.
-            self.lanes.rest(Lane::Upkeep, self.now.plus(self.config.round()));
+        } else if let Order::SyncSlots { ensure, drop } = order {
+            let known = self.facts.server().map(|server| &server.slots);
+            let made = |slot| known.is_none_or(|known| !known.contains_key(slot));
+            if !drop.is_empty() || ensure.keys().any(made) {
+                // Until a look shows it they seem to be missing still, and who comes just after another needs a slot as well.
+                self.state.due.probe = self.now;
+                self.lanes.rest(Lane::Upkeep, self.now.plus(REST));
+            }
         }
     }
 

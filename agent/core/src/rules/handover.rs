@@ -7,7 +7,7 @@ use crate::action::{Lane, Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::state::Handover;
 use crate::types::{Lsn, NodeName};
-use crate::view::{Due, Standby};
+use crate::view::{Due, FailoverKey, Standby};
 use crate::zoo::{Flaw, lacks};
 
 /// How long the stopped primary waits for a candidate to have everything before it takes the reign back. A candidate
@@ -37,7 +37,8 @@ pub(super) fn begin(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
         Due::Stale => return None,
         Due::Now => {}
     }
-    if let Err(guard) = candidate(ctx).and_then(|()| on_this_timeline(ctx)) {
+    let fit = candidate(ctx).and_then(|()| on_this_timeline(ctx));
+    if let Err(guard) = fit.and_then(|()| listed(ctx, key)) {
         trail.block(Rule::HandOver, guard);
         return None;
     }
@@ -100,8 +101,7 @@ fn candidates<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'a NodeName, &'a 
     ctx.facts.others(ctx.me()).filter_map(move |(name, _)| {
         let (key, standby) = (key?, server?.standbys.get(name.as_str())?);
         let named = key.candidate.as_ref().is_none_or(|candidate| candidate == name);
-        let manual = key.leader.is_none() && key.candidate.is_some();
-        let may = ctx.fit(name) && (manual || ctx.electable(name));
+        let may = ctx.fit(name) && (manual(key) || ctx.electable(name));
         (named && may).then_some((name, standby))
     })
 }
@@ -119,6 +119,26 @@ fn on_this_timeline(ctx: &Context<'_>) -> Result<(), Guard> {
         before.get_or_insert(name);
     }
     before.map_or(Ok(()), |name| Err(Guard::CandidateBeforeFork(name.clone())))
+}
+
+/// The failsafe list names one of them: nobody else takes the lock but by a manual failover.
+fn listed(ctx: &Context<'_>, key: &FailoverKey) -> Result<(), Guard> {
+    if manual(key) {
+        return Ok(());
+    }
+    let mut unlisted = None;
+    for (name, _) in candidates(ctx) {
+        if ctx.listed(name) {
+            return Ok(());
+        }
+        unlisted.get_or_insert(name);
+    }
+    unlisted.map_or(Ok(()), |name| Err(Guard::CandidateUnlisted(name.clone())))
+}
+
+/// A person says who is to lead, whoever leads now.
+fn manual(key: &FailoverKey) -> bool {
+    key.leader.is_none() && key.candidate.is_some()
 }
 
 /// Carries a hand-over on once PostgreSQL has stopped: gives the lock back as soon as a candidate has the shutdown
@@ -160,7 +180,17 @@ pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) ->
     Some(Plan::hold(rule))
 }
 
-/// The candidate (or, if none is named, anybody electable) has received WAL beyond the start of the shutdown checkpoint, on the timeline
+/// The lock is for this one: the candidate, or, if none is named, whoever may be elected. Where the failsafe list names none of those that streamed,
+/// what was written last is at least not lost with this node.
+fn may_have_it(ctx: &Context<'_>, handover: &Handover, name: &NodeName) -> bool {
+    let listed = |name: &String| ctx.listed(&NodeName(name.clone()));
+    match &handover.candidate {
+        Some(candidate) => candidate == name,
+        None => ctx.electable(name) && (ctx.listed(name) || !handover.streaming.iter().any(listed)),
+    }
+}
+
+/// One that the lock is for has received WAL beyond the start of the shutdown checkpoint, on the timeline
 /// that ends there: the position of a replica that has not turned to it yet says nothing, nor does that of a primary that a person made of one.
 fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     if lacks(Flaw::StandbyUnawaited) {
@@ -171,12 +201,8 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
     };
     let timeline = ctx.state.reached.as_ref().and_then(|reached| reached.timeline);
     ctx.facts.peers.iter().any(|(name, peer)| {
-        let named = match &handover.candidate {
-            Some(candidate) => candidate == name,
-            None => ctx.electable(name),
-        };
         let fresh = since <= peer.asked;
-        named
+        may_have_it(ctx, handover, name)
             && fresh
             && peer.status.as_ref().is_some_and(|status| {
                 !status.nofailover

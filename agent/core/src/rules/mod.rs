@@ -396,7 +396,7 @@ impl<'a> Context<'a> {
     /// node alone and the other does not, nobody could lead if it were lost.
     pub(crate) fn named_first(&self, trail: &mut Trail, rule: Rule) -> Option<Plan> {
         let write = sync::duty::before_writable(self)?;
-        if race::unlisted(self) {
+        if !self.listed(self.me()) {
             trail.block(rule, Guard::NotInFailsafe);
             return Some(Plan::hold(rule));
         }
@@ -470,6 +470,20 @@ impl<'a> Context<'a> {
     pub(crate) fn electable(&self, name: &NodeName) -> bool {
         let key = self.facts.sync_key();
         self.config.synchronous.mode != Mode::On || key.is_none_or(|key| key.names(name))
+    }
+
+    /// The leader would ask this member before it stays primary without etcd; nobody else takes the lock.
+    ///
+    /// The mode being off changes nothing as long as the list stands: a leader without etcd has not heard of that. One that has empties the list;
+    /// Patroni's does not, so its list counts in the mode only.
+    pub(crate) fn listed(&self, name: &NodeName) -> bool {
+        let Some(view) = self.facts.view() else {
+            return true;
+        };
+        let emptied = view.status.as_ref().is_some_and(|status| status.ttl.is_some());
+        let heeded = self.config.failsafe_mode || emptied && !lacks(Flaw::FailsafeOffAtOnce);
+        let list = view.failsafe.as_ref().filter(|list| heeded && !list.is_empty());
+        list.is_none_or(|list| list.contains_key(name))
     }
 
     /// Those whom this primary's `sync` key names run, and are enough to elect one of them: it has every commit that clients were told of.

@@ -1,8 +1,6 @@
 //! The race for the free lock.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Plan, Trail};
@@ -115,7 +113,7 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
     if let Some(guard) = unsynchronous(ctx) {
         return Err(guard);
     }
-    if unlisted(ctx) && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
+    if !ctx.listed(ctx.me()) && !forced(ctx) && !lacks(Flaw::FailsafeListUnread) {
         return Err(Guard::NotInFailsafe);
     }
     let (server, _) = ctx.replica().ok_or(Guard::PostgresNotReady)?;
@@ -211,20 +209,6 @@ fn holds(server: &Server, (timeline, position): (Timeline, Lsn)) -> bool {
         Ordering::Greater => None,
     };
     end.is_some_and(|end| position <= end)
-}
-
-/// The leader would not ask this node before it stays primary without etcd.
-///
-/// The mode being off changes nothing as long as the list stands: a leader without etcd has not heard of that. One that has empties the list;
-/// Patroni's does not, so its list counts in the mode only.
-pub(super) fn unlisted(ctx: &Context<'_>) -> bool {
-    let Some(view) = ctx.facts.view() else {
-        return false;
-    };
-    let listed = |list: &Arc<BTreeMap<NodeName, String>>| list.is_empty() || list.contains_key(ctx.me());
-    let emptied = view.status.as_ref().is_some_and(|status| status.ttl.is_some());
-    let heeded = ctx.config.failsafe_mode || emptied && !lacks(Flaw::FailsafeOffAtOnce);
-    heeded && !view.failsafe.as_ref().is_none_or(listed)
 }
 
 /// A node on an older timeline than the cluster's may lead only if all that it holds is in the cluster's history: what it has received

@@ -42,7 +42,7 @@ pub(super) fn promote(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     if let Some(plan) = reconsider(ctx, trail, server, streaming) {
         return Some(plan);
     }
-    if race::unlisted(ctx) && !lacks(Flaw::PromotedUnlisted) {
+    if !ctx.listed(ctx.me()) && !lacks(Flaw::PromotedUnlisted) {
         // By a person's word. If it were lost before it had named itself, nobody with its timeline could be elected.
         trail.block(Rule::Promote, Guard::NotInFailsafe);
         return Some(Plan::hold(Rule::Promote));

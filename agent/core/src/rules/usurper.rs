@@ -22,9 +22,9 @@ impl Context<'_> {
     fn reserved_up_to(&self) -> Option<Timeline> {
         let view = self.facts.view().filter(|_| !self.facts.led_by_patroni)?;
         let status = view.status.as_ref()?;
-        let published = status.timeline?;
-        let recorded = view.timeline().unwrap_or_default();
-        Some(published.max(status.next.unwrap_or_default()).max(recorded))
+        // A reign that was over before its first renewal has reserved and published nothing.
+        let said = status.timeline.max(status.next)?;
+        Some(said.max(view.timeline().unwrap_or_default()))
     }
 
     /// This node's data is on a timeline that is not the cluster's, or it is not known yet whether it is: what is known of the DCS must have been

@@ -404,7 +404,7 @@ fn a_lock_that_an_earlier_order_took_reserves_nothing() {
 }
 
 /// `a` leads `b`, whose key is here or has just vanished, and the failsafe key names these.
-fn with_list(revision: i64, here: bool, names: &[&str]) -> ClusterView {
+pub(crate) fn with_list(revision: i64, here: bool, names: &[&str]) -> ClusterView {
     let mut view = view(revision, Some("a"), revision);
     if !here {
         view.members.remove(&"b".into());
@@ -474,7 +474,7 @@ fn the_config_key_does_not_wait_for_another_round_after_the_failsafe_list() {
     story.probed(primary(), ControlState::InProduction);
     story.locked(60);
     let wanted = |order: &Order| matches!(order, Order::WriteFailsafe { .. } | Order::WriteConfig);
-    for _ in 0..6 {
+    for _ in 0..4 {
         story.finish(Lane::Publish);
         story.later(100);
     }

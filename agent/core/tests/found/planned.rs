@@ -10,6 +10,7 @@ use surus_core::view::*;
 use surus_core::{Lane, Order};
 
 use crate::first::leading;
+use crate::heritage::with_list;
 use crate::models::gave;
 use crate::story::*;
 
@@ -95,4 +96,94 @@ fn a_wish_is_refused_by_a_look_that_is_newer_than_it() {
         assert_eq!(gave(&story, stops), usize::from(joined));
         assert_eq!(gave(&story, clears), usize::from(!joined));
     }
+}
+
+/// Story F-50: with a `loop_wait` of 10 s the lock was handed over to a replica that the failsafe list did not name, which did not take it.
+#[test]
+fn the_lock_is_handed_to_nobody_whom_the_failsafe_list_does_not_name() {
+    let listed = |revision, names: &[&str], wish: Option<(Option<&str>, &str)>| {
+        let mut view = view(revision, Some("a"), 11);
+        let list = names.iter().map(|name| (NodeName::from(*name), String::new()));
+        view.failsafe = Some(Arc::new(list.collect()));
+        view.failsafe_revision = Revision(2);
+        view.failover = wish.map(|(leader, candidate)| FailoverKey {
+            leader: leader.map(NodeName::from),
+            candidate: Some(candidate.into()),
+            due: Due::Now,
+            revision: Revision(20),
+        });
+        view
+    };
+    let stops = |order: &Order| matches!(order, Order::Stop { .. });
+    let clears = |order: &Order| matches!(order, Order::ClearFailover(_));
+    for manual in [false, true] {
+        let mut story = leading(Config::new("a".into()));
+        story.finish(Lane::Guard);
+        story.probed(serves(1000, |_| {}), ControlState::InProduction);
+        let leader = (!manual).then_some("a");
+        story.hear(Input::Cluster(listed(20, &["a"], Some((leader, "b")))));
+        story.later(20);
+        story.probed(serves(1000, |_| {}), ControlState::InProduction);
+        assert_eq!(gave(&story, stops), usize::from(manual), "by hand: {manual}");
+        assert_eq!(gave(&story, clears), 0, "it waits for the list");
+        story.hear(Input::Cluster(listed(21, &["a", "b"], Some((leader, "b")))));
+        assert_eq!(gave(&story, stops), 1);
+    }
+}
+
+/// Story F-50, the other half: the list was written half a round after its last writing at the earliest, which is five seconds then.
+#[test]
+fn the_failsafe_list_names_who_has_come_within_half_a_second() {
+    let mut story = Story::new(Config {
+        loop_wait: Duration::from_secs(10),
+        ttl: Duration::from_secs(30),
+        ..Config::new("a".into())
+    });
+    story.read(with_list(50, false, &[]));
+    story.probed(primary(), ControlState::InProduction);
+    story.locked(60);
+    let lists = |order: &Order| matches!(order, Order::WriteFailsafe { .. });
+    let written = |story: &mut Story| {
+        for _ in 0..4 {
+            story.finish(Lane::Publish);
+            story.later(100);
+        }
+        gave(story, lists)
+    };
+    assert_eq!(written(&mut story), 1, "a alone");
+    story.hear(Input::Cluster(with_list(70, true, &["a"])));
+    assert_eq!(written(&mut story), 2, "b has come");
+}
+
+/// Story F-50 as well: with a `loop_wait` of 10 s who joined just after another had no slot for ten seconds, and so no stream.
+#[test]
+fn a_slot_for_who_comes_next_does_not_wait_for_another_round() {
+    let mut story = leading(Config {
+        loop_wait: Duration::from_secs(10),
+        ttl: Duration::from_secs(30),
+        ..Config::new("a".into())
+    });
+    let slots = |order: &Order| matches!(order, Order::SyncSlots { .. });
+    let look = |story: &mut Story, slots: &[&str]| {
+        story.later(20);
+        let shown = serves(1000, |server| {
+            let known = slots.iter().map(|name| ((*name).to_owned(), Lsn(1)));
+            server.slots = known.collect();
+        });
+        story.probed(shown, ControlState::InProduction);
+    };
+    look(&mut story, &[]);
+    assert_eq!(gave(&story, slots), 1, "for b");
+    story.later(10);
+    story.finish(Lane::Upkeep);
+    assert!(story.orders.contains_key(&Lane::Probe), "it looks at once");
+    look(&mut story, &["b"]);
+    let mut grown = view(20, Some("a"), 11);
+    let joined = grown.members[&NodeName::from("b")].clone();
+    grown.members.insert("c".into(), joined);
+    story.hear(Input::Cluster(grown));
+    for _ in 0..12 {
+        story.later(100);
+    }
+    assert_eq!(gave(&story, slots), 2, "for c");
 }

@@ -359,6 +359,43 @@ fn a_primary_by_a_persons_word_is_published_once_the_sync_key_names_it() {
     }
 }
 
+/// 15989167: two reigns had reserved and published nothing of what they had come to. What a person then promoted took the lock, published its timeline, was
+/// stopped for having done that, and left a cluster in whose history nobody was who may lead.
+#[test]
+fn a_reservation_alone_tells_that_a_timeline_was_made_by_hand() {
+    for reserved in [None, Some(Timeline(2))] {
+        let mut story = Story::new(Config::new("a".into()));
+        let free = || {
+            free(10, |status| {
+                status.timeline = None;
+                status.next = reserved;
+            })
+        };
+        let third = |role| {
+            let Process::Running(mut server) = second(role) else {
+                unreachable!()
+            };
+            server.timeline = Timeline(3);
+            server.history = vec![line(1, 800), line(2, 900)];
+            Process::Running(server)
+        };
+        story.read(free());
+        story.probed(second(idle()), ControlState::InArchiveRecovery);
+        story.later(100);
+        story.probed(third(writes()), ControlState::InProduction);
+        story.read(free());
+        hear(&mut story, None);
+        let stops = |order: &Order| matches!(order, Order::Stop { .. });
+        let surus = usize::from(reserved.is_some());
+        assert_eq!(gave(&story, stops), surus, "next is {reserved:?}");
+        assert_eq!(
+            takes_the_lock(&story),
+            reserved.is_none(),
+            "Patroni reserves nothing"
+        );
+    }
+}
+
 /// 13162384: a person promoted this node's server in the instant in which its agent had it promoted, and it took the number of the last primary's
 /// timeline, from where that one had left the timeline before.
 #[test]
