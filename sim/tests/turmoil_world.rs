@@ -74,9 +74,10 @@ fn what_the_end_of_the_faults_lets_go_is_told_before_it_acts() {
     }
 }
 
-/// Short ones, of each kind of trouble: cuts both ways and one way, lost packets, etcd, power, freezes, people.
-const STORIES: [&str; 12] = [
-    "B-003", "B-004", "B-016b", "B-032b", "B-061", "B-086", "B-097", "F-01", "F-12", "G-01", "G-07", "R3b",
+/// Short ones, of each kind of trouble: cuts both ways and one way, lost packets, etcd, power, freezes, people; and one with a file.
+const STORIES: [&str; 13] = [
+    "A-1", "B-003", "B-004", "B-016b", "B-032b", "B-061", "B-086", "B-097", "F-01", "F-12", "G-01", "G-07",
+    "R3b",
 ];
 
 fn stories_hold(world: Kind) {
@@ -172,6 +173,20 @@ fn clients_come_to_the_primary_through_a_router() {
          expect healthy within=100s\n",
     );
     assert!(outcome.acks > 60, "{} writes", outcome.acks);
+}
+
+#[test]
+fn members_go_by_the_file_that_the_story_has() {
+    let outcome = told(
+        Kind::Turmoil,
+        "cluster n1 n2\nrouter lb\n| scope: main\n| namespace: /db/\n| name: $name\n| etcd:\n|   host: $balancer\n| restapi:\n\
+         |   listen: 0.0.0.0:8008\n|   connect_address: $address:8008\n| postgresql:\n|   listen: 0.0.0.0:5432\n\
+         |   connect_address: $address:5432\n|   data_dir: $data\n|   bin_dir: $bin\n|   authentication:\n\
+         |     superuser: {username: postgres, password: $password}\n|     replication: {username: r, password: $password}\n\
+         | bootstrap:\n|   dcs:\n|     ttl: 17\nat 15s switchover\nend 40s\nexpect healthy within=60s\n",
+    );
+    assert!(says(&outcome, "configured: ttl 17"));
+    assert_eq!(outcome.promotions, 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use surus_ci::client::PASSWORD;
+use surus_scenarios::literal::Words;
 use surus_scenarios::{Member, Role, Settings, Shape};
 
 use crate::dcs::CLIENT;
@@ -18,7 +19,7 @@ pub const PROGRAMS: &str = "/opt/surus/bin";
 /// Where its sockets are.
 const SOCKETS: &str = "/opt/surus/run";
 /// The cluster's name, unless a story has a file of its own.
-const SCOPE: &str = "stories";
+pub const SCOPE: &str = "stories";
 
 /// What a container cannot give a story of this shape.
 #[must_use]
@@ -46,32 +47,24 @@ pub struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn etcd(&self) -> String {
-        let hosts: Vec<String> = self.etcd.iter().map(|host| format!("{host}:{CLIENT}")).collect();
-        hosts.join(",")
+    fn etcd(&self) -> Vec<String> {
+        self.etcd.iter().map(|host| format!("{host}:{CLIENT}")).collect()
     }
 
     /// The words of a literal file.
-    fn words(&self, address: Ipv4Addr) -> Vec<(String, String)> {
-        let fixed = [
-            ("address", address.to_string()),
-            ("etcd", self.etcd()),
-            ("data", DATA.to_owned()),
-            ("bin", PROGRAMS.to_owned()),
-            ("log", "/surus".to_owned()),
-            ("pgpass", "/surus/pgpass".to_owned()),
-            ("sockets", SOCKETS.to_owned()),
-            ("password", PASSWORD.to_owned()),
-        ];
-        let balancer = self
-            .router
-            .map(|router| ("balancer", format!("{router}:{BALANCER}")));
-        let fixed = fixed.into_iter().chain(balancer);
-        let fixed = fixed.map(|(word, value)| (word.to_owned(), value));
-        let members = self.members.iter().enumerate();
-        fixed
-            .chain(members.map(|(index, member)| (format!("address{}", index + 1), member.to_string())))
-            .collect()
+    fn words(&self, address: Ipv4Addr) -> Words {
+        Words {
+            address: address.to_string(),
+            members: self.members.iter().map(ToString::to_string).collect(),
+            etcd: self.etcd(),
+            balancer: self.router.map(|router| format!("{router}:{BALANCER}")),
+            data: DATA.to_owned(),
+            bin: PROGRAMS.to_owned(),
+            log: "/surus".to_owned(),
+            pgpass: "/surus/pgpass".to_owned(),
+            sockets: SOCKETS.to_owned(),
+            password: PASSWORD.to_owned(),
+        }
     }
 }
 
@@ -88,16 +81,7 @@ pub fn configuration(
     if shape.file.given() {
         return shape.file.file(member, &places.words(address));
     }
-    Ok(plain(shape, member, address, &places.etcd()))
-}
-
-/// The cluster's keys are below this.
-#[must_use]
-pub fn prefix(shape: &Shape) -> String {
-    let file = &shape.file;
-    let (scope, namespace) = (file.top("scope"), file.top("namespace"));
-    let namespace = namespace.unwrap_or("/service/").trim_matches('/');
-    format!("/{namespace}/{}/", scope.unwrap_or(SCOPE))
+    Ok(plain(shape, member, address, &places.etcd().join(",")))
 }
 
 fn plain(shape: &Shape, member: &Member, address: Ipv4Addr, hosts: &str) -> String {
@@ -246,7 +230,7 @@ pub fn router(shape: &Shape, health: &surus_scenarios::Health, places: &Places<'
             );
         }
     }
-    if shape.file.0.iter().any(|line| line.contains("$balancer")) {
+    if shape.file.uses("balancer") {
         let _ = write!(
             text,
             "\nlisten etcd\n    bind :{BALANCER}\n    option httpchk GET /health\n    http-check expect status 200\n    \

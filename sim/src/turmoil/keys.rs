@@ -13,9 +13,6 @@ use crate::clock::Time;
 use crate::model::etcd::{Etcd, KeyValue};
 use crate::record::{Gate, LeaseEnd, RightBy, Seen, Settings};
 
-/// The prefix of the cluster's keys.
-pub const PREFIX: &str = "/service/x/";
-
 type Store = Etcd<Vec<u8>, Vec<u8>>;
 type Key = KeyValue<Vec<u8>, Vec<u8>>;
 
@@ -30,6 +27,8 @@ struct Leader {
 /// What was known of the keys.
 #[derive(Debug, Default)]
 pub struct Keys {
+    /// What the cluster's keys begin with.
+    prefix: String,
     leader: Option<Leader>,
     seen: BTreeMap<String, i64>,
     optime: Option<Lsn>,
@@ -42,14 +41,23 @@ fn text(key: &Key) -> String {
     String::from_utf8_lossy(key.value.as_deref().unwrap_or_default()).into_owned()
 }
 
-fn agreed<'a>(store: &'a Store, name: &str) -> Option<&'a Key> {
-    store.agreed(&format!("{PREFIX}{name}").into_bytes())
-}
-
 impl Keys {
+    /// Nothing is known yet of the keys that begin so.
+    #[must_use]
+    pub fn below(prefix: String) -> Self {
+        Self {
+            prefix,
+            ..Self::default()
+        }
+    }
+
+    fn agreed<'a>(&self, store: &'a Store, name: &str) -> Option<&'a Key> {
+        store.agreed(&format!("{}{name}", self.prefix).into_bytes())
+    }
+
     /// The key has changed since it was last asked for here; its present self.
     fn changed<'a>(&mut self, store: &'a Store, name: &str) -> Option<Option<&'a Key>> {
-        let key = agreed(store, name);
+        let key = self.agreed(store, name);
         let revision = key.map_or(0, |key| key.modified);
         let known = self.seen.insert(name.to_owned(), revision).unwrap_or(0);
         (known != revision).then_some(key)
@@ -116,7 +124,7 @@ impl Keys {
         }
         for host in 0..hub.hosts.len() {
             let name = format!("members/{}", hub.hosts[host].name);
-            let present = agreed(store, &name).is_some();
+            let present = self.agreed(store, &name).is_some();
             let known = self.seen.insert(name, i64::from(present)) == Some(1);
             if known != present {
                 hub.see(Some(host), Seen::MemberKey { present });
@@ -136,7 +144,7 @@ impl Keys {
     }
 
     fn leader(&mut self, hub: &Hub, store: &Store, term: Term) {
-        let now = agreed(store, "leader").map(|key| Leader {
+        let now = self.agreed(store, "leader").map(|key| Leader {
             holder: hub.host_named(&text(key)),
             create: key.create,
             lease: key.lease,
@@ -147,7 +155,9 @@ impl Keys {
         {
             let lives = store.leases().any(|lease| lease == before.lease);
             // Who gives it back says so in `status`.
-            let told = agreed(store, "status").is_some_and(|key| key.modified == store.revision());
+            let told = self
+                .agreed(store, "status")
+                .is_some_and(|key| key.modified == store.revision());
             let lost = |why| Seen::LockLost {
                 lease: LeaseId(before.lease),
                 why,

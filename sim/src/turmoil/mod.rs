@@ -12,16 +12,18 @@
 //! - [`etcd`], [`postgres`]: the models, served; [`site`], [`custody`]: the agent's files, tools and guard; [`agent`]: its process;
 //!   [`told`]: what its core decides
 //! - [`hub`], [`host`]: what all share; [`keys`], [`grants`]: facts read from etcd's store and off the wire; [`client`]: who writes;
-//!   [`router`]: who takes them there
+//!   [`router`]: who takes them there, `balancer`: and agents to etcd; `file`: what members are configured by
 //! - [`world`]: all of it; `story`: what befalls it; [`mod@play`]: a run
 //!
 //! A run is a thread of its own, on which the clock and the entropy of libraries are the world's: the same job gives the same bytes, in any
 //! process and beside any other run.
 
 pub mod agent;
+mod balancer;
 pub mod client;
 pub mod custody;
 pub mod etcd;
+mod file;
 pub mod grants;
 pub mod halt;
 pub mod host;

@@ -45,8 +45,8 @@ struct Inner {
     members: Mutex<(Vec<Backend>, usize)>,
 }
 
-/// Starts the router of this number.
-pub fn start(hub: &Arc<Hub>, number: usize, machine: Machine, health: Health) {
+/// Starts the router of this number; the process that it is.
+pub fn start(hub: &Arc<Hub>, number: usize, machine: Machine, health: Health) -> Process {
     let process = Process::new(Arc::clone(&hub.net), machine, format!("router {number}"));
     let members = hub.hosts.iter().map(|_| Backend::default()).collect();
     let inner = Arc::new(Inner {
@@ -70,6 +70,7 @@ pub fn start(hub: &Arc<Hub>, number: usize, machine: Machine, health: Health) {
             inner.carry(stream);
         }
     }));
+    process
 }
 
 impl Inner {

@@ -1,23 +1,23 @@
 //! A world: machines on a network, etcd, the members with their agents and supervisors, clients, and the hands that do harm to them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 
 use surus::agent::Told;
 use surus_core::types::NodeName;
-use surus_scenarios::{Member, Settings, Shape, SyncMode};
+use surus_scenarios::{Shape, SyncMode};
 use tokio::sync::mpsc;
 
-use super::agent::{Agent, File, REST};
+use super::agent::{Agent, File};
+use super::balancer;
 use super::client::{Client, PACE};
-use super::etcd::{Ensemble, PORT as ETCD};
+use super::etcd::Ensemble;
+use super::file::{Places, SCOPE, file};
 use super::host::Host;
 use super::hub::Hub;
 use super::keys::Keys;
 use super::net::{Driver, Machine, Net};
-use super::postgres::PORT as POSTGRES;
 use super::process::take_panic;
 use super::router;
 use super::story::{Armed, Still};
@@ -125,77 +125,6 @@ impl Machines {
     }
 }
 
-/// A member's configuration file.
-fn file(shape: &Shape, member: &Member, etcd: &[String]) -> File {
-    let Settings {
-        ttl,
-        loop_wait,
-        retry_timeout,
-        maximum_lag_on_failover,
-        failsafe_mode,
-        pause,
-        use_slots,
-        use_pg_rewind,
-        ..
-    } = shape.settings;
-    let name = &member.name;
-    let mut text = String::new();
-    let hosts = etcd
-        .iter()
-        .map(|host| format!("{host}:{ETCD}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let settings = &shape.settings;
-    let synchronous = match settings.synchronous_mode {
-        SyncMode::Off => String::new(),
-        SyncMode::On | SyncMode::Quorum => settings.synchronous(),
-    };
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "scope: x\nname: {name}\nrestapi:\n  listen: {name}:{REST}\n  connect_address: {name}:{REST}\n\
-         etcd3:\n  hosts: [{hosts}]\n\
-         postgresql:\n  listen: {name}:{POSTGRES}\n  connect_address: {name}:{POSTGRES}\n  data_dir: /pg/{name}\n  \
-         bin_dir: /usr/bin\n  pgpass: /pg/{name}.pass\n  use_unix_socket: false\n  \
-         remove_data_directory_on_rewind_failure: {}\n  remove_data_directory_on_diverged_timelines: {}\n  \
-         authentication:\n    superuser: {{username: postgres, password: x}}\n    replication: {{username: replicator, password: x}}\n",
-        settings.remove_data_directory_on_rewind_failure,
-        settings.remove_data_directory_on_diverged_timelines,
-    );
-    let tags = &member.tags;
-    let _ = write!(
-        text,
-        "tags:\n  nofailover: {}\n  failover_priority: {}\n  nosync: {}\n  noloadbalance: {}\n  clonefrom: {}\n  nostream: {}\n",
-        tags.nofailover,
-        if tags.nofailover {
-            0
-        } else {
-            tags.failover_priority
-        },
-        tags.nosync,
-        tags.noloadbalance,
-        tags.clonefrom,
-        tags.nostream,
-    );
-    if !tags.nosync {
-        let _ = writeln!(text, "  sync_priority: {}", tags.sync_priority);
-    }
-    if let Some(from) = &tags.replicatefrom {
-        let _ = writeln!(text, "  replicatefrom: {from}");
-    }
-    if tags.bootstrap {
-        let _ = write!(
-            text,
-            "bootstrap:\n  dcs:\n    ttl: {ttl}\n    loop_wait: {loop_wait}\n    retry_timeout: {retry_timeout}\n    \
-             maximum_lag_on_failover: {maximum_lag_on_failover}\n    failsafe_mode: {failsafe_mode}\n    \
-             primary_start_timeout: {}\n    pause: {pause}\n    postgresql:\n      use_slots: {use_slots}\n      \
-             use_pg_rewind: {use_pg_rewind}\n{synchronous}  initdb: [data-checksums]\n",
-            settings.primary_start_timeout,
-        );
-    }
-    File(text)
-}
-
 impl World {
     /// A world of this shape on a network of its [`Machines`], with everybody started.
     ///
@@ -232,7 +161,7 @@ impl World {
         // What agents go by until the `config` key says otherwise.
         hub.grants().ttl = shape.settings.ttl * SEC;
         let etcd = Ensemble::start(&net, &machines.etcd, etcd::Settings::default(), seed);
-        let mut keys = Keys::default();
+        let mut keys = Keys::below(shape.file.prefix(SCOPE));
         // Weak: the observer must not keep alive what keeps it alive.
         let world = Arc::downgrade(&hub);
         etcd.observe(Box::new(move |store, answers| {
@@ -242,16 +171,21 @@ impl World {
         }));
         // Set once, here.
         let _ = hub.etcd.set(etcd.clone());
-        let members: Vec<String> = machines
-            .etcd
-            .iter()
-            .map(|machine| machines.names[machine.0].clone())
-            .collect();
+        let names = |machines: &Machines, of: &[Machine]| -> Vec<String> {
+            of.iter()
+                .map(|machine| machines.names[machine.0].clone())
+                .collect()
+        };
+        let places = Places {
+            etcd: names(&machines, &machines.etcd),
+            router: names(&machines, &machines.routers).into_iter().next(),
+        };
         let files = shape
             .members
             .iter()
-            .map(|member| file(shape, member, &members))
-            .collect();
+            .map(|member| file(shape, member, &places))
+            .collect::<Result<_, _>>()
+            .map_err(io::Error::other)?;
         let clients = shape
             .clients
             .iter()
@@ -263,7 +197,10 @@ impl World {
             })
             .collect();
         for (number, router) in shape.routers.iter().enumerate() {
-            router::start(&hub, number, machines.routers[number], router.health.clone());
+            let process = router::start(&hub, number, machines.routers[number], router.health.clone());
+            if shape.file.uses("balancer") {
+                balancer::start(&process, &places.etcd);
+            }
         }
         let (ending, ended) = mpsc::unbounded_channel();
         let count = shape.members.len();
@@ -418,9 +355,14 @@ impl World {
         }
     }
 
+    /// The name in etcd of one of the cluster's keys.
+    pub(super) fn key(&self, name: &str) -> Vec<u8> {
+        format!("{}{name}", self.shape.file.prefix(SCOPE)).into_bytes()
+    }
+
     /// The host that holds the lock, by what is agreed.
     pub(super) fn leader(&self) -> Option<usize> {
-        let key = format!("{}leader", super::keys::PREFIX).into_bytes();
+        let key = self.key("leader");
         let holder = self.etcd.model(|_, model| {
             let value = model.agreed(&key)?.value.clone()?;
             String::from_utf8(value).ok()

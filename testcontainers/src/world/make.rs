@@ -108,7 +108,7 @@ impl World {
             .iter()
             .map(|host| world.hosts[*host].address)
             .collect();
-        world.etcd = Etcd::new(etcd.clone(), yml::prefix(shape));
+        world.etcd = Etcd::new(etcd.clone(), shape.file.prefix(yml::SCOPE));
         let addresses: Vec<_> = world.hosts[..members].iter().map(|host| host.address).collect();
         let places = yml::Places {
             members: &addresses,

@@ -2,7 +2,6 @@
 
 use surus_scenarios::{ErrorCode, EtcdFault, Keys, Lost, Rpc, Taken};
 
-use super::super::keys::PREFIX;
 use super::super::world::World;
 use super::{nobody, unable, void};
 use crate::clock::{MS, SEC, Time};
@@ -90,8 +89,8 @@ impl World {
                 let Some(host) = self.member_at(node) else {
                     return nobody();
                 };
-                let key = format!("{PREFIX}members/{}", self.hub.hosts[host].name).into_bytes();
-                let leader = format!("{PREFIX}leader").into_bytes();
+                let key = self.key(&format!("members/{}", self.hub.hosts[host].name));
+                let leader = self.key("leader");
                 let lease = self.etcd.model(|_, model| {
                     let of = |key| model.agreed(key).map(|kv| kv.lease).filter(|lease| *lease != 0);
                     of(&key).or_else(|| of(&leader))
@@ -203,10 +202,10 @@ impl World {
     }
 
     fn wipe(&mut self, keys: Keys) {
-        let one = |name: &str| Range::One(format!("{PREFIX}{name}").into_bytes());
+        let one = |name: &str| Range::One(self.key(name));
         let keys = match keys {
             Keys::All => {
-                let from = PREFIX.as_bytes().to_vec();
+                let from = self.key("");
                 let mut end = from.clone();
                 if let Some(last) = end.last_mut() {
                     *last += 1;

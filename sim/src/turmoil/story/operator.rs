@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 use surus::agent::Told;
 use surus_scenarios::{Load, Operator, Taken};
 
-use super::super::keys::PREFIX;
 use super::super::world::World;
 use super::{nobody, unable, void};
 use crate::clock::SEC;
@@ -100,7 +99,7 @@ impl World {
     /// A person writes a key.
     fn put(&self, name: &str, value: &Value) {
         self.etcd.order(Request::Put(Put {
-            key: format!("{PREFIX}{name}").into_bytes(),
+            key: self.key(name),
             value: Some(value.to_string().into_bytes()),
             lease: Some(0),
             previous: false,
@@ -109,7 +108,7 @@ impl World {
 
     /// The `config` key.
     fn config(&self) -> Option<Value> {
-        let key = format!("{PREFIX}config").into_bytes();
+        let key = self.key("config");
         let text = self
             .etcd
             .model(|_, model| model.agreed(&key).and_then(|kv| kv.value.clone()))?;
