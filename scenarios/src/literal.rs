@@ -30,8 +30,7 @@ impl Literal {
     }
 
     /// The value of a key that stands at the beginning of a line, such as `scope`.
-    #[must_use]
-    pub fn top(&self, key: &str) -> Option<&str> {
+    fn top(&self, key: &str) -> Option<&str> {
         let mut lines = self.0.iter();
         lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':').map(str::trim))
     }
@@ -46,7 +45,8 @@ impl Literal {
     /// The file uses this word.
     #[must_use]
     pub fn uses(&self, word: &str) -> bool {
-        self.0.iter().any(|line| line.contains(&format!("${word}")))
+        let word = format!("${word}");
+        self.0.iter().any(|line| line.contains(&word))
     }
 
     /// The file of a member.

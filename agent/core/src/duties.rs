@@ -268,7 +268,7 @@ fn leaders_keys(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let recorded = view.history.last().map(|line| line.timeline);
     let last = server.history.last().map(|line| line.timeline);
     if last.is_some() && recorded < last {
-        due.keys = ctx.now.plus(KEYS.min(ctx.config.round() / 2));
+        due.keys = next_keys(ctx);
         return Some(Order::WriteHistory(merged_history(ctx)));
     }
     None
@@ -337,13 +337,18 @@ fn merged_history(ctx: &Context<'_>) -> Vec<crate::view::HistoryLine> {
     lines
 }
 
+/// When the failsafe list or the history may be written again.
+fn next_keys(ctx: &Context<'_>) -> MonoTime {
+    ctx.now.plus(KEYS.min(ctx.config.round() / 2))
+}
+
 /// Writes the failsafe list anew, if it is not what it should be.
 fn name_electable(ctx: &Context<'_>, view: &ClusterView, due: &mut Cadence) -> Option<Order> {
     if ctx.now < due.keys {
         return None;
     }
     let list = next_failsafe_list(ctx, view)?;
-    due.keys = ctx.now.plus(KEYS.min(ctx.config.round() / 2));
+    due.keys = next_keys(ctx);
     let seen = view.failsafe_revision;
     Some(Order::WriteFailsafe { seen, list })
 }

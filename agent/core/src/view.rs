@@ -258,6 +258,14 @@ pub struct FailoverKey {
     pub revision: Revision,
 }
 
+impl FailoverKey {
+    /// A manual failover: a person says who is to lead, whoever leads now. A switchover names the leader too.
+    #[must_use]
+    pub fn manual(&self) -> bool {
+        self.leader.is_none() && self.candidate.is_some()
+    }
+}
+
 /// Whether the time of a scheduled request has come. The agent compares wall clocks; the core sees only the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Due {

@@ -60,17 +60,33 @@ pub fn start(hub: &Arc<Hub>, number: usize, machine: Machine, health: Health) ->
         let inner = Arc::clone(&inner);
         process.spawn(Box::pin(async move { inner.watch(member).await }));
     }
+    serve(&process, PORT, move |stream| inner.carry(stream));
+    process
+}
+
+/// Opens a door in a router's process.
+pub(super) fn serve(process: &Process, port: u16, mut carry: impl FnMut(Stream) + Send + 'static) {
+    let inside = process.clone();
     process.spawn(Box::pin(async move {
-        let listening = Arc::clone(&inner.hub.net).listen(machine, PORT).await;
+        let listening = Arc::clone(inside.net()).listen(inside.machine(), port).await;
         let mut listener = match listening {
             Ok(listener) => listener,
-            Err(error) => panic!("router {number} cannot listen: {error}"),
+            Err(error) => panic!("{inside:?} cannot listen on port {port}: {error}"),
         };
         while let Ok((stream, _)) = listener.accept().await {
-            inner.carry(stream);
+            carry(stream);
         }
     }));
-    process
+}
+
+/// Carries what a client and a server say to each other; gives the client back if the server cannot be reached. How a session ended shows at both ends.
+pub(super) async fn carry(process: &Process, mut client: Stream, to: &str, port: u16) -> Option<Stream> {
+    let dialling = Arc::clone(process.net()).dial(process.machine(), to, port);
+    let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT, dialling).await else {
+        return Some(client);
+    };
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    None
 }
 
 impl Inner {
@@ -136,7 +152,7 @@ impl Inner {
     }
 
     /// Takes a client to a member; one that finds none up is turned away.
-    fn carry(self: &Arc<Self>, mut client: Stream) {
+    fn carry(self: &Arc<Self>, client: Stream) {
         let mut members = self.members();
         let (backends, turn) = &mut *members;
         let up: Vec<usize> = (0..backends.len())
@@ -147,15 +163,10 @@ impl Inner {
         }
         *turn += 1;
         let member = up[*turn % up.len()];
-        let hub = Arc::clone(&self.hub);
-        let machine = self.process.machine();
+        let (process, name) = (self.process.clone(), self.hub.hosts[member].name.clone());
         let session = self.process.spawn(Box::pin(async move {
-            let name = hub.hosts[member].name.clone();
-            let dialling = Arc::clone(&hub.net).dial(machine, &name, POSTGRES);
-            if let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT, dialling).await {
-                // How it ended shows at both ends.
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            }
+            // Who cannot be taken there is turned away.
+            let _ = carry(&process, client, &name, POSTGRES).await;
         }));
         let sessions = &mut backends[member].sessions;
         sessions.retain(|session| !session.is_finished());

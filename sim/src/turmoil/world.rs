@@ -171,14 +171,10 @@ impl World {
         }));
         // Set once, here.
         let _ = hub.etcd.set(etcd.clone());
-        let names = |machines: &Machines, of: &[Machine]| -> Vec<String> {
-            of.iter()
-                .map(|machine| machines.names[machine.0].clone())
-                .collect()
-        };
+        let name = |machine: &Machine| machines.names[machine.0].clone();
         let places = Places {
-            etcd: names(&machines, &machines.etcd),
-            router: names(&machines, &machines.routers).into_iter().next(),
+            etcd: machines.etcd.iter().map(name).collect(),
+            router: machines.routers.first().map(name),
         };
         let files = shape
             .members

@@ -101,9 +101,25 @@ fn candidates<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'a NodeName, &'a 
     ctx.facts.others(ctx.me()).filter_map(move |(name, _)| {
         let (key, standby) = (key?, server?.standbys.get(name.as_str())?);
         let named = key.candidate.as_ref().is_none_or(|candidate| candidate == name);
-        let may = ctx.fit(name) && (manual(key) || ctx.electable(name));
+        let may = ctx.fit(name) && (key.manual() || ctx.electable(name));
         (named && may).then_some((name, standby))
     })
+}
+
+/// One of them is fit, or else there is none; the guard says it of the first.
+fn one_of(
+    ctx: &Context<'_>,
+    fit: impl Fn(&NodeName, &Standby) -> bool,
+    guard: fn(NodeName) -> Guard,
+) -> Result<(), Guard> {
+    let mut unfit = None;
+    for (name, standby) in candidates(ctx) {
+        if fit(name, standby) {
+            return Ok(());
+        }
+        unfit.get_or_insert(name);
+    }
+    unfit.map_or(Ok(()), |name| Err(guard(name.clone())))
 }
 
 /// One of them has something of this timeline. Just after a promotion they stream, or seem to, what was before it, and come to the new timeline
@@ -111,34 +127,14 @@ fn candidates<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'a NodeName, &'a 
 fn on_this_timeline(ctx: &Context<'_>) -> Result<(), Guard> {
     let last = ctx.primary().and_then(|server| server.history.last());
     let fork = last.map_or(Lsn(0), |line| line.switch);
-    let mut before = None;
-    for (name, standby) in candidates(ctx) {
-        if fork < standby.position {
-            return Ok(());
-        }
-        before.get_or_insert(name);
-    }
-    before.map_or(Ok(()), |name| Err(Guard::CandidateBeforeFork(name.clone())))
+    let beyond = |_: &NodeName, standby: &Standby| fork < standby.position;
+    one_of(ctx, beyond, Guard::CandidateBeforeFork)
 }
 
 /// The failsafe list names one of them: nobody else takes the lock but by a manual failover.
 fn listed(ctx: &Context<'_>, key: &FailoverKey) -> Result<(), Guard> {
-    if manual(key) {
-        return Ok(());
-    }
-    let mut unlisted = None;
-    for (name, _) in candidates(ctx) {
-        if ctx.listed(name) {
-            return Ok(());
-        }
-        unlisted.get_or_insert(name);
-    }
-    unlisted.map_or(Ok(()), |name| Err(Guard::CandidateUnlisted(name.clone())))
-}
-
-/// A person says who is to lead, whoever leads now.
-fn manual(key: &FailoverKey) -> bool {
-    key.leader.is_none() && key.candidate.is_some()
+    let listed = |name: &NodeName, _: &Standby| key.manual() || ctx.listed(name);
+    one_of(ctx, listed, Guard::CandidateUnlisted)
 }
 
 /// Carries a hand-over on once PostgreSQL has stopped: gives the lock back as soon as a candidate has the shutdown

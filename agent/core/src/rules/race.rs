@@ -306,7 +306,7 @@ fn chosen(ctx: &Context<'_>) -> bool {
 /// grants that this node was not asked for.
 pub(super) fn forced(ctx: &Context<'_>) -> bool {
     let key = ctx.facts.view().and_then(|view| view.failover.as_ref());
-    chosen(ctx) && key.is_some_and(|key| key.leader.is_none())
+    chosen(ctx) && key.is_some_and(FailoverKey::manual)
 }
 
 fn reservation(ctx: &Context<'_>, key: &FailoverKey) -> Result<(), Guard> {

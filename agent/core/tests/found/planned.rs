@@ -101,14 +101,11 @@ fn a_wish_is_refused_by_a_look_that_is_newer_than_it() {
 /// Story F-50: with a `loop_wait` of 10 s the lock was handed over to a replica that the failsafe list did not name, which did not take it.
 #[test]
 fn the_lock_is_handed_to_nobody_whom_the_failsafe_list_does_not_name() {
-    let listed = |revision, names: &[&str], wish: Option<(Option<&str>, &str)>| {
-        let mut view = view(revision, Some("a"), 11);
-        let list = names.iter().map(|name| (NodeName::from(*name), String::new()));
-        view.failsafe = Some(Arc::new(list.collect()));
-        view.failsafe_revision = Revision(2);
-        view.failover = wish.map(|(leader, candidate)| FailoverKey {
+    let listed = |revision, names: &[&str], leader: Option<&str>| {
+        let mut view = with_list(revision, true, names);
+        view.failover = Some(FailoverKey {
             leader: leader.map(NodeName::from),
-            candidate: Some(candidate.into()),
+            candidate: Some("b".into()),
             due: Due::Now,
             revision: Revision(20),
         });
@@ -121,12 +118,12 @@ fn the_lock_is_handed_to_nobody_whom_the_failsafe_list_does_not_name() {
         story.finish(Lane::Guard);
         story.probed(serves(1000, |_| {}), ControlState::InProduction);
         let leader = (!manual).then_some("a");
-        story.hear(Input::Cluster(listed(20, &["a"], Some((leader, "b")))));
+        story.hear(Input::Cluster(listed(20, &["a"], leader)));
         story.later(20);
         story.probed(serves(1000, |_| {}), ControlState::InProduction);
         assert_eq!(gave(&story, stops), usize::from(manual), "by hand: {manual}");
         assert_eq!(gave(&story, clears), 0, "it waits for the list");
-        story.hear(Input::Cluster(listed(21, &["a", "b"], Some((leader, "b")))));
+        story.hear(Input::Cluster(listed(21, &["a", "b"], leader)));
         assert_eq!(gave(&story, stops), 1);
     }
 }
