@@ -331,6 +331,37 @@ mod tests {
         run.broken(Invariant::S2, Some(first), second);
     }
 
+    /// 16145283: what it was promoted with is of a timeline that somebody had made by hand, and not of the cluster's that has its number.
+    #[test]
+    fn what_was_streamed_of_a_timeline_made_by_hand_counts_from_its_fork() {
+        for reached in [true, false] {
+            let mut run = synchronous();
+            let (from, switch) = (Timeline(1), Lsn(100));
+            let standing = at(2, 150);
+            run.see(Some(1), Seen::PromotedByHand);
+            run.see(
+                Some(1),
+                Seen::Forked {
+                    from,
+                    switch,
+                    standing,
+                },
+            );
+            run.replica(2, at(1, 100), 1);
+            run.replica(2, if reached { standing } else { at(1, 100) }, 0);
+            let first = run.write(0, at(1, 120));
+            run.promote(3, at(2, 130));
+            run.clean();
+            run.replica(2, at(2, 150), 3);
+            let second = run.promote(2, at(3, 160));
+            if reached {
+                run.broken(Invariant::S2, Some(first), second);
+            } else {
+                run.clean();
+            }
+        }
+    }
+
     #[test]
     fn without_sync_what_was_not_published_may_go() {
         let mut run = MadeUp::leading(2);

@@ -121,6 +121,14 @@ impl Member {
         self.made.is_some_and(|made| made.hidden)
     }
 
+    /// What it has of this timeline is what a person made by hand, there or on a member that it had it from, whatever the cluster has of that
+    /// number.
+    #[must_use]
+    pub fn by_hand_on(&self, timeline: Timeline) -> Option<ByHand> {
+        let mut any = [self.made, self.given].into_iter().flatten();
+        any.find(|made| made.timeline == timeline)
+    }
+
     /// So is what it was given of such a timeline, before its number was the cluster's as well perhaps: it has that one's first record, and no
     /// upstream's log continues it.
     fn misled(&self) -> bool {
@@ -298,7 +306,13 @@ impl Scene {
             let given = made.or_else(|| theirs?.given);
             let member = &mut self.members[node];
             member.made = member.made.or(made.filter(|made| made.hidden));
-            member.given = given.or(member.given);
+            // What has not come as far as that timeline has nothing of it.
+            let reached = |made: &ByHand| {
+                member
+                    .standing
+                    .is_some_and(|standing| made.timeline <= standing.timeline)
+            };
+            member.given = given.or(member.given.filter(reached));
         }
         let led = self.leads(node);
         let member = &mut self.members[node];
