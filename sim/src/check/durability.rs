@@ -336,19 +336,9 @@ mod tests {
     fn what_was_streamed_of_a_timeline_made_by_hand_counts_from_its_fork() {
         for reached in [true, false] {
             let mut run = synchronous();
-            let (from, switch) = (Timeline(1), Lsn(100));
-            let standing = at(2, 150);
-            run.see(Some(1), Seen::PromotedByHand);
-            run.see(
-                Some(1),
-                Seen::Forked {
-                    from,
-                    switch,
-                    standing,
-                },
-            );
+            run.fork_by_hand(1, 100, at(2, 150));
             run.replica(2, at(1, 100), 1);
-            run.replica(2, if reached { standing } else { at(1, 100) }, 0);
+            run.replica(2, if reached { at(2, 150) } else { at(1, 100) }, 0);
             let first = run.write(0, at(1, 120));
             run.promote(3, at(2, 130));
             run.clean();

@@ -209,15 +209,7 @@ mod tests {
     /// n2 was promoted by hand to this timeline and stopped.
     fn promoted_by_hand(timeline: u32) -> MadeUp {
         let mut run = freed();
-        run.see(Some(1), Seen::PromotedByHand);
-        run.see(
-            Some(1),
-            Seen::Forked {
-                from: Timeline(1),
-                switch: Lsn(5000),
-                standing: at(timeline, 5100),
-            },
-        );
+        run.fork_by_hand(1, 5000, at(timeline, 5100));
         run.promote(1, at(timeline, 5100));
         run.clean();
         run.replica(1, at(timeline, 5100), 0);

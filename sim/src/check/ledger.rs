@@ -146,8 +146,7 @@ impl Ledger {
         from: Timeline,
         switch: Lsn,
     ) -> (Timeline, Lsn) {
-        let own = member.and_then(|member| member.by_hand_on(from));
-        let own = own.map(|made| made.fork);
+        let own = member.and_then(|member| Some(member.by_hand_on(from)?.fork));
         let line = (cluster, from);
         let others = self
             .by_hand

@@ -145,6 +145,20 @@ impl MadeUp {
         )
     }
 
+    /// A person promotes `node` past its agent, and its disk has the timeline that leaves the first one at `switch`.
+    pub(crate) fn fork_by_hand(&mut self, node: NodeIndex, switch: u64, standing: Standing) -> Fact {
+        self.see(Some(node), Seen::PromotedByHand);
+        let (from, switch) = (Timeline(1), Lsn(switch));
+        self.see(
+            Some(node),
+            Seen::Forked {
+                from,
+                switch,
+                standing,
+            },
+        )
+    }
+
     pub(crate) fn take_lock(&mut self, node: NodeIndex, standing: Standing) -> Fact {
         let optime = self.checker.scene().status.map(|(optime, _)| optime);
         self.see(

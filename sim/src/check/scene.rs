@@ -121,14 +121,6 @@ impl Member {
         self.made.is_some_and(|made| made.hidden)
     }
 
-    /// What it has of this timeline is what a person made by hand, there or on a member that it had it from, whatever the cluster has of that
-    /// number.
-    #[must_use]
-    pub fn by_hand_on(&self, timeline: Timeline) -> Option<ByHand> {
-        let mut any = [self.made, self.given].into_iter().flatten();
-        any.find(|made| made.timeline == timeline)
-    }
-
     /// So is what it was given of such a timeline, before its number was the cluster's as well perhaps: it has that one's first record, and no
     /// upstream's log continues it.
     fn misled(&self) -> bool {
@@ -137,6 +129,14 @@ impl Member {
                 .is_some_and(|standing| standing.timeline == made.timeline)
         };
         self.mistaken() || self.given.is_some_and(|given| given.hidden && on(given))
+    }
+
+    /// What it has of this timeline is what a person made by hand, there or on a member that it had it from, whatever the cluster has of that
+    /// number.
+    #[must_use]
+    pub fn by_hand_on(&self, timeline: Timeline) -> Option<ByHand> {
+        let mut any = [self.made, self.given].into_iter().flatten();
+        any.find(|made| made.timeline == timeline)
     }
 
     /// It accepts writes.
