@@ -64,6 +64,8 @@ records! {
         archive_mode "archive_mode": bool = false,
         /// PostgreSQL's wal_receiver_timeout in seconds.
         wal_receiver_timeout "wal_receiver_timeout": u64 = 60,
+        /// PostgreSQL's wal_retrieve_retry_interval in milliseconds; the default is what the agent writes.
+        wal_retrieve_retry_interval "wal_retrieve_retry_interval": u64 = 500,
     }
 }
 

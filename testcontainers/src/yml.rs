@@ -172,6 +172,7 @@ fn bootstrap(text: &mut String, settings: &Settings) {
       use_pg_rewind: {}
       parameters:
         wal_receiver_timeout: {}s
+        wal_retrieve_retry_interval: {}ms
   initdb:
   - encoding: UTF8
   - data-checksums
@@ -193,6 +194,7 @@ fn bootstrap(text: &mut String, settings: &Settings) {
         settings.use_slots,
         settings.use_pg_rewind,
         settings.wal_receiver_timeout,
+        settings.wal_retrieve_retry_interval,
     );
 }
 

@@ -3,8 +3,9 @@
 //! Whose right by the lock or by grants runs is no reason for a failover, whatever the others have heard of it. What counts is the right that its
 //! agent knows of.
 //!
-//! Not counted: a key that a person deletes; and a right by grants that came after the order, for a leader whose right had been over by then
-//! (15628610): it lives on, and takes the lock again.
+//! Not counted: a key that a person deletes; a right by grants that came after the order, for a leader whose right had been over by then
+//! (15628610): it lives on, and takes the lock again; and a right by grants that need not be asked of whom a person names in a manual failover, who
+//! cannot know of it (18019593).
 
 use std::collections::BTreeMap;
 
@@ -21,8 +22,8 @@ const UNDER_WAY: Time = 60 * SEC;
 pub struct Reign {
     /// The last grants of each.
     grants: BTreeMap<NodeIndex, Fact>,
-    /// When a member last ordered to end one.
-    ordered: Option<Time>,
+    /// When a member last ordered to end one, and whether a person had named it.
+    ordered: Option<(Time, bool)>,
 }
 
 impl Reign {
@@ -38,18 +39,19 @@ impl Reign {
                 order: Deed::EndReign,
                 ..
             } => {
-                self.ordered = Some(moment.at);
+                let forced = moment.scene.forced(moment.fact.node?);
+                self.ordered = Some((moment.at, forced));
                 None
             }
             Seen::LockLost {
                 why: LeaseEnd::Deposed,
                 ..
             } => {
-                let ordered = self.ordered.filter(|at| moment.at <= at + UNDER_WAY)?;
+                let (ordered, forced) = self.ordered.filter(|(at, _)| moment.at <= at + UNDER_WAY)?;
                 let node = moment.fact.node?;
                 let (until, told) = calm.known(node)?;
-                let late = self.grants.get(&node) == Some(&told) && ordered <= told.at;
-                if until <= moment.at || late {
+                let granted = self.grants.get(&node) == Some(&told);
+                if until <= moment.at || granted && (forced || ordered <= told.at) {
                     return None;
                 }
                 let left = seconds(until - moment.at);
@@ -109,8 +111,11 @@ mod tests {
 
     #[test]
     fn grants_count_that_were_there_before_the_order() {
-        for (granted_first, fine) in [(true, false), (false, true)] {
+        for (granted_first, named, fine) in [(true, false, false), (true, true, true), (false, false, true)] {
             let mut run = MadeUp::leading(2);
+            if named {
+                run.person_names(1);
+            }
             run.right(0, 0);
             run.done(0, Deed::Renew);
             run.later(5500);

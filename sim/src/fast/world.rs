@@ -69,13 +69,10 @@ pub struct World {
 }
 
 /// A member's PostgreSQL, before there is anything.
-fn server(seed: u64, node: usize, synchronous: bool) -> Server {
+fn server(seed: u64, node: usize, settings: &surus_scenarios::Settings) -> Server {
     let peer = Peer(u32::try_from(node).unwrap_or(u32::MAX));
     let mut server = Server::new(peer, Costs::ORDINARY, Rng::new(seed, 100 + u64::from(peer.0)));
-    server.settings.connect_timeout = Settings::AGENTS_PATIENCE;
-    server.settings.wal_keep_size = 128 << 20;
-    // What becomes visible by a restart must not come before the `sync` key allows it.
-    server.settings.restart_after_crash = !synchronous;
+    server.settings = Settings::by_agent(settings);
     server
 }
 
@@ -84,7 +81,6 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, shape: &Shape, keep: Keep) -> Self {
         let mut rng = Rng::new(seed, 2);
-        let synchronous = shape.settings.synchronous_mode != surus_scenarios::SyncMode::Off;
         let names: Vec<_> = shape
             .members
             .iter()
@@ -95,7 +91,8 @@ impl World {
             .iter()
             .enumerate()
             .map(|(node, member)| {
-                Host::new(member, &shape.settings, server(seed, node, synchronous), &mut rng)
+                let server = server(seed, node, &shape.settings);
+                Host::new(member, &shape.settings, server, &mut rng)
             })
             .collect();
         let mut world = Self {

@@ -111,13 +111,14 @@ impl Host {
         name: String,
         machine: Machine,
         clock: Clock,
-        synchronous: bool,
+        settings: &surus_scenarios::Settings,
         seed: u64,
     ) -> Self {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let stream = 30 + u64::from(number);
         let mut server = Server::new(Peer(number), Costs::ORDINARY, Rng::new(seed, stream));
-        server.settings.connect_timeout = Settings::AGENTS_PATIENCE;
+        server.settings = Settings::by_agent(settings);
+        let synchronous = settings.synchronous_mode != surus_scenarios::SyncMode::Off;
         Self {
             index,
             name,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use surus::agent::Told;
 use surus_core::types::NodeName;
-use surus_scenarios::{Shape, SyncMode};
+use surus_scenarios::Shape;
 use tokio::sync::mpsc;
 
 use super::agent::{Agent, File};
@@ -153,8 +153,7 @@ impl World {
                 let drift = member.tags.drift_ppm.unwrap_or(drawn);
                 let clock = Clock::new(rng.range(SEC, 100_000 * SEC), drift);
                 let name = member.name.as_str().to_owned();
-                let synchronous = shape.settings.synchronous_mode != SyncMode::Off;
-                Host::new(index, name, machines.hosts[index], clock, synchronous, seed)
+                Host::new(index, name, machines.hosts[index], clock, &shape.settings, seed)
             })
             .collect();
         let hub = Hub::new(Arc::clone(&net), hosts, Recorder::new(names, keep), seed);

@@ -64,8 +64,14 @@ pub enum Message {
         /// The standby shall answer at once.
         ping: bool,
     },
-    /// To the standby: the timeline ends here for this upstream.
-    EndOfTimeline,
+    /// To the standby: the timeline ends here for this upstream, which went on with another, and the history files that the standby then asks
+    /// for.
+    EndOfTimeline {
+        /// The next timeline.
+        timeline: u32,
+        /// The upstream's history files up to that one's, from the standby's timeline on.
+        histories: Vec<(u32, Vec<Fork>)>,
+    },
     /// To the standby: an error, and the connection's end.
     Refused(Refused),
     /// Either way: the connection is closed. A host that is lost does not send it.

@@ -159,9 +159,15 @@ impl Server {
                     self.report(now, false);
                 }
             }
-            Message::EndOfTimeline => {
-                if let Some(receiver) = self.receiver(link) {
-                    receiver.state = ReceiverState::Waiting;
+            Message::EndOfTimeline { timeline, histories } => {
+                let Some(receiver) = self.receiver(link) else {
+                    return;
+                };
+                receiver.state = ReceiverState::Waiting;
+                let wanted = receiver.timeline;
+                if let Err(why) = self.fetch_histories(wanted, timeline, &histories) {
+                    self.lost_upstream(now, why);
+                    return;
                 }
                 self.happened(Happening::Disconnected(
                     "the upstream has no more of this timeline",
@@ -184,15 +190,8 @@ impl Server {
         if theirs < wanted {
             return Err("the highest timeline of the upstream is behind ours");
         }
-        let cluster = self.cluster_mut().ok_or("no cluster")?;
-        for timeline in wanted.max(2)..=theirs {
-            if cluster.histories.has(timeline) {
-                continue;
-            }
-            let file = files.iter().find(|(number, _)| *number == timeline);
-            let (_, forks) = file.ok_or("could not receive a timeline history file")?;
-            cluster.histories.write(timeline, forks.clone());
-        }
+        self.fetch_histories(wanted, theirs, &files)?;
+        let cluster = self.cluster().ok_or("no cluster")?;
         let from = segment_start(cluster.valid_end());
         if let Some(receiver) = self.receiver(link) {
             receiver.state = ReceiverState::Streaming;
@@ -207,6 +206,25 @@ impl Server {
             from,
         };
         self.send(link.upstream, link, start);
+        Ok(())
+    }
+
+    /// The history files up to `theirs` that this standby lacks.
+    fn fetch_histories(
+        &mut self,
+        wanted: u32,
+        theirs: u32,
+        files: &[(u32, Vec<super::timeline::Fork>)],
+    ) -> Result<(), &'static str> {
+        let cluster = self.cluster_mut().ok_or("no cluster")?;
+        for timeline in wanted.max(2)..=theirs {
+            if cluster.histories.has(timeline) {
+                continue;
+            }
+            let file = files.iter().find(|(number, _)| *number == timeline);
+            let (_, forks) = file.ok_or("could not receive a timeline history file")?;
+            cluster.histories.write(timeline, forks.clone());
+        }
         Ok(())
     }
 

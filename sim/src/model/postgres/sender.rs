@@ -132,8 +132,7 @@ impl Server {
             return;
         }
         let system_id = cluster.control.system_id;
-        let files = cluster.histories.all().range(from.min(timeline)..=timeline);
-        let histories = files.map(|(number, forks)| (*number, forks.clone())).collect();
+        let histories = cluster.histories.files(from, timeline);
         if let Some(sender) = known {
             sender.heard = now;
         } else {
@@ -235,8 +234,12 @@ impl Server {
                 if limit <= from {
                     if past {
                         sender.state = SenderState::Startup;
+                        let path = cluster.histories.path(sender.timeline, current);
+                        let timeline = path.first().map_or(current, |(next, _)| *next);
+                        let histories = cluster.histories.files(sender.timeline, timeline);
                         self.release_slot(link);
-                        self.send(link.standby, link, Message::EndOfTimeline);
+                        let end = Message::EndOfTimeline { timeline, histories };
+                        self.send(link.standby, link, end);
                     }
                     break;
                 }

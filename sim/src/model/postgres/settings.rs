@@ -3,6 +3,8 @@
 //! Every duration of the model is either a setting, with PostgreSQL's own default, or drawn from a [`Span`] of [`Costs`]: nothing here
 //! reads a clock.
 
+use surus_scenarios::SyncMode;
+
 use crate::clock::{MS, SEC, Time};
 use crate::rng::Rng;
 
@@ -93,7 +95,20 @@ pub struct Settings {
 impl Settings {
     /// [`Self::connect_timeout`] by what the agent writes into `primary_conninfo`: keepalives after 10 s and three times 5 s, and
     /// `tcp_user_timeout` of as much.
-    pub const AGENTS_PATIENCE: Time = 25 * SEC;
+    const AGENTS_PATIENCE: Time = 25 * SEC;
+
+    /// What the agent makes of the settings of a cluster, as far as they are not PostgreSQL's own: its file says so much, whoever leads.
+    #[must_use]
+    pub fn by_agent(cluster: &surus_scenarios::Settings) -> Self {
+        Self {
+            connect_timeout: Self::AGENTS_PATIENCE,
+            wal_keep_size: 128 << 20,
+            wal_retrieve_retry_interval: cluster.wal_retrieve_retry_interval * MS,
+            // What becomes visible by a restart must not come before the `sync` key allows it.
+            restart_after_crash: cluster.synchronous_mode == SyncMode::Off,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Settings {

@@ -108,6 +108,13 @@ impl Histories {
         path
     }
 
+    /// The files of these timelines; one that is missing here is not among them.
+    #[must_use]
+    pub fn files(&self, from: u32, to: u32) -> Vec<(u32, Vec<Fork>)> {
+        let files = self.0.range(from.min(to)..=to);
+        files.map(|(number, forks)| (*number, forks.clone())).collect()
+    }
+
     /// All files.
     #[must_use]
     pub fn all(&self) -> &BTreeMap<u32, Vec<Fork>> {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::SEC;
 use crate::model::postgres::wal::{SEGMENT, segment_start};
-use crate::model::postgres::{Ended, Refusal, StopMode};
+use crate::model::postgres::{Ended, Refusal, Relation, StopMode};
 
 fn received(cluster: &Cluster, server: usize) -> Option<u64> {
     let probe = cluster.servers[server].probe().unwrap();
@@ -208,4 +208,18 @@ fn a_torn_record_that_was_streamed_is_replaced_by_what_is_written_after_it() {
     cluster.pass(100 * SEC);
     cluster.commit(0);
     assert_eq!(cluster.position(0), cluster.position(1));
+}
+
+#[test]
+fn a_standby_of_one_that_is_promoted_goes_on_with_the_new_timeline_at_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.follow(2, 1);
+    cluster.commit(0);
+    let now = cluster.now;
+    cluster.at(1).promote(now).unwrap();
+    cluster.settle();
+    assert!(cluster.streams(2), "without another attempt to connect");
+    cluster.commit(1);
+    let log = |server: usize| &cluster.servers[server].cluster().unwrap().log;
+    assert_eq!(log(1).relation(log(2)), Relation::Equal);
 }
