@@ -11,7 +11,7 @@ use crate::facts::REMEMBERED;
 use crate::rules::{self, Context};
 use crate::slots::slot_name;
 use crate::state::{AfterPromotion, Cadence};
-use crate::sync;
+use crate::sync::{self, Mode};
 use crate::types::{MonoTime, NodeName};
 use crate::view::{ClusterView, DataDir, Due, Initialize, Process, ServerRole};
 use crate::zoo::{Flaw, lacks};
@@ -26,6 +26,10 @@ const HANDING_OVER: (Duration, Duration) = (Duration::from_millis(10), Duration:
 /// The longest time between two writings of the failsafe list or the history: each is written when it is not what it should be, and whoever has
 /// just come cannot lead before the list names it. With a `loop_wait` of 10 s half a round is long.
 const KEYS: Duration = Duration::from_millis(500);
+
+/// The longest time between two looks of a primary in a synchronous mode: commits wait for a standby that is gone, and one that came back
+/// protects nothing, until a look shows it. With a `loop_wait` of 10 s a round is long.
+const STANDBYS: Duration = Duration::from_secs(1);
 
 /// The pace at which replicas move the slots of other members forward.
 const SLOTS_ON_REPLICA: Duration = Duration::from_secs(10);
@@ -131,7 +135,12 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         Some(Process::Unresponsive { .. } | Process::Absent) => false,
         Some(Process::Running(_)) => !ctx.settled(),
     };
-    let every = if brisk { BRISK } else { ctx.config.round() };
+    let synchronous = ctx.config.synchronous.mode != Mode::Off && ctx.primary().is_some();
+    let every = match brisk {
+        true => BRISK,
+        false if synchronous && !lacks(Flaw::StandbysByTheRound) => STANDBYS.min(ctx.config.round()),
+        false => ctx.config.round(),
+    };
     if brisk {
         due.probe = due.probe.min(ctx.now.plus(BRISK));
     }
@@ -141,6 +150,11 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
 fn read(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     if let Some((_, until)) = rules::awaited(ctx) {
         due.read = due.read.min(until);
+    }
+    // Reads failed while etcd was away, and the next may be a round off. That the lock is free is known by the watch, which is no ground to take it.
+    let waits = ctx.facts.leaderless.is_some() && ctx.stale_view().is_some();
+    if waits && !lacks(Flaw::StaleUntilTheRound) {
+        due.read = due.read.min(ctx.now);
     }
     pace(ctx, &mut due.read, ctx.config.round(), Lane::Read, || {
         Order::ReadCluster

@@ -15,7 +15,7 @@ use crate::input::{Input, OperatorOrder, RequestId};
 use crate::lanes::Lanes;
 use crate::lease::Lease;
 use crate::rules::{self, Context, Intent};
-use crate::state::{AfterPromotion, Reached, State, Writes};
+use crate::state::{AfterPromotion, Promise, Reached, State, Writes};
 use crate::types::{Generation, MonoTime};
 use crate::view::{ClusterView, DataDir, Initialize, Process};
 use crate::zoo::{Flaw, lacks};
@@ -263,6 +263,10 @@ impl Node {
         let had_key = registered(&self.facts);
         let wished = self.facts.wished;
         self.facts.observe_cluster(&self.config, self.now, view);
+        let view = self.facts.view();
+        self.state
+            .promise
+            .take_if(|promise| view.is_some_and(|view| promise.void(view)));
         if had_key && !registered(&self.facts) {
             // Who looks for the best candidate asks those that have a key, and waits a moment only for one that has just lost it.
             self.state.due.publish = self.now;
@@ -301,7 +305,7 @@ impl Node {
             .state
             .promise
             .as_ref()
-            .is_some_and(|(to, until)| to != leader && self.now < *until);
+            .is_some_and(|promise| promise.to != *leader && self.now < promise.until);
         let given = given && !lacks(Flaw::GrantToTwo);
         if !self.config.failsafe_mode || taking || leads || other || given || self.state.exiting {
             return false;
@@ -310,7 +314,16 @@ impl Node {
         let asked = asked.filter(|_| !lacks(Flaw::PromiseAsKnown));
         let ttl = self.config.ttl.max(claimed.max(asked).unwrap_or_default());
         if !lacks(Flaw::PromiseForgotten) {
-            self.state.promise = Some((leader.clone(), self.now.plus(Config::foreign_right(ttl))));
+            self.state.promise = Some(Promise {
+                to: leader.clone(),
+                until: self.now.plus(Config::foreign_right(ttl)),
+                status: Some(
+                    self.facts
+                        .view()
+                        .map(|view| view.status_revision)
+                        .unwrap_or_default(),
+                ),
+            });
         }
         true
     }
@@ -534,7 +547,10 @@ impl Node {
         let free = self.facts.leaderless.unwrap_or(MonoTime::ZERO);
         consider(free.plus(rules::SUCCESSION), "nobody has taken the lock");
         consider(
-            state.promise.as_ref().map_or(MonoTime::ZERO, |(_, until)| *until),
+            state
+                .promise
+                .as_ref()
+                .map_or(MonoTime::ZERO, |promise| promise.until),
             "promise ends",
         );
         consider(

@@ -9,7 +9,8 @@ use crate::input::{OperatorOrder, RequestId};
 use crate::lease::Lease;
 use crate::sync::progress::Progress;
 use crate::types::{Lsn, MonoTime, NodeName, Revision, SystemId, Timeline};
-use crate::view::{Fork, HistoryLine, Server};
+use crate::view::{ClusterView, Fork, HistoryLine, Server};
+use crate::zoo::{Flaw, lacks};
 
 /// The node's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +63,8 @@ pub struct State {
     pub unresponsive_since: Option<MonoTime>,
     /// No attempt at the lock before this.
     pub cooldown: MonoTime,
-    /// To whom a failsafe grant was given, and until when it binds.
-    pub promise: Option<(NodeName, MonoTime)>,
+    /// A failsafe grant that was given.
+    pub promise: Option<Promise>,
     /// This node claimed the `initialize` key.
     pub claimed: bool,
     /// This node created the cluster and the `initialize` key does not say so yet: nothing of it runs.
@@ -72,6 +73,8 @@ pub struct State {
     pub handover: Option<Handover>,
     /// The operator's wish that could not be met.
     pub refused: Option<Revision>,
+    /// When the last restart of PostgreSQL ended that somebody had asked for.
+    pub restarted: MonoTime,
     /// When PostgreSQL was last started, and how.
     pub last_start: Option<(MonoTime, Order)>,
     /// What an operator asked of PostgreSQL.
@@ -122,6 +125,28 @@ pub struct State {
     pub known: BTreeMap<NodeName, MonoTime>,
     /// When routine work is due.
     pub due: Cadence,
+}
+
+/// A failsafe grant that binds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// Who may stay primary.
+    pub to: NodeName,
+    /// Until when.
+    pub until: MonoTime,
+    /// The revision of `status` that was known when it was given; `None` if it is of a history of the store that is gone.
+    pub status: Option<Revision>,
+}
+
+impl Promise {
+    /// Whoever it was given to has stopped PostgreSQL and given the lock back since. Who takes the lock finds in its transaction that this is still
+    /// the last word.
+    #[must_use]
+    pub fn void(&self, view: &ClusterView) -> bool {
+        let vacated = view.status.as_ref().and_then(|status| status.vacated.as_ref());
+        let newer = self.status.is_some_and(|known| known < view.status_revision);
+        newer && view.leader.is_none() && vacated == Some(&self.to) && !lacks(Flaw::PromiseOutlived)
+    }
 }
 
 /// A hand-over of the lock: a switchover, or the end of the agent.
@@ -311,6 +336,7 @@ impl State {
             created: None,
             handover: None,
             refused: None,
+            restarted: MonoTime::ZERO,
             last_start: None,
             asked: None,
             asked_at: MonoTime::ZERO,

@@ -215,7 +215,7 @@ impl Statuses {
                     .state
                     .promise
                     .as_ref()
-                    .is_some_and(|(_, until)| explanation.now < *until),
+                    .is_some_and(|promise| explanation.now < promise.until),
             can_take_lock: explanation.could_take_lock.is_ok(),
             stands: explanation.state.stood.map(|stood| stood.timeline),
             watchdog_failed: false,

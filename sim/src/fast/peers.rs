@@ -162,7 +162,7 @@ impl World {
         let explanation = agent.core.explain();
         let claimed = explanation.facts.view().and_then(ClusterView::claimed_ttl);
         let promise = explanation.state.promise.as_ref();
-        let kept = promise.map_or(Duration::ZERO, |(_, until)| until.since(local));
+        let kept = promise.map_or(Duration::ZERO, |promise| promise.until.since(local));
         let own = Duration::from_secs(self.hosts[node].settings.ttl);
         self.hosts[node].rivalry.granted = Some(self.now);
         self.hosts[node].promises = own.max(asked).max(claimed.unwrap_or_default()).min(kept);

@@ -168,7 +168,10 @@ impl Node {
             self.state.cooldown = now.plus(AFTER_GIVING_UP);
         }
         self.state.lost_lock();
-        self.state.handover = None;
+        if let Some(handover) = self.state.handover.take() {
+            // If the lock comes back, nobody could take it: clients do not wait for another attempt.
+            self.state.refused = handover.key;
+        }
         self.state.lease.until = self.state.lease.until.min(now);
         self.state.lease.by_failsafe = false;
         self.state.due.read = now;
@@ -238,6 +241,9 @@ impl Node {
         self.state.nudged = None;
         self.state.rebuilt = None;
         self.state.published = None;
+        if let Some(promise) = &mut self.state.promise {
+            promise.status = None;
+        }
         self.facts.start_over();
     }
 
@@ -357,6 +363,7 @@ impl Node {
                     self.state.reigned = true;
                     self.state.checkpoint = AfterPromotion::Wanted;
                 }
+                Order::Restart { .. } => self.state.restarted = now,
                 Order::BaseBackup { .. } => {
                     self.state.reclone = None;
                     self.state.ancestry = None;

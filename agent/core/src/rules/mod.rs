@@ -32,7 +32,7 @@ use crate::facts::Facts;
 use crate::lanes::{Lanes, Outstanding};
 use crate::slots::slot_name;
 use crate::state::{Handover, Reached, State};
-use crate::sync::{self, Mode};
+use crate::sync::{self, Mode, SyncKey};
 use crate::types::{Lsn, MonoTime, NodeName, Revision, SystemId};
 use crate::view::{ClusterView, Initialize, Process, Server, ServerRole};
 use crate::zoo::{Flaw, lacks};
@@ -423,14 +423,19 @@ impl<'a> Context<'a> {
         if let Some(guard) = self.old_right() {
             return Some(guard);
         }
-        let (_, until) = self.state.promise.as_ref()?;
-        let left = until.since(self.now);
-        (self.now < *until).then_some(Guard::FailsafePromise { left })
+        self.promised()
+    }
+
+    /// A failsafe grant of this node's own binds it.
+    pub(crate) fn promised(&self) -> Option<Guard> {
+        let promise = self.state.promise.as_ref()?;
+        let left = promise.until.since(self.now);
+        (self.now < promise.until).then_some(Guard::FailsafePromise { left })
     }
 
     /// When the rights that this node knows of are over: from then on no other primary acknowledges anything.
     pub(crate) fn rights_end(&self) -> MonoTime {
-        let granted = self.state.promise.as_ref().map(|(_, until)| *until);
+        let granted = self.state.promise.as_ref().map(|promise| promise.until);
         self.facts
             .foreign
             .until
@@ -466,10 +471,13 @@ impl<'a> Context<'a> {
             .any(|(name, member)| member.running() && !member.nofailover && self.electable(name))
     }
 
-    /// Who is not named in the `sync` key cannot take the lock; in quorum mode votes decide.
+    /// Who is not named in the `sync` key cannot take the lock; in quorum mode votes decide, if there are voters. The key counts as long as it
+    /// stands, whatever the mode is by now, for who wrote it may not have heard of that.
     pub(crate) fn electable(&self, name: &NodeName) -> bool {
+        let quorum = self.config.synchronous.mode == Mode::Quorum;
+        let by_votes = |key: &SyncKey| quorum && (!key.voters.is_empty() || lacks(Flaw::VoterlessElected));
         let key = self.facts.sync_key();
-        self.config.synchronous.mode != Mode::On || key.is_none_or(|key| key.names(name))
+        key.is_none_or(|key| key.names(name) || by_votes(key))
     }
 
     /// The leader would ask this member before it stays primary without etcd; nobody else takes the lock.

@@ -8,7 +8,6 @@ use crate::action::{Grounds, Lane, Order};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::facts::REMEMBERED;
 use crate::state::Writes;
-use crate::sync::Mode;
 use crate::types::{Lsn, MonoTime, NodeName, Timeline};
 use crate::view::{ClusterView, FailoverKey, Server};
 use crate::zoo::{Flaw, lacks};
@@ -105,10 +104,8 @@ pub(crate) fn could_take_lock<'a>(ctx: &Context<'a>) -> Result<&'a Server, Guard
             left: ctx.state.cooldown.since(ctx.now),
         });
     }
-    if let Some((_, until)) = ctx.state.promise.as_ref().filter(|(_, until)| ctx.now < *until) {
-        return Err(Guard::FailsafePromise {
-            left: until.since(ctx.now),
-        });
+    if let Some(guard) = ctx.promised() {
+        return Err(guard);
     }
     if let Some(guard) = unsynchronous(ctx) {
         return Err(guard);
@@ -159,17 +156,15 @@ pub(super) fn unpublished(ctx: &Context<'_>, server: &Server) -> bool {
     })
 }
 
-/// The `sync` key names others: whoever is to lead has every commit that clients were told of. It counts as long as it stands, whatever the
-/// mode is by now, for who wrote it may not have heard of that. In quorum mode votes are counted instead, see [`votes`].
+/// The `sync` key names others: whoever is to lead has every commit that clients were told of. In quorum mode votes are counted instead, see
+/// [`votes`].
 fn unsynchronous(ctx: &Context<'_>) -> Option<Guard> {
     let key = ctx
         .facts
         .sync_key()
         .filter(|_| !forced(ctx) && !lacks(Flaw::SyncUnheeded))?;
-    let named = key.names(ctx.me());
-    let by_votes = ctx.config.synchronous.mode == Mode::Quorum && !key.voters.is_empty();
     let leader = key.leader.clone();
-    (!named && !by_votes).then_some(Guard::NotSynchronous { leader })
+    (!ctx.electable(ctx.me())).then_some(Guard::NotSynchronous { leader })
 }
 
 /// As many voters as the `sync` key demands have said that they are not ahead of this node, at a time when the last primary could not
@@ -368,7 +363,8 @@ fn peer(ctx: &Context<'_>, server: &Server, name: &NodeName) -> Result<(), Guard
             by: theirs.1.ahead_of(own.1),
         });
     }
-    if own == theirs && ctx.config.failover_priority < status.failover_priority {
+    let preferred = ctx.config.failover_priority < status.failover_priority;
+    if own == theirs && preferred && (!chosen(ctx) || lacks(Flaw::PreferredFirst)) {
         return Err(Guard::PeerPreferred(name.clone()));
     }
     Ok(())

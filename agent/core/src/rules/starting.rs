@@ -6,11 +6,12 @@ use super::{Context, Intent, Plan, Trail};
 use crate::action::{Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::view::Process;
+use crate::zoo::{Flaw, lacks};
 
 /// Waits for a starting PostgreSQL.
 ///
 /// The primary of this reign may take `primary_start_timeout`; then it is stopped and the lock given up, if somebody could
-/// take over.
+/// take over. A restart that somebody asked for is no crash, and may take [`STARTS_IN`] also where that timeout is zero.
 pub(super) fn starting(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     let Some(Process::Starting { .. }) = ctx.facts.process() else {
         return None;
@@ -25,7 +26,10 @@ pub(super) fn starting(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     else {
         return Some(Plan::hold(Rule::AwaitStart));
     };
-    let limit = since.plus(ctx.config.primary_start_timeout);
+    let mut limit = since.plus(ctx.config.primary_start_timeout);
+    if !lacks(Flaw::RestartCountsAsCrash) {
+        limit = limit.max(ctx.state.restarted.plus(STARTS_IN));
+    }
     if ctx.now < limit {
         return Some(Plan::hold(Rule::AwaitStart));
     }
@@ -63,7 +67,8 @@ fn misled(ctx: &Context<'_>) -> Option<Plan> {
     Some(Plan::order(Rule::StartReplica, order).because(Evidence::Leader(wanted.name)))
 }
 
-/// How long a replica may take to come up before it is looked at whom it was started to follow.
+/// How long a server that was stopped cleanly may take to come up: a replica, before it is looked at whom it was started to follow, and a primary
+/// that was restarted.
 const STARTS_IN: Duration = Duration::from_secs(10);
 
 /// For so long a primary may leave a look unanswered before another takes over, in a ttl of this length: two thirds, so that what follows, a second

@@ -34,7 +34,8 @@ fn promised(own: u64, asked: Option<u64>) -> Duration {
         _ => None,
     });
     assert_eq!(reply, Some(true));
-    let (to, until) = story.node.explain().state.promise.clone().expect("it granted");
+    let surus_core::state::Promise { to, until, .. } =
+        story.node.explain().state.promise.clone().expect("it granted");
     assert_eq!(to, "b".into());
     until.since(MonoTime::from_millis(story.now))
 }
