@@ -4,7 +4,7 @@
 //! supervisors start whatever is down.
 //!
 //! - L1: somebody holds the lock and accepts writes within [`primary_within`].
-//! - L3: and everybody else streams from it, within [`RETURN`].
+//! - L3: and everybody else streams from it, within [`return_within`].
 //! - L4: once that is so, clients that write get at least one answer in every [`SILENCE`].
 //!
 //! Once each has been reached it has been reached: what happens later is judged by the rules of safety alone.
@@ -22,8 +22,12 @@ const BACKOFF: Time = 30 * SEC;
 /// How long a node that gave the lock up leaves it to others.
 const GAVE_UP: Time = 10 * SEC;
 
-/// A full rejoin can need two of the longest waits, a rebuild, and a primary first.
-pub const RETURN: Time = 100 * SEC;
+/// Everybody must be back so long after the faults, at the longest: a full rejoin can need two of the longest waits, a rebuild, and a primary
+/// first, for which the longer of [`primary_within`]'s lifetimes count.
+#[must_use]
+pub const fn return_within(ttl: Time) -> Time {
+    100 * SEC + 5 * ttl.saturating_sub(15 * SEC)
+}
 
 /// Clients that write to a whole cluster and hear nothing for so long are cut off.
 pub const SILENCE: Time = 15 * SEC;
@@ -76,7 +80,7 @@ impl Liveness {
             self.whole = Some(moment.at);
             return None;
         };
-        if RETURN < since {
+        if return_within(ttl(scene)) < since {
             let text = format!("{:.0} s after the last fault {why}", seconds(since));
             return moment.breaks(Invariant::L3, None, text);
         }

@@ -19,6 +19,9 @@ const TIMINGS: [(u64, u64, u64); 7] = [
     (15, 3, 4),
 ];
 
+/// The same, of Patroni's examples.
+const USUAL: (u64, u64, u64) = (30, 10, 10);
+
 /// The shape of a seed's world.
 pub(super) fn shape(rng: &mut Rng, temper: Temper, nodes: Option<usize>) -> Shape {
     let drawn = SIZES[rng.index(SIZES.len())];
@@ -78,6 +81,23 @@ fn settings(rng: &mut Rng, temper: Temper, shape: &mut Shape) {
     settings.use_slots = !rng.one_in(5);
     if rng.one_in(6) {
         settings.primary_start_timeout = [0, 5][rng.index(2)];
+    }
+}
+
+/// Half of the worlds in which nothing fails have the times that most people have, with which whatever waits for a round waits for long; and one of
+/// five others, mild ones apart. There standbys try again at once, as the agent has it, or, in one world of three, with PostgreSQL's own patience.
+pub(super) fn paces(rng: &mut Rng, shape: &mut Shape, temper: Temper) {
+    let settings = &mut shape.settings;
+    let usual = match temper {
+        Temper::Planned => rng.one_in(2),
+        Temper::Mild | Temper::Aimed => false,
+        Temper::Rough | Temper::Paused | Temper::Birth => rng.one_in(5),
+    };
+    if usual {
+        (settings.ttl, settings.loop_wait, settings.retry_timeout) = USUAL;
+    }
+    if temper != Temper::Planned && rng.one_in(3) {
+        settings.wal_retrieve_retry_interval = 5000;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The nemesis: a story made from a seed before the run, so that it can be printed, replayed and cut down.
 //!
 //! ```text
-//!   seed ──► temper   what kind of bad days: rough, mild, paused, at the cluster's birth, aimed
+//!   seed ──► temper   what kind of days: rough, mild, paused, at the cluster's birth, aimed, planned
 //!        ──► cast     members, tags, settings, where etcd lives, clients and routers
 //!        ──► swarm    which kinds of faults this seed has, and how often each
 //!        ──► rhythm   when: single, in pairs, in bursts; and failovers one after another
@@ -18,21 +18,26 @@
 
 mod cast;
 mod faults;
+mod planned;
 mod plots;
 mod rhythm;
 mod swarm;
 mod traps;
 
-use surus_scenarios::{Expectation, Nanos, Planned, Story};
+use surus_scenarios::{Expectation, Nanos, Planned, Shape, Story};
 
+use crate::check::liveness::return_within;
 use crate::clock::SEC;
 use crate::rng::Rng;
 
 pub use swarm::Kind;
 
-/// After the last fault everything must be well within this time: the longest back-off of the core is 30 s, and a full
-/// rejoin can need two of them.
-const BOUND: Nanos = Nanos::secs(100);
+/// After the last fault everything must be well within this time.
+fn healthy(shape: &Shape) -> Expectation {
+    Expectation::Healthy {
+        within: Nanos(return_within(shape.settings.ttl * SEC)),
+    }
+}
 
 /// Plots there may be: one more takes seeds from few others.
 const PLACES: usize = 64;
@@ -50,6 +55,8 @@ pub enum Temper {
     Birth,
     /// One situation that chance finds too seldom.
     Aimed,
+    /// Nothing fails, and people do what they plan: clients hardly notice.
+    Planned,
 }
 
 impl Temper {
@@ -61,6 +68,7 @@ impl Temper {
             8 => Self::Paused,
             7 => Self::Birth,
             5 | 6 => Self::Aimed,
+            4 => Self::Planned,
             _ => Self::Rough,
         }
     }
@@ -68,6 +76,9 @@ impl Temper {
 
 /// What the chance of synchronous modes is drawn for, apart from all else: so a seed's faults are the same with them and without.
 const SYNCHRONOUS: u64 = 4;
+
+/// And what the paces that most people leave as they are.
+const PACES: u64 = 5;
 
 /// What a seed shall not draw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,9 +104,16 @@ pub fn story(seed: u64, fixed: Fixed) -> Story {
     }
     let mut shape = cast::shape(&mut rng, temper, fixed.nodes);
     cast::synchronous(&mut Rng::new(seed, SYNCHRONOUS), &mut shape, fixed.synchronous);
-    let swarm = swarm::Swarm::new(&mut rng, temper, &shape);
-    let (steps, end) = rhythm::steps(&mut rng, temper, &swarm, &shape);
-    let mut expectations = vec![Expectation::Healthy { within: BOUND }];
+    cast::paces(&mut Rng::new(seed, PACES), &mut shape, temper);
+    let mut expectations = vec![healthy(&shape)];
+    let (steps, end) = if temper == Temper::Planned {
+        planned::cast(&mut rng, &mut shape);
+        expectations.extend(planned::expectations());
+        planned::steps(&mut rng, &shape)
+    } else {
+        let swarm = swarm::Swarm::new(&mut rng, temper, &shape);
+        rhythm::steps(&mut rng, temper, &swarm, &shape)
+    };
     if temper == Temper::Mild {
         expectations.push(Expectation::NoFailover {});
     }
@@ -132,7 +150,7 @@ fn aimed(seed: u64, plot: &plots::Plot, nodes: Option<usize>, rng: &mut Rng) -> 
         title: "made from a seed".to_owned(),
         end: Nanos(begin + last + 4 * shape.settings.ttl * SEC + 20 * SEC),
         steps: steps.into_iter().map(planned).collect(),
-        expectations: vec![Expectation::Healthy { within: BOUND }],
+        expectations: vec![healthy(&shape)],
         shape,
         ..Story::default()
     }
@@ -190,7 +208,7 @@ mod tests {
         };
         let usual = |seed| story(seed, Fixed::default());
         let mut drawn = 0;
-        for seed in (0..300).filter(|seed| Temper::of(*seed) != Temper::Aimed) {
+        for seed in (0..300).filter(|seed| !matches!(Temper::of(*seed), Temper::Aimed | Temper::Planned)) {
             let (asked, usual) = (story(seed, fixed), usual(seed));
             let off = |story: &Story| story.shape.settings.synchronous_mode == SyncMode::Off;
             assert!(!off(&asked), "seed {seed}");

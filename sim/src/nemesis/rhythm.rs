@@ -20,7 +20,7 @@ pub(super) fn steps(rng: &mut Rng, temper: Temper, swarm: &Swarm, shape: &Shape)
     let (mut at, rest) = match temper {
         Temper::Birth => (0, 0),
         Temper::Mild => MILD,
-        Temper::Rough | Temper::Paused | Temper::Aimed => (STANDS, 0),
+        Temper::Rough | Temper::Paused | Temper::Aimed | Temper::Planned => (STANDS, 0),
     };
     let mut steps: Vec<(Time, Step)> = Vec::new();
     while {
