@@ -138,7 +138,7 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
     let synchronous = ctx.config.synchronous.mode != Mode::Off && ctx.primary().is_some();
     let every = match brisk {
         true => BRISK,
-        false if synchronous && !lacks(Flaw::StandbysByTheRound) => STANDBYS.min(ctx.config.round()),
+        false if synchronous => STANDBYS.min(ctx.config.round()),
         false => ctx.config.round(),
     };
     if brisk {
@@ -152,8 +152,7 @@ fn read(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         due.read = due.read.min(until);
     }
     // Reads failed while etcd was away, and the next may be a round off. That the lock is free is known by the watch, which is no ground to take it.
-    let waits = ctx.facts.leaderless.is_some() && ctx.stale_view().is_some();
-    if waits && !lacks(Flaw::StaleUntilTheRound) {
+    if ctx.facts.leaderless.is_some() && ctx.stale_view().is_some() {
         due.read = due.read.min(ctx.now);
     }
     pace(ctx, &mut due.read, ctx.config.round(), Lane::Read, || {

@@ -9,8 +9,8 @@
 //!
 //! Once each has been reached it has been reached: what happens later is judged by the rules of safety alone.
 //!
-//! Not counted, for a person must act: a primary that is said to run without a deadline and whose node does not come back; members whose data
-//! belongs to another cluster (see [`super::Scene::unconverged`]).
+//! Not counted, for a person must act: a primary that is said to run without a deadline and whose node does not come back; a cluster that persons have
+//! led where nobody may (see [`super::Scene::led_astray`]); members whose data belongs to another cluster (see [`super::Scene::unconverged`]).
 
 use super::{Charter, Fact, Invariant, Moment, Scene, Violation, seconds};
 use crate::clock::{SEC, Time};
@@ -71,7 +71,8 @@ impl Liveness {
                 .is_some_and(super::scene::Member::is_primary);
             self.led = leads.then_some(moment.at);
             let bound = primary_within(ttl(scene), moment.charter);
-            if !leads && bound < since && scene.unfenced.is_none() {
+            let by_people = scene.unfenced.is_some() || scene.led_astray();
+            if !leads && bound < since && !by_people {
                 let text = format!("{:.0} s after the last fault there is no primary", seconds(since));
                 return moment.breaks(Invariant::L1, None, text);
             }
@@ -148,6 +149,29 @@ mod tests {
         run.clean();
         pass(&mut run, 10);
         assert_eq!(run.violation().invariant, Invariant::L1);
+    }
+
+    #[test]
+    fn where_persons_led_it_is_for_a_person() {
+        for by_hand in [false, true] {
+            let mut run = MadeUp::leading(2);
+            run.replica(1, at(1, 100), 0);
+            run.release(0);
+            run.replica(0, at(1, 100), 1);
+            run.person_names(1);
+            run.take_lock(1, at(1, 100));
+            let (members, quorum) = (vec![1], 0);
+            run.see(Some(1), Seen::SyncWritten { members, quorum });
+            run.release(1);
+            if by_hand {
+                run.fork_by_hand(1, 100, at(2, 100));
+            }
+            run.see(None, Seen::Healed);
+            pass(&mut run, 300);
+            let found = run.checker.violation.as_ref();
+            let none = (!by_hand).then_some(Invariant::L1);
+            assert_eq!(found.map(|found| found.invariant), none);
+        }
     }
 
     #[test]

@@ -404,11 +404,11 @@ impl Scene {
     /// others. `None`: all is well.
     ///
     /// Not asked of a member whose agent has ended because its data belongs to another cluster, nor of one that needs WAL which its upstream
-    /// has removed, and who streams from it: these are for a person (`surus reinit`).
+    /// has removed, and who streams from it: these are for a person (`surus reinit`); nor of who is to lead where that is (`surus failover`).
     #[must_use]
     pub fn unconverged(&self) -> Option<String> {
         let Some((leader, _)) = self.holder else {
-            return Some("nobody holds the lock".to_owned());
+            return (!self.led_astray()).then(|| "nobody holds the lock".to_owned());
         };
         let first = &self.members[leader];
         if !first.is_primary() {
@@ -433,6 +433,15 @@ impl Scene {
             }
         }
         None
+    }
+
+    /// Nobody may lead but by a person's word: the `sync` key names one whom such a word made the leader, whose reign came to nothing, and whom
+    /// a person has promoted past its agent since.
+    #[must_use]
+    pub fn led_astray(&self) -> bool {
+        let named = self.sync_leader.filter(|node| self.by_word(*node));
+        let member = named.and_then(|node| self.member(node));
+        member.is_some_and(|member| member.made.is_some())
     }
 
     /// The member streams from `leader`, through whomever, or from one that needs WAL which is gone.

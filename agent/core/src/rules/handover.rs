@@ -164,11 +164,15 @@ pub(super) fn progress(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     Some(Plan::order(Rule::HandOver, ctx.release()))
 }
 
-/// Holds still while a standby that streamed may still get the shutdown checkpoint, for a bounded time.
+/// Holds still while a standby that streamed, and may lead, may still get the shutdown checkpoint, for a bounded time.
 pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) -> Option<Plan> {
     let handover = ctx.state.handover.as_ref()?;
     let (_, since) = handover.stopped?;
-    let hopeless = handover.streaming.is_empty() || lacks(Flaw::StandbyUnawaited);
+    let never = |name: &String| {
+        let member = ctx.facts.member(&NodeName(name.clone()));
+        member.is_some_and(|member| member.nofailover)
+    };
+    let hopeless = handover.streaming.iter().all(never) || lacks(Flaw::StandbyUnawaited);
     if hopeless || somebody_has_everything(ctx, handover) || ctx.now >= since.plus(PATIENCE) {
         return None;
     }

@@ -475,7 +475,7 @@ impl<'a> Context<'a> {
     /// stands, whatever the mode is by now, for who wrote it may not have heard of that.
     pub(crate) fn electable(&self, name: &NodeName) -> bool {
         let quorum = self.config.synchronous.mode == Mode::Quorum;
-        let by_votes = |key: &SyncKey| quorum && (!key.voters.is_empty() || lacks(Flaw::VoterlessElected));
+        let by_votes = |key: &SyncKey| quorum && !key.voters.is_empty();
         let key = self.facts.sync_key();
         key.is_none_or(|key| key.names(name) || by_votes(key))
     }

@@ -6,7 +6,6 @@ use super::{Context, Intent, Plan, Trail};
 use crate::action::{Order, StopMode};
 use crate::decision::{Evidence, Guard, Rule};
 use crate::view::Process;
-use crate::zoo::{Flaw, lacks};
 
 /// Waits for a starting PostgreSQL.
 ///
@@ -26,10 +25,8 @@ pub(super) fn starting(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     else {
         return Some(Plan::hold(Rule::AwaitStart));
     };
-    let mut limit = since.plus(ctx.config.primary_start_timeout);
-    if !lacks(Flaw::RestartCountsAsCrash) {
-        limit = limit.max(ctx.state.restarted.plus(STARTS_IN));
-    }
+    let limit = since.plus(ctx.config.primary_start_timeout);
+    let limit = limit.max(ctx.state.restarted.plus(STARTS_IN));
     if ctx.now < limit {
         return Some(Plan::hold(Rule::AwaitStart));
     }

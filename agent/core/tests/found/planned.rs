@@ -184,3 +184,26 @@ fn a_slot_for_who_comes_next_does_not_wait_for_another_round() {
     }
     assert_eq!(gave(&story, slots), 2, "for c");
 }
+
+/// 17000934: a primary that was to end waited five seconds for a standby that may never lead.
+#[test]
+fn a_standby_that_never_leads_is_not_waited_for() {
+    for nofailover in [false, true] {
+        let mut story = leading(Config::new("a".into()));
+        let mut tagged = view(20, Some("a"), 11);
+        let b = tagged.members.get_mut(&NodeName::from("b")).unwrap();
+        Arc::make_mut(b).nofailover = nofailover;
+        story.hear(Input::Cluster(tagged));
+        story.finish(Lane::Guard);
+        story.later(1000);
+        story.probed(serves(1000, |_| {}), ControlState::InProduction);
+        story.locked_if_asked(40);
+        story.hear(Input::Shutdown);
+        let checkpoint = Some(Lsn(2000));
+        story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
+        story.probed(Process::Absent, ControlState::ShutDown);
+        story.later(20);
+        let gives_back = |order: &Order| matches!(order, Order::Release { .. });
+        assert_eq!(gave(&story, gives_back), usize::from(nofailover));
+    }
+}
