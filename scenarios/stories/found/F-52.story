@@ -1,7 +1,7 @@
 # F-52: a switchover just after etcd was away
 # Whoever had granted the leader to stay kept its promise for the whole ttl, though that leader itself had given the lock back meanwhile: nobody
 # led for five seconds. (Seed 17000324.)
-stopped-by failsafe-promise
+stopped-by R71
 cluster n1 n2 n3 failsafe_mode=on ttl=30 loop_wait=10 retry_timeout=10
 node n2 bootstrap=off
 node n3 bootstrap=off
