@@ -164,15 +164,11 @@ pub(super) fn progress(ctx: &Context<'_>, trail: &mut Trail) -> Option<Plan> {
     Some(Plan::order(Rule::HandOver, ctx.release()))
 }
 
-/// Holds still while a standby that streamed, and may lead, may still get the shutdown checkpoint, for a bounded time.
+/// Holds still while a standby that streamed may still get the shutdown checkpoint, for a bounded time.
 pub(super) fn await_standby(ctx: &Context<'_>, trail: &mut Trail, rule: Rule) -> Option<Plan> {
     let handover = ctx.state.handover.as_ref()?;
     let (_, since) = handover.stopped?;
-    let never = |name: &String| {
-        let member = ctx.facts.member(&NodeName(name.clone()));
-        member.is_some_and(|member| member.nofailover)
-    };
-    let hopeless = handover.streaming.iter().all(never) || lacks(Flaw::StandbyUnawaited);
+    let hopeless = handover.streaming.is_empty() || lacks(Flaw::StandbyUnawaited);
     if hopeless || somebody_has_everything(ctx, handover) || ctx.now >= since.plus(PATIENCE) {
         return None;
     }
@@ -200,12 +196,18 @@ fn somebody_has_everything(ctx: &Context<'_>, handover: &Handover) -> bool {
         return false;
     };
     let timeline = ctx.state.reached.as_ref().and_then(|reached| reached.timeline);
+    // Where none that streamed may ever lead, what was written last is at least not lost with this node.
+    let never = |name: &String| {
+        let member = ctx.facts.member(&NodeName(name.clone()));
+        member.is_some_and(|member| member.nofailover)
+    };
+    let nobody_leads = handover.streaming.iter().all(never);
     ctx.facts.peers.iter().any(|(name, peer)| {
         let fresh = since <= peer.asked;
         may_have_it(ctx, handover, name)
             && fresh
             && peer.status.as_ref().is_some_and(|status| {
-                !status.nofailover
+                (!status.nofailover || nobody_leads)
                     && status.running
                     && !status.primary
                     && status.timeline == timeline
