@@ -136,10 +136,12 @@ fn probe(ctx: &Context<'_>, due: &mut Cadence) -> Option<Order> {
         Some(Process::Running(_)) => !ctx.settled(),
     };
     let synchronous = ctx.config.synchronous.mode != Mode::Off && ctx.primary().is_some();
-    let every = match brisk {
-        true => BRISK,
-        false if synchronous => STANDBYS.min(ctx.config.round()),
-        false => ctx.config.round(),
+    let every = if brisk {
+        BRISK
+    } else if synchronous {
+        STANDBYS.min(ctx.config.round())
+    } else {
+        ctx.config.round()
     };
     if brisk {
         due.probe = due.probe.min(ctx.now.plus(BRISK));

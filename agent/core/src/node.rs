@@ -314,15 +314,11 @@ impl Node {
         let asked = asked.filter(|_| !lacks(Flaw::PromiseAsKnown));
         let ttl = self.config.ttl.max(claimed.max(asked).unwrap_or_default());
         if !lacks(Flaw::PromiseForgotten) {
+            let known = self.facts.view().map(|view| view.status_revision);
             self.state.promise = Some(Promise {
                 to: leader.clone(),
                 until: self.now.plus(Config::foreign_right(ttl)),
-                status: Some(
-                    self.facts
-                        .view()
-                        .map(|view| view.status_revision)
-                        .unwrap_or_default(),
-                ),
+                status: Some(known.unwrap_or_default()),
             });
         }
         true
@@ -488,9 +484,7 @@ impl Node {
         match plan.intent {
             Some(Intent::BeginHandover(handover)) => self.state.handover = Some(handover),
             Some(Intent::AbandonHandover) => {
-                if let Some(handover) = self.state.handover.take() {
-                    self.state.refused = handover.key;
-                }
+                self.state.end_handover();
                 // What comes next (a start in place) must not wait for a timer.
                 self.state.due.keys = self.now;
             }

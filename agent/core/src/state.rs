@@ -388,6 +388,13 @@ impl State {
         });
     }
 
+    /// The hand-over under way is over. Its wish is not repeated by itself: each attempt cuts clients off.
+    pub fn end_handover(&mut self) {
+        if let Some(handover) = self.handover.take() {
+            self.refused = handover.key;
+        }
+    }
+
     /// The reign is over.
     pub fn lost_lock(&mut self) {
         self.lease.held = false;

@@ -25,7 +25,7 @@ const SETTLED: Time = 12 * SEC;
 const REBUILT: Time = 40 * SEC;
 
 /// What is expected of each such seed beside its health.
-pub(super) fn expectations() -> impl Iterator<Item = Expectation> {
+pub(super) fn expectations() -> [Expectation; 3] {
     let outage = Expectation::Outage {
         max: SOON,
         client: Some(Name::from("c1")),
@@ -35,7 +35,6 @@ pub(super) fn expectations() -> impl Iterator<Item = Expectation> {
         Expectation::Lost { max: 0 },
         outage,
     ]
-    .into_iter()
 }
 
 /// Only the first creates the cluster, one may join late, and clients are not kept waiting on purpose.

@@ -168,10 +168,8 @@ impl Node {
             self.state.cooldown = now.plus(AFTER_GIVING_UP);
         }
         self.state.lost_lock();
-        if let Some(handover) = self.state.handover.take() {
-            // If the lock comes back, nobody could take it: clients do not wait for another attempt.
-            self.state.refused = handover.key;
-        }
+        // If the lock comes back, nobody could take it.
+        self.state.end_handover();
         self.state.lease.until = self.state.lease.until.min(now);
         self.state.lease.by_failsafe = false;
         self.state.due.read = now;

@@ -74,9 +74,7 @@ fn a_hand_over_that_came_to_nothing_is_not_repeated() {
     story.probed(serves(1000, |_| {}), ControlState::InProduction);
     assert_eq!(gave(&story, stops), 1);
     story.locked_if_asked(21);
-    let checkpoint = Some(Lsn(2000));
-    story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
-    story.probed(Process::Absent, ControlState::ShutDown);
+    story.stopped(2000);
     let gives_back = |order: &Order| matches!(order, Order::Release { .. });
     for _ in 0..20 {
         let asked = MonoTime::from_millis(story.now);
@@ -197,13 +195,11 @@ fn who_is_named_does_not_wait_for_who_is_preferred() {
 fn the_standbys_of_a_synchronous_primary_are_looked_at_every_second() {
     for (mode, expected) in [(Mode::Off, 1), (Mode::On, 10), (Mode::Quorum, 10)] {
         let mut story = leading(Config {
-            loop_wait: Duration::from_secs(10),
-            ttl: Duration::from_secs(30),
             synchronous: Settings {
                 mode,
                 ..Settings::default()
             },
-            ..Config::new("a".into())
+            ..usual_paces()
         });
         let looks = |order: &Order| matches!(order, Order::Probe);
         for lane in [Lane::Guard, Lane::Publish, Lane::Synchronous, Lane::Upkeep] {
@@ -224,11 +220,7 @@ fn the_standbys_of_a_synchronous_primary_are_looked_at_every_second() {
 /// Story F-52: reads had failed while etcd was away, the next was ten seconds off, and who was handed the lock did not take it by the watch alone.
 #[test]
 fn a_free_lock_is_read_of_at_once_where_the_last_read_is_old() {
-    let mut story = Story::new(Config {
-        loop_wait: Duration::from_secs(10),
-        ttl: Duration::from_secs(30),
-        ..Config::new("a".into())
-    });
+    let mut story = Story::new(usual_paces());
     story.read(view(10, Some("b"), 9));
     story.probed(replica(), ControlState::InArchiveRecovery);
     for _ in 0..345 {

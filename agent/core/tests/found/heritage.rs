@@ -462,11 +462,7 @@ fn the_list_follows_the_members_and_is_emptied_with_the_mode() {
 /// Story A-5b on containers: with a `loop_wait` of 10 s a new cluster had no `config` key for 10 s, for the failsafe list had just been written.
 #[test]
 fn the_config_key_does_not_wait_for_another_round_after_the_failsafe_list() {
-    let config = Config {
-        loop_wait: Duration::from_secs(10),
-        ttl: Duration::from_secs(30),
-        ..Config::new("a".into())
-    };
+    let config = usual_paces();
     let mut story = Story::new(config);
     let mut view = with_list(50, true, &[]);
     view.config_revision = None;

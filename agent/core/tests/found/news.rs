@@ -321,9 +321,7 @@ fn a_position_on_another_timeline_does_not_count_in_a_hand_over() {
             story.locked(40);
         }
         story.hear(Input::Shutdown);
-        let checkpoint = Some(Lsn(1000));
-        story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
-        story.probed(Process::Absent, ControlState::ShutDown);
+        story.stopped(1000);
         // 13172553: one that a person promoted has a timeline of that number as well.
         let status = PeerStatus {
             primary: primary_by_hand,

@@ -1,7 +1,6 @@
 //! What the bench found a planned stop to wait for in vain.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use surus_core::config::Config;
 use surus_core::input::{Input, Outcome};
@@ -41,9 +40,7 @@ fn a_candidate_is_asked_again_soon() {
     story.probed(serves(1000, |_| {}), ControlState::InProduction);
     story.locked_if_asked(40);
     story.hear(Input::Shutdown);
-    let checkpoint = Some(Lsn(2000));
-    story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
-    story.probed(Process::Absent, ControlState::ShutDown);
+    story.stopped(2000);
     let asks = |order: &Order| matches!(order, Order::AskPeers { .. });
     let mut asked = Vec::new();
     for _ in 0..100 {
@@ -65,11 +62,7 @@ fn a_candidate_is_asked_again_soon() {
 #[test]
 fn a_wish_is_refused_by_a_look_that_is_newer_than_it() {
     for joined in [false, true] {
-        let mut story = leading(Config {
-            loop_wait: Duration::from_secs(10),
-            ttl: Duration::from_secs(30),
-            ..Config::new("a".into())
-        });
+        let mut story = leading(usual_paces());
         story.finish(Lane::Guard);
         for _ in 0..20 {
             story.later(100);
@@ -131,11 +124,7 @@ fn the_lock_is_handed_to_nobody_whom_the_failsafe_list_does_not_name() {
 /// Story F-50, the other half: the list was written half a round after its last writing at the earliest, which is five seconds then.
 #[test]
 fn the_failsafe_list_names_who_has_come_within_half_a_second() {
-    let mut story = Story::new(Config {
-        loop_wait: Duration::from_secs(10),
-        ttl: Duration::from_secs(30),
-        ..Config::new("a".into())
-    });
+    let mut story = Story::new(usual_paces());
     story.read(with_list(50, false, &[]));
     story.probed(primary(), ControlState::InProduction);
     story.locked(60);
@@ -155,11 +144,7 @@ fn the_failsafe_list_names_who_has_come_within_half_a_second() {
 /// Story F-50 as well: with a `loop_wait` of 10 s who joined just after another had no slot for ten seconds, and so no stream.
 #[test]
 fn a_slot_for_who_comes_next_does_not_wait_for_another_round() {
-    let mut story = leading(Config {
-        loop_wait: Duration::from_secs(10),
-        ttl: Duration::from_secs(30),
-        ..Config::new("a".into())
-    });
+    let mut story = leading(usual_paces());
     let slots = |order: &Order| matches!(order, Order::SyncSlots { .. });
     let look = |story: &mut Story, slots: &[&str]| {
         story.later(20);
@@ -200,9 +185,7 @@ fn a_standby_that_never_leads_is_waited_for_until_it_has_everything() {
         story.probed(serves(1000, |_| {}), ControlState::InProduction);
         story.locked_if_asked(40);
         story.hear(Input::Shutdown);
-        let checkpoint = Some(Lsn(2000));
-        story.done(Lane::Postgres, Outcome::Stopped { checkpoint });
-        story.probed(Process::Absent, ControlState::ShutDown);
+        story.stopped(2000);
         for _ in 0..10 {
             story.later(20);
             story.finish(Lane::Peers);

@@ -117,6 +117,13 @@ impl Story {
         }
     }
 
+    /// The stop that was ordered has ended, with this shutdown checkpoint.
+    pub(crate) fn stopped(&mut self, checkpoint: u64) {
+        let checkpoint = Some(Lsn(checkpoint));
+        self.done(Lane::Postgres, Outcome::Stopped { checkpoint });
+        self.probed(Process::Absent, ControlState::ShutDown);
+    }
+
     pub(crate) fn right_left(&self) -> Duration {
         self.node
             .explain()
@@ -126,6 +133,15 @@ impl Story {
 
     pub(crate) fn under_way(&self, lane: Lane) -> Option<&Order> {
         self.orders.get(&lane).map(|action| &action.order)
+    }
+}
+
+/// `a`, with the paces that most people have.
+pub(crate) fn usual_paces() -> Config {
+    Config {
+        loop_wait: Duration::from_secs(10),
+        ttl: Duration::from_secs(30),
+        ..Config::new("a".into())
     }
 }
 
